@@ -1,0 +1,9 @@
+"""Configuration: one group per concept, one yaml per class; the command line's errors; the one place that instantiates."""
+
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+OmegaConf.register_new_resolver("project", lambda path: str(PROJECT / path), replace=True)

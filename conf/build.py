@@ -1,0 +1,140 @@
+"""From a composed configuration to built parts. Every `_target_` of the project is instantiated here."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+from conf.command import Stop, one_line, refusing
+from evaluation.output import OutputFolder
+from evaluation.run import Restoration
+
+
+PARTS = ("operator", "noise", "solver", "grid", "transition", "fit", "runtime", "metrics", "prior")
+SETTINGS = ("input", "measurement", "seed", "num_samples", "batch_size")
+
+
+def build_restoration(config: DictConfig, output_dir: Path) -> Restoration:
+    """The run a composed sample.yaml describes. Raises Stop for values of the wrong kind, before anything is loaded."""
+    settings = {key: OmegaConf.to_container(config, resolve=True)[key] for key in SETTINGS}
+    check_values(settings, Restoration, "")
+    check_values({"overwrite": config.overwrite}, OutputFolder, "")
+    for part in PARTS:
+        check_types(config[part], part)
+    parts = {part: build(config[part], part) for part in PARTS}
+    with refusing():
+        return Restoration(**parts, **settings, output=OutputFolder(output_dir, config.overwrite))
+
+
+def build(node: DictConfig, name: str) -> Any:
+    """The object a config node describes. Raises Stop where a constructor refuses its values."""
+    try:
+        return instantiate(node, _convert_="all")
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error.__cause__, (ValueError, OSError)) else error
+        if isinstance(cause, (ValueError, OSError, ImportError)) or type(error).__module__.startswith("hydra"):
+            raise Stop(_without_location(one_line(cause), name)) from error
+        raise
+
+
+def check_types(config: DictConfig, name: str = "") -> None:
+    """Compare every value with the annotation of the constructor argument it is for, throughout `config`.
+
+    Only classes are imported: no weights, no pictures. Raises Stop naming the key, the value and what is wanted.
+    """
+    if "_target_" in config:
+        _check_arguments(config, name)
+    for key in config:
+        if not OmegaConf.is_missing(config, key) and isinstance(config[key], DictConfig):
+            check_types(config[key], f"{name}.{key}" if name else str(key))
+
+
+def check_values(values: dict[str, Any], target: Any, name: str) -> None:
+    """Compare `values` with the annotations of `target`'s arguments. Raises Stop at the first that does not fit."""
+    prefix = f"{name}." if name else ""
+    known = inspect.signature(target).parameters
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())
+    hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    for key, value in values.items():
+        if key not in known and not open_ended:
+            raise Stop(f"{prefix}{key} is unknown; {target.__name__} takes {', '.join(known)}")
+        if key in hints:
+            _check_value(f"{prefix}{key}", value, hints[key])
+
+
+def _check_arguments(config: DictConfig, name: str) -> None:
+    if OmegaConf.is_missing(config, "_target_"):
+        raise Stop(f"{name}._target_ is not set; set it to a class, as in {name}._target_=package.module.Class")
+    try:
+        target = get_object(config._target_)
+    except Exception as error:
+        raise Stop(f"{name}._target_={config._target_} cannot be imported: {one_line(error)}") from error
+    missing = sorted(str(key) for key in OmegaConf.missing_keys(config))
+    if missing:
+        raise Stop(f"{name}.{missing[0]} is not set; add {name}.{missing[0]}=VALUE")
+    plain = {
+        key: OmegaConf.to_container(value, resolve=True) if isinstance(value, ListConfig) else value
+        for key, value in config.items()
+        if not isinstance(value, DictConfig) and not str(key).startswith("_")
+    }
+    check_values(plain, target, name)
+    required = [p.name for p in inspect.signature(target).parameters.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    absent = [key for key in required if key not in config]
+    if absent:
+        raise Stop(f"{name}.{absent[0]} is not set; add +{name}.{absent[0]}=VALUE")
+
+
+def _check_value(key: str, value: Any, hint: Any) -> None:
+    """Strict, as JSON is: no number for a text, no text for a number, no 2.5 for a count; lists stand for tuples."""
+    try:
+        try:
+            TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+        except PydanticUserError:  # the annotation is a class of ours, built from a config node
+            TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Stop(f"{key}={_shown(value)} is of the wrong kind: {first['msg'][0].lower()}{first['msg'][1:]}") from None
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _without_location(text: str, name: str) -> str:
+    """Hydra's own "full_key" and "Error in call to target" lines dropped, ours kept."""
+    parts = [part for part in text.split("; ") if not part.startswith(("full_key:", "Error in call to"))]
+    return "; ".join(parts) or f"{name} cannot be built"
+
+
+def source_state(root: Path) -> dict[str, Any]:
+    """Versions and the git commit of the project, for config.yaml."""
+    import platform
+    import subprocess
+    from importlib.metadata import PackageNotFoundError, version
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    def installed(name: str) -> str | None:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return None
+
+    packages = ("diffusion-priors", "torch", "torchvision", "pytorch-lightning", "hydra-core", "torchmetrics", "lpips")
+    status = git("status", "--porcelain")
+    return {
+        "python": platform.python_version(),
+        "packages": {name: installed(name) for name in packages},
+        "git": {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)},
+    }

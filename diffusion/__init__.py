@@ -1,0 +1,1 @@
+"""Diffusion priors: noise levels, schedules, grids, transitions, denoisers, networks and checkpoints."""

@@ -1,0 +1,120 @@
+"""Checkpoints: found, fetched, and loaded strictly, never running code from the file."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+
+class Checkpoint:
+    """Where a network's weights are: `path`; else `name` in the `cache` folder; else fetched from `url` into it.
+
+    `cache` defaults to torch's hub cache ($TORCH_HOME/hub/checkpoints). A `url` needs its `sha256`.
+    `obtain` tells a person where the file can be had; it ends the message when nothing was found.
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        name: str | None = None,
+        cache: str | None = None,
+        url: str | None = None,
+        sha256: str | None = None,
+        obtain: str = "set prior.checkpoint.path to its file",
+    ) -> None:
+        if url and not (name and sha256):
+            raise ValueError("a checkpoint fetched from a url needs its file name and sha256; set prior.checkpoint.name and .sha256")
+        self.path, self.name, self.url, self.sha256, self.obtain = path, name, url, sha256, obtain
+        self.cache = Path(cache) if cache else Path(torch.hub.get_dir()) / "checkpoints"
+
+    def locate(self) -> Path:
+        """The file, fetched if need be. Raises FileNotFoundError where there is none, ValueError on a wrong hash."""
+        if self.path is not None:
+            if not Path(self.path).is_file():
+                raise FileNotFoundError(f"no checkpoint at {self.path}; {self.obtain}")
+            return Path(self.path)
+        if self.name is None:
+            raise FileNotFoundError(f"no checkpoint was named; {self.obtain}")
+        cached = self.cache / self.name
+        if not cached.is_file():
+            if self.url is None:
+                raise FileNotFoundError(f"no checkpoint {self.name} in {self.cache}; {self.obtain}")
+            fetch(self.url, cached, self.sha256)
+        return cached
+
+    def load_into(self, network: nn.Module) -> None:
+        path = self.locate()
+        load_strictly(network, read_state_dict(path), path)
+
+
+def fetch(url: str, target: Path, sha256: str) -> None:
+    """Download `url` to `target`, whole and with this SHA-256 (or a prefix of it), or not at all.
+
+    Raises OSError where the server cannot be reached, ValueError where the hash differs.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(url, str(target), hash_prefix=sha256, progress=True)
+    except RuntimeError as error:
+        raise ValueError(f"{url} is not the file expected: {error}; check the url and the sha256") from error
+    except OSError as error:
+        raise OSError(f"cannot fetch {url}: {error}") from error
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The flat state dict in a safetensors or PyTorch file; a Lightning-like {"state_dict": …} is unwrapped.
+
+    Raises ValueError for a damaged file, one that holds pickled code (which is not run), or anything but tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "weights_only" not in str(error).lower() and "weights only" not in str(error).lower():
+            raise ValueError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from error
+        raise ValueError(
+            f"{path} holds pickled code besides tensors and was refused; none of it was run; save a plain state dict or safetensors"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} is damaged or no checkpoint: {_first_line(error)}; fetch it again") from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ValueError(f"{path} is not a state dict of tensors but a {type(content).__name__}; save network.state_dict()")
+    return dict(content)
+
+
+def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
+    """Fill every tensor of `network` from `state`, cast to the network's type; nothing missing, nothing left over.
+
+    Raises ValueError that names the first tensor that does not fit, what was wanted and what was found.
+    """
+    if "label_emb.weight" in state:
+        raise ValueError(
+            f"{source} is class-conditional (it holds label_emb.weight): its score is of one class, not of all images; "
+            "use an unconditional checkpoint"
+        )
+    wanted = network.state_dict()
+    for name, tensor in wanted.items():
+        if name in state and state[name].shape != tensor.shape:
+            raise ValueError(
+                f"{source} does not fit the network: {name} should be {tuple(tensor.shape)} and is {tuple(state[name].shape)}; "
+                "check the network's flags"
+            )
+    missing = [name for name in wanted if name not in state]
+    extra = [name for name in state if name not in wanted]
+    if missing or extra:
+        told = [f"{len(names)} {word}, first {names[0]}" for names, word in ((missing, "missing"), (extra, "left over")) if names]
+        raise ValueError(f"{source} does not fit the network: of its {len(wanted)} tensors {'; '.join(told)}; check the network's flags")
+    network.load_state_dict(state)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,76 @@
+"""The denoiser: network, parametrisation and pixel range seen as one function x̂0 = E[x0 | x_t]."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from diffusion.levels import NoiseLevel
+from diffusion.priors import Prior
+
+
+class Denoised(NamedTuple):
+    """x̂0 (B, C, H, W) in [-1, 1] units and the variance fraction in [0, 1], or None where none is learned."""
+
+    x0: Tensor
+    fraction: Tensor | None
+
+
+class Denoiser(nn.Module):
+    """x̂0 = E[x0 | x_t] of a prior; one network call per call. `score` and `eps` follow from x̂0 by the level.
+
+    The network is frozen and in evaluation mode, but differentiable in x. With `clip` (the prior's) x̂0 is
+    clamped to [-1, 1] inside the graph, as in the code of DPS: a saturated pixel passes no gradient.
+    `autocast` wraps the network alone; x̂0 leaves in the dtype of x.
+    `forwards` and `vjps` count what was spent, for a batch, since the last `reset`.
+    """
+
+    def __init__(self, prior: Prior, autocast: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.network = prior.network.eval().requires_grad_(False)
+        self.parametrisation = prior.parametrisation
+        self.clip = prior.clip
+        self.scale, self.shift = prior.pixel_scale, prior.pixel_shift
+        self.autocast = autocast
+        self.reset()
+
+    def reset(self) -> None:
+        self.forwards = self.vjps = 0
+
+    def forward(self, x: Tensor, level: NoiseLevel) -> Denoised:
+        """x (B, C, H, W) at `level`, in [-1, 1] units → x̂0 and the variance fraction."""
+        shifted = self.scale != 1.0 or self.shift != 0.0
+        inner = self.scale * x + level.alpha * self.shift if shifted else x
+        output, fraction = self._split(self._run(inner, level), x.shape[1])
+        own = NoiseLevel(level.t, level.alpha, level.sigma * self.scale) if shifted else level
+        x0 = self.parametrisation.x0(inner, output, own)
+        if shifted:
+            x0 = (x0 - self.shift) / self.scale
+        return Denoised(x0.clamp(-1.0, 1.0) if self.clip else x0, fraction)
+
+    def _run(self, x: Tensor, level: NoiseLevel) -> Tensor:
+        t = torch.full((x.shape[0],), level.t, device=x.device)
+        with torch.autocast(x.device.type, self.autocast) if self.autocast else nullcontext():
+            output = self.network(x, t)
+        self.forwards += 1
+        if output.requires_grad:
+            output.register_hook(self._count_vjp)
+        return output.to(x.dtype)
+
+    def _count_vjp(self, gradient: Tensor) -> None:
+        self.vjps += 1
+
+    @staticmethod
+    def _split(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
+        if output.shape[1] == channels:
+            return output, None
+        if output.shape[1] == 2 * channels:
+            mean, variance = output.chunk(2, dim=1)
+            return mean, (variance.detach() + 1.0) / 2.0
+        raise ValueError(
+            f"the network gave {output.shape[1]} channels for a picture of {channels}; "
+            f"it must give {channels}, or {2 * channels} with learned variance; check prior.channels and the network's flags"
+        )

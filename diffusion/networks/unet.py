@@ -1,0 +1,240 @@
+"""The guided-diffusion UNet (Dhariwal & Nichol 2021), key for key, so that its checkpoints load strictly.
+
+The module tree is dictated by the state-dict keys: `input_blocks.i.0.in_layers.0`, `middle_block.1.qkv`, ….
+What differs from the original: attention is `scaled_dot_product_attention`, parameters need not be
+trainable for a vector-Jacobian product, and the number of groups of the normalisation is a parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import gcd, log
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class UNet(nn.Module):
+    """ε̂ (and, with learn_sigma, the variance channels v) from x_t and t.
+
+    Input (B, in_channels, H, W) with H, W divisible by 2^(levels − 1), t (B,) as integers or floats;
+    output (B, out_channels, H, W), out_channels = 2 · in_channels with `learn_sigma`.
+    The flags are guided-diffusion's. `image_size` only says which levels `attention_resolutions` (side lengths
+    in pixels) means; other picture sizes run too. Heads have `num_head_channels` channels each, or there are
+    `num_heads` of them where that is -1.
+    `max_groups` and `min_group_channels` set each GroupNorm's groups to min(max_groups, channels / min_group_channels);
+    the original is 32 and 1.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 256,
+        in_channels: int = 3,
+        num_channels: int = 128,
+        channel_mult: Sequence[float] = (1, 1, 2, 2, 4, 4),
+        num_res_blocks: int = 1,
+        attention_resolutions: Sequence[int] = (16,),
+        num_heads: int = 4,
+        num_head_channels: int = 64,
+        resblock_updown: bool = True,
+        use_scale_shift_norm: bool = True,
+        new_attention_order: bool = False,
+        learn_sigma: bool = True,
+        dropout: float = 0.0,
+        max_groups: int = 32,
+        min_group_channels: int = 1,
+    ) -> None:
+        super().__init__()
+        self.num_channels = num_channels
+        self.divisor = 2 ** (len(channel_mult) - 1)
+        embed = 4 * num_channels
+        attended = {image_size // side for side in attention_resolutions}
+
+        def norm(channels: int) -> nn.GroupNorm:
+            groups = max(1, min(max_groups, channels // min_group_channels))
+            return GroupNorm32(gcd(groups, channels), channels)
+
+        def res(cin: int, cout: int, resample: nn.Module | None = None) -> ResBlock:
+            return ResBlock(cin, cout, embed, norm, use_scale_shift_norm, dropout, resample)
+
+        def attention(channels: int) -> AttentionBlock:
+            heads = num_heads if num_head_channels == -1 else channels // num_head_channels
+            return AttentionBlock(channels, heads, norm, new_attention_order)
+
+        self.time_embed = nn.Sequential(nn.Linear(num_channels, embed), nn.SiLU(), nn.Linear(embed, embed))
+
+        ch = int(channel_mult[0] * num_channels)
+        self.input_blocks = nn.ModuleList([Stage(nn.Conv2d(in_channels, ch, 3, padding=1))])
+        skips, factor = [ch], 1
+        for level, mult in enumerate(channel_mult):
+            for _ in range(num_res_blocks):
+                stage = Stage(res(ch, int(mult * num_channels)))
+                ch = int(mult * num_channels)
+                if factor in attended:
+                    stage.append(attention(ch))
+                self.input_blocks.append(stage)
+                skips.append(ch)
+            if level < len(channel_mult) - 1:
+                down = res(ch, ch, nn.AvgPool2d(2)) if resblock_updown else Downsample(ch)
+                self.input_blocks.append(Stage(down))
+                skips.append(ch)
+                factor *= 2
+
+        self.middle_block = Stage(res(ch, ch), attention(ch), res(ch, ch))
+
+        self.output_blocks = nn.ModuleList()
+        for level, mult in reversed(list(enumerate(channel_mult))):
+            for i in range(num_res_blocks + 1):
+                stage = Stage(res(ch + skips.pop(), int(mult * num_channels)))
+                ch = int(mult * num_channels)
+                if factor in attended:
+                    stage.append(attention(ch))
+                if level and i == num_res_blocks:
+                    up = nn.Upsample(scale_factor=2, mode="nearest")
+                    stage.append(res(ch, ch, up) if resblock_updown else Upsample(ch))
+                    factor //= 2
+                self.output_blocks.append(stage)
+
+        out_channels = 2 * in_channels if learn_sigma else in_channels
+        self.out = nn.Sequential(norm(ch), nn.SiLU(), _zeroed(nn.Conv2d(ch, out_channels, 3, padding=1)))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        if x.shape[-2] % self.divisor or x.shape[-1] % self.divisor:
+            raise ValueError(
+                f"this UNet halves the picture {self.divisor.bit_length() - 1} times, so its sides must be multiples of {self.divisor}; "
+                f"got {x.shape[-2]} x {x.shape[-1]}; set prior.size"
+            )
+        emb = self.time_embed(timestep_embedding(t, self.num_channels))
+        skips = []
+        for stage in self.input_blocks:
+            x = stage(x, emb)
+            skips.append(x)
+        x = self.middle_block(x, emb)
+        for stage in self.output_blocks:
+            x = stage(torch.cat([x, skips.pop()], dim=1), emb)
+        return self.out(x)
+
+
+def timestep_embedding(t: Tensor, channels: int) -> Tensor:
+    """[cos(t ω_i), sin(t ω_i)], ω_i = 10000^(−i/half), half = channels // 2 (Vaswani et al. 2017, Sec. 3.5).
+
+    t (B,) → (B, channels), zero-padded by one where `channels` is odd.
+    """
+    half = channels // 2
+    frequency = torch.exp(torch.arange(half, device=t.device, dtype=torch.float32) * (-log(10000.0) / half))
+    angle = t.float()[:, None] * frequency
+    return F.pad(torch.cat([angle.cos(), angle.sin()], dim=1), (0, channels % 2))
+
+
+class Stage(nn.Sequential):
+    """Blocks in a row; those that want the time embedding get it."""
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        for block in self:
+            x = block(x, emb) if getattr(block, "takes_embedding", False) else block(x)
+        return x
+
+
+class GroupNorm32(nn.GroupNorm):
+    """GroupNorm in float32 whatever the precision of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype in (torch.float32, torch.float64):
+            return super().forward(x)
+        return F.group_norm(x.float(), self.num_groups, self.weight, self.bias, self.eps).to(x.dtype)
+
+
+class ResBlock(nn.Module):
+    """skip(x) + conv(SiLU(norm(h)·(1 + scale) + shift)), h = conv(SiLU(norm(x))) (Dhariwal & Nichol 2021, Sec. 3).
+
+    `resample` halves or doubles the picture inside the block; (scale, shift), or a plain shift without
+    `use_scale_shift_norm`, come from the time embedding.
+    """
+
+    takes_embedding = True
+
+    def __init__(self, cin, cout, embed, norm, use_scale_shift_norm, dropout, resample=None) -> None:
+        super().__init__()
+        self.in_layers = nn.Sequential(norm(cin), nn.SiLU(), nn.Conv2d(cin, cout, 3, padding=1))
+        self.resample = resample
+        self.use_scale_shift_norm = use_scale_shift_norm
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embed, 2 * cout if use_scale_shift_norm else cout))
+        out_conv = _zeroed(nn.Conv2d(cout, cout, 3, padding=1))
+        self.out_layers = nn.Sequential(norm(cout), nn.SiLU(), nn.Dropout(dropout), out_conv)
+        self.skip_connection = nn.Identity() if cin == cout else nn.Conv2d(cin, cout, 1)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        norm, act, conv = self.in_layers
+        h = act(norm(x))
+        if self.resample is not None:
+            h, x = self.resample(h), self.resample(x)
+        h = conv(h)
+        out_norm, *rest = self.out_layers
+        modulation = self.emb_layers(emb).to(h.dtype)[:, :, None, None]
+        if self.use_scale_shift_norm:
+            scale, shift = modulation.chunk(2, dim=1)
+            h = torch.addcmul(shift, out_norm(h), 1 + scale)
+        else:
+            h = out_norm(h + modulation)
+        for layer in rest:
+            h = layer(h)
+        return self.skip_connection(x) + h
+
+
+class AttentionBlock(nn.Module):
+    """x + proj(softmax(QKᵀ/√d) V) over all pixels (Vaswani et al. 2017, Eq. 1).
+
+    The legacy order lays the qkv channels out head by head, (head, q|k|v, d); the new order q|k|v first.
+    """
+
+    def __init__(self, channels: int, heads: int, norm, new_attention_order: bool) -> None:
+        super().__init__()
+        if heads < 1 or channels % heads:
+            raise ValueError(f"{channels} channels cannot be shared among {heads} attention heads; check num_head_channels")
+        self.heads = heads
+        self.new_attention_order = new_attention_order
+        self.norm = norm(channels)
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.proj_out = _zeroed(nn.Conv1d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, *_ = x.shape
+        pixels = self.norm(x.flatten(2)).transpose(1, 2)
+        qkv = F.linear(pixels, self.qkv.weight.squeeze(-1), self.qkv.bias)  # a 1x1 convolution, heads left contiguous
+        if self.new_attention_order:
+            q, k, v = qkv.view(batch, -1, 3, self.heads, channels // self.heads).permute(2, 0, 3, 1, 4)
+        else:
+            q, k, v = qkv.view(batch, -1, self.heads, 3, channels // self.heads).permute(3, 0, 2, 1, 4)
+        out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, -1, channels)
+        out = F.linear(out, self.proj_out.weight.squeeze(-1), self.proj_out.bias)
+        return x + out.transpose(1, 2).reshape(x.shape)
+
+
+class Downsample(nn.Module):
+    """A strided convolution, where `resblock_updown` is off."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour doubling and a convolution, where `resblock_updown` is off."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+
+
+def _zeroed(layer: nn.Module) -> nn.Module:
+    """A layer that starts at zero, so that every residual block starts as the identity."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer

@@ -1,0 +1,136 @@
+"""Pictures on disk ↔ tensors in [-1, 1]."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
+
+
+class Fit:
+    """How a picture is brought to the prior's size. Values are floats in [0, 1], (H, W, C)."""
+
+    def __call__(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        raise NotImplementedError
+
+
+class Crop(Fit):
+    """The largest centred crop of the wanted aspect ratio, then resized: averaged over areas down, bicubic up."""
+
+    def __call__(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        height, width = pixels.shape[:2]
+        scale = min(height / size[0], width / size[1])
+        kept = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+        top, left = (height - kept[0]) // 2, (width - kept[1]) // 2
+        return resize(pixels[top : top + kept[0], left : left + kept[1]], size)
+
+
+class Stretch(Fit):
+    """Resized to the wanted size whatever the aspect ratio; nothing is cut off."""
+
+    def __call__(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        return resize(pixels, size)
+
+
+class Exact(Fit):
+    """Refuses, with ValueError, a picture of another size."""
+
+    def __call__(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        if pixels.shape[:2] != tuple(size):
+            raise ValueError(f"it is {pixels.shape[0]} x {pixels.shape[1]}, wanted is {size[0]} x {size[1]}; use fit=crop or fit=stretch")
+        return pixels
+
+
+def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W, C) → (*size, C): the average over each new pixel's area where it shrinks, bicubic where it grows."""
+    if pixels.shape[:2] == tuple(size):
+        return pixels
+    shrinks = size[0] <= pixels.shape[0] and size[1] <= pixels.shape[1]
+    how = Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC
+    channels = [Image.fromarray(np.ascontiguousarray(c)).resize(size[::-1], how) for c in pixels.transpose(2, 0, 1)]
+    return np.stack([np.asarray(c) for c in channels], axis=-1).clip(0.0, 1.0)
+
+
+def find_pictures(where: str | Sequence[str]) -> list[Path]:
+    """The pictures a file, a folder (searched through), a glob, or a list of these stands for, in sorted order.
+
+    Raises FileNotFoundError where there are none.
+    """
+    if not isinstance(where, str):
+        return [path for one in where for path in find_pictures(one)]
+    path = Path(where).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        if not found:
+            raise FileNotFoundError(f"no pictures in the folder {where}; it should hold files like {', '.join(sorted(SUFFIXES)[:6])}")
+        return found
+    found = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
+    if not found:
+        raise FileNotFoundError(f"no picture at {where}; give a file, a folder or a glob that exists")
+    return found
+
+
+def picture_ids(paths: Sequence[Path]) -> list[str]:
+    """A name per picture: its file name without suffix; where two share it, as much of the path as tells them apart.
+
+    Raises ValueError where a picture is given twice.
+    """
+    resolved = [path.resolve() for path in paths]
+    if len(set(resolved)) < len(resolved):
+        twice = next(path for path in resolved if resolved.count(path) > 1)
+        raise ValueError(f"the picture {twice} is given twice; results are kept by picture")
+    ids = [path.stem for path in resolved]
+    depth = 0
+    while len(set(ids)) < len(ids):
+        depth += 1
+        shared = {name for name in ids if ids.count(name) > 1}
+        ids = ["_".join(path.parts[-depth:]) if name in shared else name for name, path in zip(ids, resolved, strict=True)]
+    return ids
+
+
+def read_picture(path: Path, channels: int, size: tuple[int, int], fit: Fit) -> Tensor:
+    """A picture file → (channels, *size) float32 in [-1, 1], on the grid of 8 bits.
+
+    Turned upright by its EXIF tag; transparency is laid over white; 16-bit values keep their depth until the
+    resize; palettes, grey, CMYK and the first frame of an animation become RGB, or grey for one channel.
+
+    Raises ValueError where it cannot be read or does not fit.
+    """
+    try:
+        with Image.open(path) as picture:
+            pixels = _pixels(ImageOps.exif_transpose(picture), channels)
+        fitted = fit(pixels, size)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"cannot use the picture {path}: {error}") from error
+    bits = np.rint(fitted * 255.0).astype(np.float32)
+    return torch.from_numpy(bits / 127.5 - 1.0).permute(2, 0, 1).contiguous()
+
+
+def _pixels(picture: Image.Image, channels: int) -> np.ndarray:
+    """(H, W, channels) float32 in [0, 1]."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        grey = np.asarray(picture).astype(np.float32)
+        grey = grey / (65535.0 if picture.mode.startswith("I") else 1.0)
+        return np.repeat(grey.clip(0.0, 1.0)[..., None], channels, axis=-1)
+    if picture.has_transparency_data:
+        rgba = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    flat = picture.convert("L" if channels == 1 else "RGB")
+    return np.asarray(flat, dtype=np.float32).reshape(flat.height, flat.width, channels) / 255.0
+
+
+def to_image(x: Tensor) -> Image.Image:
+    """(C, H, W) in [-1, 1], clamped → an 8-bit picture, grey for one channel."""
+    bits = ((x.detach().float().cpu().clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
+    return Image.fromarray(bits.squeeze(0).numpy() if len(bits) == 1 else bits.permute(1, 2, 0).numpy())

@@ -1,0 +1,118 @@
+"""A prior: everything needed to get a denoiser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import yaml
+from torch import nn
+
+from diffusion.checkpoints import Checkpoint, load_strictly, read_state_dict
+from diffusion.levels import NoiseLevel
+from diffusion.networks.unet import UNet
+from diffusion.parametrisations import V, X0, Eps, Parametrisation, Score
+from diffusion.schedules import Cosine, Linear, Schedule
+
+WEIGHTS, CARD = "weights.safetensors", "card.yaml"
+_SCHEDULES = {"linear": Linear, "cosine": Cosine}
+_PARAMETRISATIONS = {"eps": Eps, "x0": X0, "v": V, "score": Score}
+
+
+class Prior:
+    """Network, weights, schedule, parametrisation and pixel range of one diffusion prior.
+
+    The network maps (x_t, t) to (B, C, H, W), or (B, 2C, H, W) with learned variance; t is the 0-based index
+    into the schedule. `size` is the (height, width) it restores. `pixel_range` is the range of clean pictures
+    the network was trained on; everything outside the denoiser is in [-1, 1]. `clip` clamps x̂0 to that range.
+
+    Raises ValueError for values out of bounds and whatever `Checkpoint` raises for the weights.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: Schedule,
+        parametrisation: Parametrisation,
+        size: tuple[int, int] = (64, 64),
+        channels: int = 3,
+        pixel_range: tuple[float, float] = (-1.0, 1.0),
+        clip: bool = True,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        low, high = pixel_range
+        if not low < high:
+            raise ValueError(f"pixel_range must be (low, high) with low < high, got ({low}, {high}); set prior.pixel_range")
+        if channels not in (1, 3):
+            raise ValueError(f"pictures have 1 or 3 channels, got {channels}; set prior.channels")
+        if min(size) < 1:
+            raise ValueError(f"a picture's sides must be positive, got {list(size)}; set prior.size=[height,width]")
+        self.network, self.schedule, self.parametrisation = network, schedule, parametrisation
+        self.size, self.channels, self.clip = tuple(size), channels, clip
+        self.pixel_scale, self.pixel_shift = (high - low) / 2.0, (high + low) / 2.0
+        if checkpoint is not None:
+            checkpoint.load_into(network)
+
+    @property
+    def levels(self) -> list[NoiseLevel]:
+        """The schedule's levels in the [-1, 1] units of the images, noisiest last."""
+        return [NoiseLevel(lv.t, lv.alpha, lv.sigma / self.pixel_scale) for lv in self.schedule.levels]
+
+    @torch.no_grad()
+    def probe(self) -> bool:
+        """Run the network once on a blank picture; True where it has learned variance.
+
+        Raises ValueError where its output does not fit the picture.
+        """
+        device = next(self.network.parameters(), torch.empty(0)).device
+        blank = torch.zeros(1, self.channels, *self.size, device=device)
+        try:
+            output = self.network(blank, torch.zeros(1, dtype=torch.long, device=device))
+        except (RuntimeError, TypeError, IndexError) as error:
+            raise ValueError(
+                f"the prior's network cannot take a {self.channels} x {self.size[0]} x {self.size[1]} picture and t: "
+                f"{str(error).splitlines()[0]}; check prior.size, prior.channels and the network's flags"
+            ) from error
+        fits = [(1, c, *self.size) for c in (self.channels, 2 * self.channels)]
+        if tuple(output.shape) not in fits:
+            raise ValueError(
+                f"the prior's network gave {tuple(output.shape)} for a picture of {fits[0]}; it must give {fits[0]}, "
+                f"or {fits[1]} with learned variance; check prior.channels and the network's flags"
+            )
+        return output.shape[1] == 2 * self.channels
+
+
+def from_folder(path: str, size: tuple[int, int] | None = None, clip: bool = True) -> Prior:
+    """The prior in a folder: `weights.safetensors` and `card.yaml`, the card saying what shapes cannot.
+
+    `size` (height, width) overrides the card's, for networks that run at any size.
+
+    Raises FileNotFoundError where a file is missing, ValueError where the card or the weights do not fit.
+    """
+    folder = Path(path)
+    for name in (WEIGHTS, CARD):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"no prior in {folder}: {name} is missing; set prior.path to a folder with {WEIGHTS} and {CARD}")
+    try:
+        card = yaml.safe_load((folder / CARD).read_text())
+        schedule = dict(card["schedule"])
+        network = UNet(**card["network"])
+        prior = Prior(
+            network=network,
+            schedule=_SCHEDULES[schedule.pop("kind")](**schedule),
+            parametrisation=_PARAMETRISATIONS[card["parametrisation"]](),
+            size=size or _pair(card["size"]),
+            channels=card["network"].get("in_channels", 3),
+            pixel_range=_pair(card["pixel_range"]),
+            clip=clip,
+        )
+    except (KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise ValueError(f"{folder / CARD} is no prior card: {type(error).__name__} {error}") from error
+    load_strictly(network, read_state_dict(folder / WEIGHTS), folder / WEIGHTS)
+    return prior
+
+
+def _pair(values: Sequence) -> tuple:
+    first, second = values
+    return first, second

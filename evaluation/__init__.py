@@ -1,0 +1,1 @@
+"""Restoring pictures at scale: the module, metrics, records, pictures and progress."""

@@ -1,0 +1,82 @@
+"""The pictures of a run, one item per picture and sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from diffusion.pictures import Fit, find_pictures, picture_ids, read_picture
+
+
+class Batch(NamedTuple):
+    """B items. `truth` (B, C, H, W) or `measured` (B, C', H', W') in [-1, 1]; both are None where nothing is given."""
+
+    ids: tuple[str, ...]
+    samples: tuple[int, ...]
+    truth: Tensor | None
+    measured: Tensor | None
+
+
+class Pictures(Dataset):
+    """Items (picture, sample) in order: picture 0 sample 0, picture 0 sample 1, ….
+
+    `kind` is the field of Batch that the files fill, "truth" or "measured"; pictures are fitted to `size`.
+    Raises FileNotFoundError or ValueError where a picture is missing, cannot be read or is given twice.
+    """
+
+    def __init__(
+        self, where: str | Sequence[str], kind: str, channels: int, size: tuple[int, int], fit: Fit, num_samples: int = 1
+    ) -> None:
+        self.paths: list[Path] = find_pictures(where)
+        self.ids = picture_ids(self.paths)
+        self.kind, self.channels, self.size, self.fit, self.num_samples = kind, channels, size, fit, num_samples
+
+    def __len__(self) -> int:
+        return len(self.paths) * self.num_samples
+
+    def __getitem__(self, item: int) -> Batch:
+        index, sample = divmod(item, self.num_samples)
+        empty = Batch((self.ids[index],), (sample,), None, None)
+        return empty._replace(**{self.kind: self.read(index)[None]})
+
+    def read(self, index: int) -> Tensor:
+        return read_picture(self.paths[index], self.channels, self.size, self.fit)
+
+    def check(self) -> None:
+        """Read every picture once, so that a bad one is told before anything is computed."""
+        for index in range(len(self.paths)):
+            self.read(index)
+
+
+class Nothing(Dataset):
+    """`num_samples` items without a picture, for solvers that look at none."""
+
+    ids = ["unconditional"]
+
+    def __init__(self, num_samples: int = 1) -> None:
+        self.num_samples = num_samples
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __getitem__(self, item: int) -> Batch:
+        return Batch(("unconditional",), (item,), None, None)
+
+    def check(self) -> None:
+        pass
+
+
+def collate(items: list[Batch]) -> Batch:
+    """Items → one batch."""
+    ids, samples, truth, measured = zip(*items, strict=True)
+    return Batch(
+        tuple(name for one in ids for name in one),
+        tuple(number for one in samples for number in one),
+        None if truth[0] is None else torch.cat(truth),
+        None if measured[0] is None else torch.cat(measured),
+    )

@@ -1,0 +1,169 @@
+"""The output folder: what every tool of the project writes, each file whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from statistics import fmean
+from typing import BinaryIO
+
+from PIL import Image
+from tabulate import tabulate
+from torch import Tensor
+
+from diffusion.pictures import to_image
+from evaluation.figure import draw_figure
+from evaluation.metrics import NAMES
+from evaluation.restoration import Restored
+
+RECORDS = "records.jsonl"
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Create `path` by `write(stream)` under a temporary name and a rename, so that no half file is ever seen."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            write(stream)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line to `path`, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = line.encode() + b"\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        before = os.fstat(descriptor).st_size
+        try:
+            written = os.write(descriptor, data)
+            if written < len(data):
+                raise OSError(f"only {written} of {len(data)} bytes could be written to {path}")
+        except OSError:
+            os.ftruncate(descriptor, before)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+class OutputFolder:
+    """config.yaml, records.jsonl, images/<id>/…, figure.png and summary.json under `root`.
+
+    Pictures are written before their record, so a record vouches for them. `figure_rows` and `figure_samples`
+    bound the figure. Raises FileExistsError in `open` where `root` already holds records and `overwrite` is off.
+    """
+
+    def __init__(self, root: Path, overwrite: bool = False, figure_rows: int = 8, figure_samples: int = 4) -> None:
+        self.root, self.overwrite = root, overwrite
+        self.figure_rows, self.figure_samples = figure_rows, figure_samples
+        self.records: list[dict] = []
+
+    def check(self) -> None:
+        """Raises FileExistsError or PermissionError where nothing could be written."""
+        if (self.root / RECORDS).exists() and not self.overwrite:
+            raise FileExistsError(f"{self.root} already holds the records of a run; choose another output_dir or add overwrite=true")
+        nearest = next(p for p in (self.root, *self.root.resolve().parents) if p.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+            raise PermissionError(f"cannot write to {nearest}; set output_dir to a folder that can be written")
+
+    def open(self, config: str) -> None:
+        """Start a run whose resolved configuration is the text `config`."""
+        (self.root / RECORDS).unlink(missing_ok=True)
+        write_whole(self.root / "config.yaml", lambda f: f.write(config.encode()))
+
+    def add(self, done: Restored) -> None:
+        """Write the pictures and the records of a finished batch."""
+        for b, record in enumerate(done.records):
+            folder = self.root / "images" / record["id"]
+            if done.truth is not None:
+                self._picture(folder / "truth.png", done.truth[b])
+            if done.y is not None:
+                self._picture(folder / "measurement.png", done.y[b])
+            if record["error"] is None:
+                self._picture(folder / f"restoration-{record['sample']}.png", done.x0[b])
+            append_line(self.root / RECORDS, json.dumps(record, allow_nan=False))
+            self.records.append(record)
+
+    def finish(self, title: str, footnote: str) -> None:
+        """Write figure.png and summary.json from what is on record."""
+        if self.records:
+            figure = draw_figure(self._rows(), title)
+            write_whole(self.root / "figure.png", lambda f: figure.save(f, "PNG"))
+        summary = {"title": title, **summarise(self.records), "footnote": footnote or None}
+        write_whole(self.root / "summary.json", lambda f: f.write(json.dumps(summary, indent=2, ensure_ascii=False).encode() + b"\n"))
+
+    def _picture(self, path: Path, x: Tensor) -> None:
+        image = to_image(x)
+        write_whole(path, lambda f: image.save(f, "PNG"))
+
+    def _rows(self) -> list[list[tuple[str, Image.Image]]]:
+        """The figure's tiles: a row per picture, or rows of samples where there is neither truth nor measurement."""
+        by_id: dict[str, list[dict]] = {}
+        for record in self.records:
+            by_id.setdefault(record["id"], []).append(record)
+        rows = []
+        for name, records in list(by_id.items())[: self.figure_rows]:
+            folder = self.root / "images" / name
+            given = [(folder / f"{kind}.png", self._label(kind, records[0])) for kind in ("truth", "measurement")]
+            made = [(folder / f"restoration-{r['sample']}.png", self._label("restoration", r)) for r in records]
+            tiles = [(text, Image.open(path)) for path, text in given if path.exists()]
+            width = self.figure_samples if tiles else 8
+            samples = [(text, Image.open(path)) for path, text in made if path.exists()]
+            rows.append(tiles + samples[:width])
+            if not tiles:
+                rows += [samples[i : i + width] for i in range(width, min(len(samples), width * self.figure_rows), width)]
+        return [row for row in rows if row]
+
+    @staticmethod
+    def _label(kind: str, record: dict) -> str:
+        psnr = record.get({"truth": "", "measurement": "psnr_measurement", "restoration": "psnr"}[kind])
+        name = f"sample {record['sample']}" if kind == "restoration" else kind
+        return name if psnr is None else f"{name}\n{psnr:.2f} dB"
+
+
+def summarise(records: Sequence[dict]) -> dict:
+    """Means over the records that have a value, and counts."""
+
+    def mean(key: str) -> float | None:
+        values = [r[key] for r in records if r[key] is not None]
+        return fmean(values) if values else None
+
+    keys = [*NAMES, "residual", "seconds", "nfe_forward", "nfe_vjp", "sigma_y", *(f"{name}_measurement" for name in NAMES)]
+    return {
+        "pictures": len({r["id"] for r in records}),
+        "records": len(records),
+        "failed": sum(r["error"] is not None for r in records),
+        "mean": {key: mean(key) for key in keys},
+    }
+
+
+def table(records: Sequence[dict]) -> str:
+    """The terminal's table: means of the measurement and of the restorations."""
+    mean = summarise(records)["mean"]
+
+    def cell(key: str, form: str) -> str:
+        return "–" if mean.get(key) is None else format(mean[key], form)
+
+    forms = {"psnr": ".2f", "ssim": ".3f", "lpips": ".3f"}
+    rows = [
+        ["measurement", *(cell(f"{name}_measurement", form) for name, form in forms.items()), "", "", ""],
+        [
+            "restoration",
+            *(cell(name, form) for name, form in forms.items()),
+            cell("residual", ".4f"),
+            f"{cell('nfe_forward', '.0f')} + {cell('nfe_vjp', '.0f')}",
+            cell("seconds", ".1f"),
+        ],
+    ]
+    headers = ["", "PSNR (dB) ↑", "SSIM ↑", "LPIPS ↓", "residual", "NFE forward + vjp", "seconds a picture"]
+    return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, colalign=("left",) + ("right",) * 6)

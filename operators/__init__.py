@@ -1,0 +1,1 @@
+"""Measurement operators and measurement noise."""

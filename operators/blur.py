@@ -1,0 +1,167 @@
+"""Blur: y = k ∗ x0, a true convolution (the kernel is flipped), the picture continued at its boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Generator, Tensor
+
+from operators.base import LinearOperator, uniform
+from operators.separable import Boundary, Separable, banded
+
+
+class DeblurGaussian(Separable):
+    """k(i) ∝ exp(−i²/2·std²) on `size` taps, rows and columns alike. DPS on 256 pixels: size 61, std 3.
+
+    `std` in pixels. Raises ValueError for an even size, a size beyond the picture, or std ≤ 0.
+    """
+
+    def __init__(self, size: int = 9, std: float = 1.5, boundary: Boundary = "reflect") -> None:
+        super().__init__()
+        if size < 1 or size % 2 == 0:
+            raise ValueError(f"a Gaussian kernel needs an odd, positive number of taps, got size={size}; set operator.size")
+        if not std > 0.0:
+            raise ValueError(f"the Gaussian's standard deviation must be positive, got {std}; set operator.std")
+        self.size, self.std, self.boundary = size, std, boundary
+
+    def matrix(self, side: int) -> np.ndarray:
+        if self.size > side:
+            raise ValueError(f"a kernel of {self.size} taps is larger than a picture side of {side} pixels; set operator.size")
+        offsets = np.arange(self.size) - self.size // 2
+        taps = np.exp(-0.5 * (offsets / self.std) ** 2)
+        return banded(side, np.arange(side), offsets, np.tile(taps / taps.sum(), (side, 1)), self.boundary)
+
+
+class Convolution(LinearOperator):
+    """y_i = Σ_j k_j x_{i−(j−c)}, c = size // 2, by FFT; any kernel, (B or 1, 1, h, w): one per image or one for all.
+
+    With circular boundary Aᵀ and A⁺ are in closed form in the Fourier domain (coefficients below `cutoff` of
+    the largest count as zero); with reflect and zero they are autograd's and conjugate gradients'.
+    `reflect` mirrors about the edge pixel, which is not repeated.
+    """
+
+    cutoff = 1e-5
+    _modes = {"reflect": "reflect", "zero": "constant"}
+    kernel: Tensor
+    response: Tensor
+
+    def __init__(self, boundary: Boundary) -> None:
+        super().__init__()
+        self.boundary = boundary
+        for name in ("kernel", "response"):
+            self.register_buffer(name, None, persistent=False)
+
+    def set_kernel(self, kernel: Tensor, like: Tensor) -> None:
+        """Take `kernel` (B or 1, 1, h, w) for pictures like `like`. Raises ValueError where it is larger than they are."""
+        (h, w), (height, width) = kernel.shape[-2:], like.shape[-2:]
+        if h > height or w > width:
+            raise ValueError(f"a {h} x {w} kernel is larger than the {height} x {width} picture; use a smaller kernel or a larger prior.size")
+        if self.boundary != "circular":
+            height, width = height + h - 1, width + w - 1
+        self.kernel = kernel.to(like)
+        origin_first = F.pad(self.kernel, (0, width - w, 0, height - h)).roll((-(h // 2), -(w // 2)), (-2, -1))
+        self.response = torch.fft.rfft2(origin_first)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.boundary == "circular":
+            return _filter(x, self.response)
+        (h, w), (height, width) = self.kernel.shape[-2:], x.shape[-2:]
+        top, left = h - 1 - h // 2, w - 1 - w // 2
+        continued = F.pad(x, (left, w // 2, top, h // 2), mode=self._modes[self.boundary])
+        return _filter(continued, self.response)[..., top : top + height, left : left + width]
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        if self.boundary != "circular":
+            return super().adjoint(y)
+        return _filter(y, self.response.conj())
+
+    def pinv(self, y: Tensor) -> Tensor:
+        if self.boundary != "circular":
+            return super().pinv(y)
+        power = self.response.abs().square()
+        kept = power > self.cutoff**2 * power.amax((-2, -1), keepdim=True)
+        return _filter(y, torch.where(kept, self.response.conj() / power.clamp_min(torch.finfo(y.dtype).tiny), 0.0))
+
+
+def _filter(x: Tensor, response: Tensor) -> Tensor:
+    return torch.fft.irfft2(torch.fft.rfft2(x) * response, s=x.shape[-2:])
+
+
+class DeblurKernel(Convolution):
+    """The kernel is a file: an .npy array (h, w), taken as it is, or a grey picture, scaled to sum 1.
+
+    Raises ValueError where it cannot be read, is not finite, sums to zero or is larger than the pictures.
+    """
+
+    def __init__(self, path: str, boundary: Boundary = "reflect") -> None:
+        super().__init__(boundary)
+        kernel = read_kernel(path)
+        if kernel.ndim != 2 or kernel.size == 0:
+            raise ValueError(f"the kernel {path} must be a matrix (height, width), got shape {kernel.shape}")
+        if not np.isfinite(kernel).all():
+            raise ValueError(f"the kernel {path} has {np.count_nonzero(~np.isfinite(kernel))} entries that are not finite")
+        if abs(kernel.sum()) < 1e-8 * max(np.abs(kernel).sum(), 1.0):
+            raise ValueError(f"the kernel {path} sums to zero ({kernel.sum():g}): it would erase the picture's brightness")
+        self.source = torch.from_numpy(kernel)[None, None]
+
+    def draw(self, like: Tensor, generators: Sequence[Generator]):
+        super().draw(like, generators)
+        self.set_kernel(self.source, like)
+        return self
+
+
+class DeblurMotion(Convolution):
+    """A camera shake of its own for every image: a random path of `size` × `size` pixels, drawn from its generator.
+
+    The camera moves at constant speed while its heading does a random walk whose strength is `intensity`:
+    0 is a straight line, 1 a tangle; the path is as long as the kernel is wide and is splatted bilinearly.
+    DPS on 256 pixels: size 61, intensity 0.5 (its kernels come from another generator, unseeded).
+
+    Raises ValueError for an even size or an intensity outside [0, 1].
+    """
+
+    random = True
+    points = 256
+
+    def __init__(self, size: int = 15, intensity: float = 0.5, boundary: Boundary = "reflect") -> None:
+        super().__init__(boundary)
+        if size < 3 or size % 2 == 0:
+            raise ValueError(f"a motion kernel needs an odd side of at least 3 pixels, got size={size}; set operator.size")
+        if not 0.0 <= intensity <= 1.0:
+            raise ValueError(f"the intensity must lie in [0, 1], got {intensity}; set operator.intensity")
+        self.size, self.intensity = size, intensity
+
+    def draw(self, like: Tensor, generators: Sequence[Generator]):
+        super().draw(like, generators)
+        turns = uniform(generators, self.points, like=torch.zeros((), dtype=torch.float64)) - 0.5
+        drift = self.intensity * 2.0 * torch.pi / (self.points / 12) ** 0.5
+        heading = 2.0 * torch.pi * turns[:, :1] + (drift * turns[:, 1:]).cumsum(1)
+        path = torch.stack([heading.sin(), heading.cos()], dim=-1).cumsum(1) * (self.size - 3) / (self.points - 1)
+        path = path - (path.amin(1, keepdim=True) + path.amax(1, keepdim=True)) / 2 + self.size // 2
+        self.set_kernel(splat(path, self.size), like)
+        return self
+
+
+def splat(path: Tensor, size: int) -> Tensor:
+    """Points (B, N, 2) in pixel coordinates → kernels (B, 1, size, size) of sum 1, each point shared by four pixels."""
+    centres = torch.arange(size, dtype=path.dtype)
+    rows, columns = ((1.0 - (path[..., axis, None] - centres).abs()).clamp_min(0.0) for axis in (0, 1))
+    kernel = torch.einsum("bnh,bnw->bhw", rows, columns)
+    return (kernel / kernel.sum((-2, -1), keepdim=True))[:, None]
+
+
+def read_kernel(path: str) -> np.ndarray:
+    """A kernel file as float64. Raises ValueError where it is neither an array nor a picture."""
+    try:
+        if Path(path).suffix == ".npy":
+            return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
+        with Image.open(path) as picture:
+            grey = np.asarray(picture.convert("L"), dtype=np.float64)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read the kernel {path}: {error}; set operator.path to an .npy file or a picture") from error
+    return grey / grey.sum() if grey.any() else grey

@@ -1,0 +1,146 @@
+"""Inpainting: y = M ⊙ x0, M one on known pixels and zero on missing ones, shared by the channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Generator, Tensor
+
+from operators.base import LinearOperator, uniform
+
+
+class Inpainting(LinearOperator):
+    """y = M ⊙ x0. A = Aᵀ = A⁺ = diag(M); missing pixels of y are 0, mid-grey in [-1, 1].
+
+    `mask` is (B or 1, 1, H, W) once drawn.
+    """
+
+    mask: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mask", None, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mask * x
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self.mask * y
+
+    def pinv(self, y: Tensor) -> Tensor:
+        return self.mask * y
+
+    def support(self, y: Tensor) -> Tensor:
+        return self.mask
+
+
+class InpaintBox(Inpainting):
+    """One box of `size` = (height, width) pixels is missing; by default half the picture's sides.
+
+    It stands at `place` = (top, left), by default in the middle, or with `random_place` uniformly anywhere at
+    least `margin` pixels from the edge, per image. The code of DPS: size (128, 128), random_place, margin 16.
+
+    Raises ValueError where the box leaves the picture or leaves nothing known.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int] | None = None,
+        place: tuple[int, int] | None = None,
+        random_place: bool = False,
+        margin: int = 0,
+    ) -> None:
+        super().__init__()
+        if size is not None and min(size) < 1:
+            raise ValueError(f"a box needs positive sides, got {list(size)}; set operator.size=[height,width]")
+        if place is not None and random_place:
+            raise ValueError(f"a box has a place or a random one, not both; drop operator.place={list(place)} or operator.random_place")
+        if margin < 0:
+            raise ValueError(f"the margin cannot be negative, got {margin}; set operator.margin")
+        self.size, self.place, self.margin = size, place, margin
+        self.random = random_place
+
+    def draw(self, like: Tensor, generators: Sequence[Generator]):
+        super().draw(like, generators)
+        sides = like.shape[-2:]
+        box = self.size or tuple(max(1, side // 2) for side in sides)
+        if box[0] >= sides[0] and box[1] >= sides[1]:
+            raise ValueError(f"a {box[0]} x {box[1]} box leaves nothing known of a {sides[0]} x {sides[1]} picture; set operator.size")
+        room = [side - length - 2 * self.margin for side, length in zip(sides, box, strict=True)]
+        if self.random:
+            if min(room) < 0:
+                raise ValueError(
+                    f"a {box[0]} x {box[1]} box with margin {self.margin} does not fit a {sides[0]} x {sides[1]} picture; set operator.size"
+                )
+            spread = torch.tensor([r + 1 for r in room], dtype=like.dtype, device=like.device)
+            corners = (uniform(generators, 2, like=like) * spread).long() + self.margin
+        else:
+            place = self.place or tuple((side - length) // 2 for side, length in zip(sides, box, strict=True))
+            ends = [corner + length for corner, length in zip(place, box, strict=True)]
+            if min(place) < 0 or ends[0] > sides[0] or ends[1] > sides[1]:
+                raise ValueError(
+                    f"a {box[0]} x {box[1]} box at {list(place)} leaves the {sides[0]} x {sides[1]} picture; "
+                    "set operator.place=[top,left] or operator.size=[height,width]"
+                )
+            corners = torch.tensor([place], device=like.device)
+        inside = [
+            (torch.arange(side, device=like.device) >= start[:, None]) & (torch.arange(side, device=like.device) < start[:, None] + length)
+            for side, start, length in zip(sides, corners.T, box, strict=True)
+        ]
+        hole = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+        self.mask = (~hole).to(like)
+        return self
+
+
+class InpaintRandom(Inpainting):
+    """Each pixel is known with probability `keep`, per image. The paper of DPS keeps 0.08, DAPS 0.3.
+
+    Raises ValueError where `keep` lies outside (0, 1).
+    """
+
+    random = True
+
+    def __init__(self, keep: float = 0.3) -> None:
+        super().__init__()
+        if not 0.0 < keep < 1.0:
+            raise ValueError(f"the probability of a known pixel must lie between 0 and 1 (exclusive), got {keep}; set operator.keep")
+        self.keep = keep
+
+    def draw(self, like: Tensor, generators: Sequence[Generator]):
+        super().draw(like, generators)
+        self.mask = (uniform(generators, 1, *like.shape[-2:], like=like) < self.keep).to(like)
+        return self
+
+
+class InpaintMask(Inpainting):
+    """The mask is a picture: a pixel is known where it is brighter than mid-grey, missing elsewhere.
+
+    Raises ValueError where it cannot be read, is of another size than the pictures, or has nothing known or
+    nothing missing.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+        try:
+            with Image.open(path) as picture:
+                self.known = torch.from_numpy(np.asarray(picture.convert("L")) > 127)
+        except OSError as error:
+            raise ValueError(f"cannot read the mask {path}: {error}; set operator.path to a picture") from error
+        if self.known.all() or not self.known.any():
+            raise ValueError(
+                f"the mask {path} has nothing {'missing' if self.known.all() else 'known'}: paint known pixels white and missing ones black"
+            )
+
+    def draw(self, like: Tensor, generators: Sequence[Generator]):
+        super().draw(like, generators)
+        if self.known.shape != like.shape[-2:]:
+            raise ValueError(
+                f"the mask {self.path} is {self.known.shape[0]} x {self.known.shape[1]} and the pictures are "
+                f"{like.shape[-2]} x {like.shape[-1]} (height x width); make a mask of the pictures' size"
+            )
+        self.mask = self.known.to(like)[None, None]
+        return self

@@ -1,0 +1,52 @@
+"""Restore pictures with a diffusion prior: python sample.py --help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from conf import PROJECT
+from conf.command import FAILED, Stop, command, refusing
+
+BUNDLED_FACE = PROJECT / "examples" / "faces" / "face-1.png"
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="sample")
+def main(config: DictConfig) -> None:
+    from conf.build import build_restoration, source_state
+    from evaluation.output import table
+
+    hydra_config = HydraConfig.get()
+    sweeping = hydra_config.mode == RunMode.MULTIRUN
+    folder = Path(hydra_config.runtime.output_dir if sweeping else config.output_dir)
+    run = build_restoration(config, folder)
+    if run.input is None and run.measurement is None and run.solver.uses_measurement:
+        run.input = config.input = str(BUNDLED_FACE)
+    with refusing():
+        run.check()
+
+    choices = hydra_config.runtime.choices
+    title = f"{choices.solver} · {choices.operator} · {run.noise.label} · {choices.prior} · {len(run.levels) - 1} steps"
+    print(title)
+    resolved = OmegaConf.to_container(config, resolve=True)
+    record = {"config": resolved, "overrides": list(hydra_config.overrides.task), "source": source_state(PROJECT)}
+    try:
+        with refusing():
+            run.run(OmegaConf.to_yaml(OmegaConf.create(record)), title)
+    finally:
+        if run.output.records:
+            print(f"\n{table(run.output.records)}\n")
+            print(*filter(None, [run.metrics.footnote]), sep="\n")
+            print(f"pictures: {folder / 'images'}\nfigure:   {folder / 'figure.png'}")
+    failed = [record for record in run.output.records if record["error"]]
+    if failed:
+        first = failed[0]
+        raise Stop(f"{len(failed)} of {len(run.output.records)} failed; {first['id']}: {first['error']}", FAILED)
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,1 @@
+"""Solvers: one class per method."""

@@ -1,0 +1,41 @@
+"""Annealed Langevin dynamics of Jalal et al. (2021)."""
+
+from __future__ import annotations
+
+from diffusion.levels import NoiseLevel
+from solvers.annealing import Annealing
+from solvers.base import Solver
+
+
+class ScoreALDLangevin(Solver):
+    """x ← x + η_t (s(x, t) + Aᴴ(y − A x)/(γ_t² + σ_y²)) + √(2 η_t) z, `inner` times per level (Jalal et al. 2021, Sec. 3).
+
+    x lives where Jalal et al. have it, without the shrinking of a DDPM: x = x_t/α_t = x0 + σ̃ ε, σ̃ = σ_t/α_t, so
+    s = (x̂0 − x)/σ̃²; η_t = step σ̃_t² as in Song & Ermon 2019, Alg. 1. The last level ends with x̂0.
+    Their code departs from their formula: it scales the likelihood's gradient to the norm of the score times a
+    constant, over the whole batch, and has no γ_t. This is the formula.
+
+    Raises ValueError unless 0 < step < 2 and inner ≥ 1.
+    """
+
+    def __init__(self, annealing: Annealing, step_size: float = 0.2, inner: int = 1) -> None:
+        if not 0.0 < step_size < 2.0:
+            raise ValueError(f"the Langevin step diverges outside 0 < step_size < 2, got {step_size}; set solver.step_size")
+        if inner < 1:
+            raise ValueError(f"a level needs at least one Langevin step, got inner={inner}; set solver.inner")
+        self.annealing, self.step_size, self.inner = annealing, step_size, inner
+
+    def init(self, problem, start):
+        return start.sigma / start.alpha * problem.noise.normal(problem.blank)
+
+    def step(self, x, now, then, problem):
+        level = NoiseLevel(now.t, 1.0, now.sigma / now.alpha)
+        eta = self.step_size * level.sigma**2
+        for _ in range(self.inner):
+            x0 = problem.denoiser(now.alpha * x, now).x0
+            drift = level.score(x, x0)
+            drift = drift - self.annealing(level, problem.sigma_y) * problem.operator.misfit_gradient(x, problem.y)
+            x = x + eta * drift + (2.0 * eta) ** 0.5 * problem.noise.normal(x)
+        if then.sigma == 0.0:
+            x = problem.denoiser(now.alpha * x, now).x0
+        return x, x0

@@ -10,12 +10,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from conf import PROJECT
-from conf.command import FAILED, Stop, command, refusing
+from conf.command import FAILED, Stop, command, job, refusing
 
 BUNDLED_FACE = PROJECT / "examples" / "faces" / "face-1.png"
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="sample")
+@job
 def main(config: DictConfig) -> None:
     from conf.build import build_restoration, source_state
     from evaluation.output import table
@@ -39,8 +40,7 @@ def main(config: DictConfig) -> None:
             run.run(OmegaConf.to_yaml(OmegaConf.create(record)), title)
     finally:
         if run.output.records:
-            print(f"\n{table(run.output.records)}\n")
-            print(*filter(None, [run.metrics.footnote]), sep="\n")
+            print(f"\n{table(run.output.records, run.metrics.footnote)}\n")
             print(f"pictures: {folder / 'images'}\nfigure:   {folder / 'figure.png'}")
     failed = [record for record in run.output.records if record["error"]]
     if failed:

@@ -15,13 +15,16 @@ from conf.command import Stop, one_line, refusing
 from evaluation.output import OutputFolder
 from evaluation.run import Restoration
 
-
 PARTS = ("operator", "noise", "solver", "grid", "transition", "fit", "runtime", "metrics", "prior")
 SETTINGS = ("input", "measurement", "seed", "num_samples", "batch_size")
 
 
 def build_restoration(config: DictConfig, output_dir: Path) -> Restoration:
     """The run a composed sample.yaml describes. Raises Stop for values of the wrong kind, before anything is loaded."""
+    known = {*PARTS, *SETTINGS, "output_dir", "overwrite"}
+    for key in config:
+        if key not in known:
+            raise Stop(f"{key} is unknown; known here: {', '.join(sorted(known))}")
     settings = {key: OmegaConf.to_container(config, resolve=True)[key] for key in SETTINGS}
     check_values(settings, Restoration, "")
     check_values({"overwrite": config.overwrite}, OutputFolder, "")
@@ -77,7 +80,7 @@ def _check_arguments(config: DictConfig, name: str) -> None:
         raise Stop(f"{name}._target_={config._target_} cannot be imported: {one_line(error)}") from error
     missing = sorted(str(key) for key in OmegaConf.missing_keys(config))
     if missing:
-        raise Stop(f"{name}.{missing[0]} is not set; add {name}.{missing[0]}=VALUE")
+        raise Stop(f"{missing[0]} is not set; add {missing[0]}=VALUE")
     plain = {
         key: OmegaConf.to_container(value, resolve=True) if isinstance(value, ListConfig) else value
         for key, value in config.items()

@@ -9,12 +9,18 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from typing import NoReturn
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
 TRACEBACK = "HYDRA_FULL_ERROR"
+WANTS_TRACEBACK = os.environ.get(TRACEBACK) == "1"
 
 
 class Stop(Exception):
@@ -34,23 +40,47 @@ def refusing() -> Iterator[None]:
         raise Stop(one_line(error)) from error
 
 
+def job(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    """A Hydra main's function. Alone, a Stop ends the script at once; in a sweep it fails this job and no other."""
+
+    @wraps(main)
+    def run(config: DictConfig) -> None:
+        try:
+            main(config)
+        except Stop as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            end(error)
+
+    return run
+
+
 def command(main: Callable[[], None]) -> None:
     """Run a Hydra main. HYDRA_FULL_ERROR=1 in the environment gives tracebacks instead of lines."""
-    wants_traceback = os.environ.get(TRACEBACK) == "1"
     os.environ[TRACEBACK] = "1"  # Hydra then raises instead of printing and exiting with 1
     try:
         main()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except (Stop, HydraException, OmegaConfBaseException) as error:
-        if wants_traceback:
-            raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        sys.exit(getattr(error, "code", USAGE))
+        end(error)
+
+
+def end(error: Exception) -> NoReturn:
+    """One line on standard error, and out."""
+    if WANTS_TRACEBACK:
+        raise error
+    print(f"error: {one_line(error)}", file=sys.stderr)
+    sys.exit(getattr(error, "code", USAGE))
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message on one line; Hydra's and OmegaConf's span several."""
+    """An error's message on one line, for a person; Hydra's and OmegaConf's span several."""
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return f"{group}={option} is unknown; choose one of {', '.join(error.options)}"
+    cause = error.__cause__
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
+        return f"{cause.full_key} is unknown; known here: {', '.join(map(str, cause.parent_node))}"
     lines = [line.strip() for line in str(error).splitlines()]
-    kept = [line for line in lines if line and not line.startswith(("object_type=", "reference_type="))]
-    return "; ".join(kept) or type(error).__name__
+    return " ".join(line for line in lines if line and not line.startswith(("object_type=", "reference_type="))) or type(error).__name__

@@ -12,7 +12,7 @@ from torch import nn
 from diffusion.checkpoints import Checkpoint, load_strictly, read_state_dict
 from diffusion.levels import NoiseLevel
 from diffusion.networks.unet import UNet
-from diffusion.parametrisations import V, X0, Eps, Parametrisation, Score
+from diffusion.parametrisations import X0, Eps, Parametrisation, Score, V
 from diffusion.schedules import Cosine, Linear, Schedule
 
 WEIGHTS, CARD = "weights.safetensors", "card.yaml"

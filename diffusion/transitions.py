@@ -27,9 +27,7 @@ class Transition:
 
     needs_variance = False
 
-    def __call__(
-        self, x: Tensor, x0: Tensor, now: NoiseLevel, then: NoiseLevel, noise: Noise, fraction: Tensor | None = None
-    ) -> Tensor:
+    def __call__(self, x: Tensor, x0: Tensor, now: NoiseLevel, then: NoiseLevel, noise: Noise, fraction: Tensor | None = None) -> Tensor:
         """Move `x` (B, C, H, W) from `now` to `then`; `fraction` is the network's variance output, if it has one."""
         if then.sigma == 0.0:
             return then.alpha * x0

@@ -29,9 +29,7 @@ class Pictures(Dataset):
     Raises FileNotFoundError or ValueError where a picture is missing, cannot be read or is given twice.
     """
 
-    def __init__(
-        self, where: str | Sequence[str], kind: str, channels: int, size: tuple[int, int], fit: Fit, num_samples: int = 1
-    ) -> None:
+    def __init__(self, where: str | Sequence[str], kind: str, channels: int, size: tuple[int, int], fit: Fit, num_samples: int = 1) -> None:
         self.paths: list[Path] = find_pictures(where)
         self.ids = picture_ids(self.paths)
         self.kind, self.channels, self.size, self.fit, self.num_samples = kind, channels, size, fit, num_samples
@@ -55,8 +53,6 @@ class Pictures(Dataset):
 
 class Nothing(Dataset):
     """`num_samples` items without a picture, for solvers that look at none."""
-
-    ids = ["unconditional"]
 
     def __init__(self, num_samples: int = 1) -> None:
         self.num_samples = num_samples

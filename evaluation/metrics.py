@@ -37,12 +37,13 @@ class Metrics(nn.Module):
     def forward(self, x: Tensor, truth: Tensor) -> dict[str, list[float]]:
         """{"psnr": […], "ssim": […], "lpips": […]}; NaN where a picture is too small for a metric or LPIPS is absent."""
         x, truth = self._seen(x), self._seen(truth)
-        side, nothing = min(x.shape[-2:]), x.new_full((x.shape[0],), torch.nan)
-        values = {
-            "psnr": peak_signal_noise_ratio(x, truth, data_range=1.0, dim=(1, 2, 3), reduction="none"),
-            "ssim": structural_similarity_index_measure(x, truth, data_range=1.0, reduction="none") if side >= self.smallest_ssim else nothing,
-            "lpips": self.lpips(2 * x - 1, 2 * truth - 1) if self.lpips is not None and side >= LPIPS.smallest else nothing,
-        }
+        side = min(x.shape[-2:])
+        values = {"psnr": peak_signal_noise_ratio(x, truth, data_range=1.0, dim=(1, 2, 3), reduction="none")}
+        values |= dict.fromkeys(("ssim", "lpips"), x.new_full((x.shape[0],), torch.nan))
+        if side >= self.smallest_ssim:
+            values["ssim"] = structural_similarity_index_measure(x, truth, data_range=1.0, reduction="none")
+        if self.lpips is not None and side >= LPIPS.smallest:
+            values["lpips"] = self.lpips(2 * x - 1, 2 * truth - 1)
         return {name: value.reshape(-1).tolist() for name, value in values.items()}
 
     def _seen(self, x: Tensor) -> Tensor:

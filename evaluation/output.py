@@ -147,12 +147,14 @@ def summarise(records: Sequence[dict]) -> dict:
     }
 
 
-def table(records: Sequence[dict]) -> str:
-    """The terminal's table: means of the measurement and of the restorations."""
+def table(records: Sequence[dict], footnote: str) -> str:
+    """The terminal's table: means of the measurement and of the restorations; `footnote` says why LPIPS is missing."""
     mean = summarise(records)["mean"]
 
     def cell(key: str, form: str) -> str:
-        return "–" if mean.get(key) is None else format(mean[key], form)
+        if mean.get(key) is not None:
+            return format(mean[key], form)
+        return "– *" if footnote and key.startswith("lpips") else "–"
 
     forms = {"psnr": ".2f", "ssim": ".3f", "lpips": ".3f"}
     rows = [
@@ -166,4 +168,5 @@ def table(records: Sequence[dict]) -> str:
         ],
     ]
     headers = ["", "PSNR (dB) ↑", "SSIM ↑", "LPIPS ↓", "residual", "NFE forward + vjp", "seconds a picture"]
-    return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, colalign=("left",) + ("right",) * 6)
+    drawn = tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, colalign=("left",) + ("right",) * 6)
+    return f"{drawn}\n\n* {footnote}" if footnote else drawn

@@ -68,7 +68,9 @@ class Restoration:
         self.data.check()
         learned_variance = self.prior.probe()
         if self.transition.needs_variance and not learned_variance:
-            raise ValueError("transition=learned_range needs a prior with learned variance, and this one has none; use transition=fixed_small")
+            raise ValueError(
+                "transition=learned_range needs a prior with learned variance, and this one has none; use transition=fixed_small"
+            )
         self.metrics.prepare()
 
     def _data(self, measurement_shape: tuple[int, int, int]) -> Dataset:
@@ -122,7 +124,8 @@ def _trainer(accelerator: str, writer: pl.Callback) -> pl.Trainer:
     """A quiet Trainer that lets solvers differentiate."""
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    for message in (".*does not have many workers.*", ".*LeafSpec.*"):
+        warnings.filterwarnings("ignore", message=message)
     return pl.Trainer(
         accelerator=accelerator,
         devices=1,

@@ -46,7 +46,6 @@ class Convolution(LinearOperator):
     """
 
     cutoff = 1e-5
-    _modes = {"reflect": "reflect", "zero": "constant"}
     kernel: Tensor
     response: Tensor
 
@@ -60,7 +59,9 @@ class Convolution(LinearOperator):
         """Take `kernel` (B or 1, 1, h, w) for pictures like `like`. Raises ValueError where it is larger than they are."""
         (h, w), (height, width) = kernel.shape[-2:], like.shape[-2:]
         if h > height or w > width:
-            raise ValueError(f"a {h} x {w} kernel is larger than the {height} x {width} picture; use a smaller kernel or a larger prior.size")
+            raise ValueError(
+                f"a {h} x {w} kernel is larger than the {height} x {width} picture; use a smaller kernel or a larger prior.size"
+            )
         if self.boundary != "circular":
             height, width = height + h - 1, width + w - 1
         self.kernel = kernel.to(like)
@@ -72,7 +73,7 @@ class Convolution(LinearOperator):
             return _filter(x, self.response)
         (h, w), (height, width) = self.kernel.shape[-2:], x.shape[-2:]
         top, left = h - 1 - h // 2, w - 1 - w // 2
-        continued = F.pad(x, (left, w // 2, top, h // 2), mode=self._modes[self.boundary])
+        continued = F.pad(x, (left, w // 2, top, h // 2), mode="constant" if self.boundary == "zero" else "reflect")
         return _filter(continued, self.response)[..., top : top + height, left : left + width]
 
     def adjoint(self, y: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class Gaussian(MeasurementNoise):
         if not sigma >= 0.0:
             raise ValueError(f"a standard deviation cannot be negative, got sigma={sigma}; set noise.sigma")
         self.sigma = sigma
-        self.label = f"σ_y = {sigma:g} in [-1, 1] = {sigma / 2:g} in [0, 1]"
+        self.label = f"sigma_y {sigma:g} in [-1, 1] = {sigma / 2:g} in [0, 1]"
 
     def sample(self, y: Tensor, generators: Sequence[Generator]) -> Tensor:
         z = torch.stack([torch.randn(y.shape[1:], generator=g, dtype=y.dtype) for g in generators])
@@ -74,7 +74,8 @@ class Poisson(MeasurementNoise):
         if not peak > 0.0:
             raise ValueError(f"the photons at white must be positive, got peak={peak}; set noise.peak")
         self.peak = peak
-        self.label = f"Poisson, {peak:g} photons at white: σ_y at mid-grey = {2 * (0.5 / peak) ** 0.5:.3g} in [-1, 1] = {(0.5 / peak) ** 0.5:.3g} in [0, 1]"
+        grey = (0.5 / peak) ** 0.5
+        self.label = f"Poisson, {peak:g} photons at white: sigma_y at mid-grey {2 * grey:.3g} in [-1, 1] = {grey:.3g} in [0, 1]"
 
     def sample(self, y: Tensor, generators: Sequence[Generator]) -> Tensor:
         rate = (self.peak * (y + 1.0) / 2.0).clamp_min(0.0).cpu()

@@ -103,9 +103,7 @@ class Solver:
         """x at `now` → (x at `then`, the x̂0 seen on the way)."""
         raise NotImplementedError
 
-    def solve(
-        self, problem: Problem, levels: list[NoiseLevel], observe: Observer | None = None, remember: bool = False
-    ) -> Solution:
+    def solve(self, problem: Problem, levels: list[NoiseLevel], observe: Observer | None = None, remember: bool = False) -> Solution:
         """Run the method. With `remember` the states are kept, a tensor per level, the first one included."""
         problem.denoiser.reset()
         with torch.inference_mode(False), torch.set_grad_enabled(self.needs_gradient):

@@ -1,0 +1,110 @@
+"""Schedules: their formulas written again in numpy, the constants of the published checkpoints, and diffusers' tables."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from diffusion.schedules import Cosine, Linear, Schedule
+
+YAMLS = sorted((Path(__file__).parents[2] / "conf" / "schedule").glob("*.yaml"))
+
+
+def alpha_bars(schedule: Schedule) -> np.ndarray:
+    return np.array([level.alpha**2 for level in schedule.levels])
+
+
+def cosine_squared(t: np.ndarray, steps: int, s: float) -> np.ndarray:
+    return np.cos((t / steps + s) / (1 + s) * np.pi / 2) ** 2
+
+
+@pytest.fixture(params=YAMLS, ids=lambda path: path.stem)
+def schedule(request) -> Schedule:
+    return instantiate(OmegaConf.load(request.param))
+
+
+def test_every_level_preserves_variance(schedule):
+    """α² + σ² = 1, and 1 − ᾱ is not lost to cancellation where it is small."""
+    for level in schedule.levels:
+        assert abs(level.alpha**2 + level.sigma**2 - 1.0) < 1e-15
+
+
+def test_levels_grow_strictly_noisier(schedule):
+    ratios = [level.sigma / level.alpha for level in schedule.levels]
+    assert all(before < after for before, after in pairwise(ratios))
+    assert all(before.alpha > after.alpha for before, after in pairwise(schedule.levels))
+
+
+def test_levels_are_named_by_their_zero_based_index(schedule):
+    assert [level.t for level in schedule.levels] == list(range(len(schedule.betas)))
+
+
+def test_levels_are_the_running_product_of_the_betas(schedule):
+    """ᾱ_t/ᾱ_{t−1} = 1 − β_t (Ho et al. 2020, Eq. 4)."""
+    bars = alpha_bars(schedule)
+    np.testing.assert_allclose(bars[1:] / bars[:-1], 1 - np.array(schedule.betas[1:]), rtol=1e-12)
+    assert bars[0] == pytest.approx(1 - schedule.betas[0], rel=1e-15)
+
+
+@pytest.mark.parametrize(("steps", "start", "end"), [(1000, 1e-4, 2e-2), (100, 1e-3, 0.2), (2, 0.1, 0.3)])
+def test_linear_alpha_bars(steps, start, end):
+    expected = np.cumprod(1 - np.linspace(start, end, steps))
+    np.testing.assert_allclose(alpha_bars(Linear(steps, start, end)), expected, rtol=1e-12)
+
+
+def test_linear_constants_of_the_published_checkpoints():
+    """ᾱ_T = 4.0358e-5; √(1/ᾱ − 1) runs from 0.0100 to 157.4."""
+    levels = Linear().levels
+    assert f"{levels[-1].alpha ** 2:.4e}" == "4.0358e-05"
+    assert f"{levels[0].sigma / levels[0].alpha:.4f}" == "0.0100"
+    assert f"{levels[-1].sigma / levels[-1].alpha:.1f}" == "157.4"
+
+
+@pytest.mark.parametrize(("steps", "s"), [(1000, 0.008), (4000, 0.008), (50, 0.02)])
+def test_cosine_alpha_bars(steps, s):
+    """The product of the betas telescopes to f(t)/f(0) up to the last one, which is capped (Nichol & Dhariwal 2021, Eq. 17)."""
+    schedule = Cosine(steps, s, max_beta=0.999)
+    closed = cosine_squared(np.arange(1, steps + 1), steps, s) / cosine_squared(np.array(0.0), steps, s)
+    bars = alpha_bars(schedule)
+    np.testing.assert_allclose(bars[:-1], closed[:-1], rtol=1e-10)
+    assert schedule.betas[-1] == 0.999
+    assert bars[-1] == pytest.approx(closed[-2] * (1 - 0.999), rel=1e-10)
+
+
+def test_cosine_caps_every_beta():
+    schedule = Cosine(steps=20, max_beta=0.3)
+    ratios = cosine_squared(np.arange(1, 21), 20, 0.008) / cosine_squared(np.arange(20), 20, 0.008)
+    assert (1 - ratios > 0.3).sum() > 1  # the cap is at work in more than the last
+    np.testing.assert_allclose(schedule.betas, np.minimum(1 - ratios, 0.3), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(Linear(), "linear"), (Cosine(), "squaredcos_cap_v2")], ids=["linear", "cosine"])
+def test_tables_are_those_of_diffusers(ours, theirs):
+    """diffusers works in float32: each beta is off by 2⁻²⁴ at most, a product of T of them by T · 2⁻²⁴."""
+    diffusers = pytest.importorskip("diffusers")
+    scheduler = diffusers.DDPMScheduler(beta_schedule=theirs)
+    np.testing.assert_allclose(torch.tensor(ours.betas, dtype=torch.float64), scheduler.betas.double(), rtol=1e-6)
+    np.testing.assert_allclose(alpha_bars(ours), scheduler.alphas_cumprod.double(), rtol=1000 * 2.0**-24)
+
+
+@pytest.mark.parametrize("betas", [[], [0.1, 0.0], [0.1, 1.0], [-0.1], [float("nan")]])
+def test_betas_outside_the_unit_interval_are_refused(betas):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        Schedule(betas)
+
+
+@pytest.mark.parametrize("kind", [Linear, Cosine])
+@pytest.mark.parametrize("steps", [0, -3])
+def test_a_schedule_without_steps_is_refused(kind, steps):
+    with pytest.raises(ValueError, match=f"steps={steps}"):
+        kind(steps=steps)
+
+
+@pytest.mark.parametrize("kind", [Linear, Cosine])
+def test_one_step_is_a_schedule(kind):
+    (level,) = kind(steps=1).levels
+    assert level.t == 0 and level.alpha**2 + level.sigma**2 == pytest.approx(1.0, abs=1e-15)

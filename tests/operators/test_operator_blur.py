@@ -1,0 +1,301 @@
+"""Blur against independent references, and what is random about a camera shake."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from operator_cases import BOUNDARIES, dense, generators, largest_singular_value, norms, pictures
+from PIL import Image
+from scipy import ndimage
+from torch import Tensor
+
+from operators.blur import DeblurGaussian, DeblurKernel, DeblurMotion, splat
+
+SCIPY = {"circular": "wrap", "reflect": "mirror", "zero": "constant"}
+NUMPY = {"circular": "wrap", "reflect": "reflect", "zero": "constant"}
+
+every_boundary = pytest.mark.parametrize("boundary", BOUNDARIES)
+
+
+def drawn(operator, x: Tensor, seed: int = 0):
+    return operator.draw(x, generators(range(len(x)), seed))
+
+
+def from_array(kernel: np.ndarray, folder, boundary: str = "reflect") -> DeblurKernel:
+    np.save(folder / "kernel.npy", kernel)
+    return DeblurKernel(str(folder / "kernel.npy"), boundary)
+
+
+def gaussian(size: int, std: float) -> np.ndarray:
+    row, column = np.mgrid[:size, :size] - size // 2
+    taps = np.exp(-(row**2 + column**2) / (2.0 * std**2))
+    return taps / taps.sum()
+
+
+def convolved(x: np.ndarray, kernel: np.ndarray, boundary: str) -> np.ndarray:
+    """y_i = Σ_j k_j x_{i−(j−c)}, c = size // 2, as it stands."""
+    (h, w), (height, width) = kernel.shape, x.shape
+    continued = np.pad(x, ((h, h), (w, w)), mode=NUMPY[boundary])
+    y = np.zeros_like(x)
+    for j in range(h):
+        for k in range(w):
+            top, left = h - (j - h // 2), w - (k - w // 2)
+            y += kernel[j, k] * continued[top : top + height, left : left + width]
+    return y
+
+
+@every_boundary
+@pytest.mark.parametrize(("size", "std"), [(1, 1.0), (5, 0.7), (9, 1.5), (15, 3.0), (17, 40.0)])
+def test_gaussian_blur_is_the_truncated_gaussian(size, std, boundary):
+    x = pictures(2, 3, 17, 22)
+    weights = gaussian(size, std)
+    expected = [[ndimage.correlate(channel, weights, mode=SCIPY[boundary]) for channel in image] for image in x.numpy()]
+    torch.testing.assert_close(drawn(DeblurGaussian(size, std, boundary), x)(x), torch.tensor(np.array(expected)), rtol=1e-12, atol=1e-13)
+
+
+@every_boundary
+def test_gaussian_blur_is_the_convolution_with_its_kernel(boundary, tmp_path):
+    """One A by matrices and by FFT, and one A⁺ of what is well conditioned."""
+    x = pictures(2, 3, 17, 22)
+    separable, convolution = drawn(DeblurGaussian(5, 0.6, boundary), x), drawn(from_array(gaussian(5, 0.6), tmp_path, boundary), x)
+    torch.testing.assert_close(separable(x), convolution(x), rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(separable.adjoint(x), convolution.adjoint(x), rtol=1e-12, atol=1e-13)
+    smallest = torch.linalg.svdvals(dense(drawn(from_array(gaussian(5, 0.6), tmp_path, boundary), x[:1])))[-1]
+    bound = 1e-11 if boundary == "circular" else convolution.cg_tolerance * norms(x) / smallest**2
+    assert (norms(separable.pinv(x) - convolution.pinv(x)) <= bound).all()
+
+
+@every_boundary
+def test_the_blur_of_dps_is_undone_in_single_precision(boundary):
+    """‖A A⁺A x − A x‖ ≤ c (2 + c) ‖A‖ ‖x‖ and rounding of A⁺ grows by 1/c at most, c the cutoff; states are float32."""
+    x = pictures(1, 1, 64, 72)
+    double, single = drawn(DeblurGaussian(61, 3.0, boundary), x), drawn(DeblurGaussian(61, 3.0, boundary), x.float())
+    y, c, eps = double(x), double.cutoff, torch.finfo(torch.float32).eps
+    found, norm = single.pinv(y.float()).double(), largest_singular_value(double, x)
+    assert norms(found - double.pinv(y)) <= 8 * eps / (c * norm) * norms(y)
+    assert norms(single(found.float()).double() - y) <= c * (2.0 + c) * norm * norms(x) + 8 * eps * norms(y)
+
+
+@every_boundary
+@pytest.mark.parametrize("shape", [(1, 1), (3, 3), (4, 5), (2, 6), (5, 4), (1, 4), (11, 14)])
+def test_a_kernel_is_convolved_as_the_formula_says(shape, boundary, tmp_path):
+    x = pictures(2, 3, 11, 14)
+    kernel = np.random.default_rng(1).normal(size=shape) + 0.3
+    operator = drawn(from_array(kernel, tmp_path, boundary), x)
+    expected = [[convolved(channel, kernel, boundary) for channel in image] for image in x.numpy()]
+    torch.testing.assert_close(operator(x), torch.tensor(np.array(expected)), rtol=1e-11, atol=1e-12)
+
+
+@every_boundary
+def test_a_kernel_of_odd_sides_is_convolved_as_scipy_does(boundary, tmp_path):
+    x = pictures(1, 1, 11, 14)
+    kernel = np.random.default_rng(2).uniform(size=(3, 5))
+    expected = ndimage.convolve(x[0, 0].numpy(), kernel, mode=SCIPY[boundary])
+    torch.testing.assert_close(drawn(from_array(kernel, tmp_path, boundary), x)(x)[0, 0], torch.tensor(expected), rtol=1e-12, atol=1e-13)
+
+
+@every_boundary
+@pytest.mark.parametrize("shape", [(3, 3), (4, 5)])
+def test_the_pseudoinverse_of_a_convolution_is_that_of_its_matrix(shape, boundary, tmp_path):
+    """A kernel with 1 at its centre and ½ in all beside: singular values in [½, 1½], so conjugate gradients are exact to 4 tol."""
+    x = pictures(1, 1, 8, 11)
+    kernel = np.random.default_rng(3).normal(size=shape)
+    kernel[shape[0] // 2, shape[1] // 2] = 0.0
+    kernel *= 0.25 / np.abs(kernel).sum()
+    kernel[shape[0] // 2, shape[1] // 2] = 1.0
+    operator = drawn(from_array(kernel, tmp_path, boundary), x)
+    y = pictures(1, 1, 8, 11, seed=1)
+    expected = (torch.linalg.pinv(dense(operator)) @ y.flatten()).view_as(y)
+    bound = 1e-12 if boundary == "circular" else 4.0 * operator.cg_tolerance
+    assert norms(operator.pinv(y) - expected) <= bound * norms(operator.adjoint(y))
+
+
+def test_the_pseudoinverse_of_a_singular_convolution_is_that_of_its_matrix(tmp_path):
+    """A mean over 2 × 3 pixels of a periodic 8 × 9 picture has zeros in its spectrum."""
+    x = pictures(1, 1, 8, 9)
+    operator = drawn(from_array(np.full((2, 3), 1.0 / 6.0), tmp_path, "circular"), x)
+    matrix = dense(operator)
+    assert torch.linalg.matrix_rank(matrix, rtol=1e-10) < matrix.shape[0]
+    expected = torch.linalg.pinv(matrix, rtol=1e-10) @ x.flatten()
+    torch.testing.assert_close(operator.pinv(x).flatten(), expected, rtol=1e-9, atol=1e-11)
+
+
+def test_an_array_is_taken_as_it_is(tmp_path):
+    """A kernel that does not sum to 1 scales the brightness; integers are numbers too."""
+    x = torch.ones(1, 1, 6, 7, dtype=torch.float64)
+    kernel = np.array([[1, 2], [3, -1]])
+    torch.testing.assert_close(drawn(from_array(kernel, tmp_path), x)(x), 5.0 * x, rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_picture_is_scaled_to_sum_one(depth, tmp_path):
+    """Whatever its bits, the kernel is proportional to the grey levels, the picture's rows being the kernel's."""
+    grey = np.random.default_rng(4).integers(0, 2**depth, size=(3, 5)).astype(f"uint{depth}")
+    Image.fromarray(grey).save(tmp_path / "kernel.png")
+    x = torch.zeros(1, 1, 9, 11, dtype=torch.float64)
+    x[0, 0, 4, 5] = 1.0
+    y = drawn(DeblurKernel(str(tmp_path / "kernel.png")), x)(x)
+    torch.testing.assert_close(y[0, 0, 3:6, 3:8], torch.tensor(grey / grey.sum()), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("size", [0, -3, 2, 8])
+def test_a_gaussian_without_a_middle_is_refused(size):
+    with pytest.raises(ValueError, match=rf"size={size}; set operator\.size"):
+        DeblurGaussian(size=size)
+
+
+@pytest.mark.parametrize("std", [0.0, -1.5, float("nan")])
+def test_a_gaussian_without_width_is_refused(std):
+    with pytest.raises(ValueError, match=rf"{std}; set operator\.std"):
+        DeblurGaussian(std=std)
+
+
+@pytest.mark.parametrize("sides", [(8, 20), (20, 8)])
+def test_a_kernel_larger_than_the_picture_is_refused(sides, tmp_path):
+    x = pictures(1, 1, *sides)
+    with pytest.raises(ValueError, match=r"9 taps is larger than a picture side of 8 pixels; set operator\.size"):
+        drawn(DeblurGaussian(9), x)
+    with pytest.raises(ValueError, match=rf"9 x 9 kernel is larger than the {sides[0]} x {sides[1]} picture"):
+        drawn(DeblurMotion(9), x)
+    with pytest.raises(ValueError, match=rf"9 x 9 kernel is larger than the {sides[0]} x {sides[1]} picture"):
+        drawn(from_array(np.ones((9, 9)), tmp_path), x)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "seen"),
+    [
+        (np.array([[1.0, np.nan, np.inf]]), "2 entries that are not finite"),
+        (np.array([[1.0, -1.0]]), "sums to zero (0)"),
+        (np.zeros((3, 3)), "sums to zero (0)"),
+        (np.ones(5), "(5,)"),
+        (np.ones((1, 3, 3)), "(1, 3, 3)"),
+        (np.ones((0, 3)), "(0, 3)"),
+    ],
+    ids=["not finite", "sums to zero", "black", "a row", "a stack", "empty"],
+)
+def test_a_kernel_that_is_none_is_refused(kernel, seen, tmp_path):
+    with pytest.raises(ValueError, match=r"kernel\.npy .*" + re.escape(seen)):
+        from_array(kernel, tmp_path)
+
+
+def test_a_complex_kernel_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"kernel\.npy"):
+        from_array(np.array([[1.0 + 2.0j, 0.5]]), tmp_path)
+
+
+def test_a_faint_kernel_does_not_sum_to_zero(tmp_path):
+    """Whether the entries cancel does not depend on their scale."""
+    x = pictures(1, 1, 5, 6)
+    kernel = np.array([[1.0, 2.0], [3.0, 4.0]])
+    faint, bright = drawn(from_array(1e-10 * kernel, tmp_path), x), drawn(from_array(kernel, tmp_path), x)
+    torch.testing.assert_close(1e10 * faint(x), bright(x), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["kernel.npy", "kernel.png"])
+@pytest.mark.parametrize("content", [None, b"", b"neither an array nor a picture"], ids=["absent", "empty", "text"])
+def test_a_kernel_that_cannot_be_read_is_refused(name, content, tmp_path):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"cannot read the kernel .*{re.escape(name)}.*operator\.path"):
+        DeblurKernel(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("size", [-1, 0, 1, 4, 16])
+def test_a_shake_without_a_middle_is_refused(size):
+    with pytest.raises(ValueError, match=rf"size={size}; set operator\.size"):
+        DeblurMotion(size=size)
+
+
+@pytest.mark.parametrize("intensity", [-0.1, 1.1, float("nan")])
+def test_an_intensity_that_is_none_is_refused(intensity):
+    with pytest.raises(ValueError, match=rf"{intensity}; set operator\.intensity"):
+        DeblurMotion(intensity=intensity)
+
+
+def shakes(images: int, size: int, intensity: float, seed: int = 0) -> Tensor:
+    """Kernels (B, size, size), each seen as the blur of a single bright pixel."""
+    x = torch.zeros(images, 1, 2 * size, 2 * size + 1, dtype=torch.float64)
+    x[..., size, size] = 1.0
+    y = drawn(DeblurMotion(size, intensity, "zero"), x, seed)(x)[:, 0]
+    reach = slice(size - size // 2, size + size // 2 + 1)
+    torch.testing.assert_close(y.sum((1, 2)), y[:, reach, reach].sum((1, 2)), rtol=1e-12, atol=1e-12)
+    return y[:, reach, reach]
+
+
+def covariance(kernels: Tensor) -> Tensor:
+    """(B, 2, 2), row and column, in pixels²."""
+    places = torch.cartesian_prod(*[torch.arange(kernels.shape[-1], dtype=kernels.dtype)] * 2)
+    weights = kernels.flatten(1)
+    centred = places - (weights @ places)[:, None]
+    return torch.einsum("bn,bni,bnj->bij", weights, centred, centred)
+
+
+@pytest.mark.parametrize("size", [3, 5, 15, 31])
+@pytest.mark.parametrize("intensity", [0.0, 0.5, 1.0])
+def test_a_shake_is_a_nonnegative_kernel_of_sum_one(size, intensity):
+    kernels = shakes(16, size, intensity)
+    assert (kernels >= -1e-14).all()
+    torch.testing.assert_close(kernels.sum((1, 2)), torch.ones(16, dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("intensity", [0.0, 0.5, 1.0])
+def test_every_image_is_shaken_its_own_way(intensity):
+    kernels = shakes(8, 15, intensity).flatten(1)
+    distances = torch.cdist(kernels, kernels) / norms(kernels)[:, None]
+    assert (distances[~torch.eye(8, dtype=torch.bool)] > 0.1).all()
+
+
+@pytest.mark.parametrize("size", [9, 15, 31])
+def test_a_steady_hand_draws_a_straight_line_as_long_as_the_kernel_allows(size):
+    """At intensity 0 the path is a segment of length L = size − 3, of variance L²/12 along itself, up to N²/(N − 1)² for N points.
+
+    Splatting adds f (1 − f) ≤ ¼ pixels² to either axis, f a point's fractional place.
+    """
+    n, along = DeblurMotion.points, (size - 3) ** 2 / 12.0
+    across, major = torch.linalg.eigvalsh(covariance(shakes(32, size, 0.0))).unbind(1)
+    assert (across <= 0.25 + 1e-9).all()
+    assert (major >= along).all() and (major <= along * (n / (n - 1)) ** 2 + 0.25).all()
+
+
+def test_a_steady_hand_moves_in_any_direction():
+    """cos 2θ and sin 2θ have mean 0 and variance ½, within five standard errors."""
+    n = 800
+    spread = covariance(shakes(n, 15, 0.0))
+    doubled = torch.stack([spread[:, 0, 0] - spread[:, 1, 1], 2.0 * spread[:, 0, 1]], dim=1)
+    doubled = doubled / torch.linalg.vector_norm(doubled, dim=1, keepdim=True)
+    assert (doubled.mean(0).abs() <= 5.0 * (0.5 / n) ** 0.5).all()
+
+
+def test_a_shakier_hand_draws_a_less_straight_line():
+    """The share of the variance across the path grows with the intensity, and the path still covers some pixels."""
+    shares = []
+    for intensity in (0.0, 0.25, 0.5, 1.0):
+        kernels = shakes(64, 25, intensity)
+        values = torch.linalg.eigvalsh(covariance(kernels))
+        shares.append((values[:, 0] / values.sum(1)).mean())
+        assert ((kernels > 1e-3).sum((1, 2)) > 8).all()
+    assert shares == sorted(shares) and shares[-1] > 10.0 * shares[0]
+
+
+def test_splatting_keeps_every_point_where_it_is():
+    """The kernel's mean is the path's, and each point adds f (1 − f) to the variance of either axis."""
+    path = 1.0 + 4.0 * (pictures(3, 50, 2) + 1.0) / 2.0
+    kernels = splat(path, 7)[:, 0]
+    places = torch.arange(7, dtype=torch.float64)
+    mean = torch.stack([kernels.sum(2) @ places, kernels.sum(1) @ places], dim=1)
+    torch.testing.assert_close(mean, path.mean(1), rtol=1e-12, atol=1e-12)
+    fraction = path - path.floor()
+    expected = (path[..., :, None] * path[..., None, :]).mean(1) - mean[:, :, None] * mean[:, None, :]
+    expected = expected + torch.diag_embed((fraction * (1.0 - fraction)).mean(1))
+    torch.testing.assert_close(covariance(kernels), expected, rtol=1e-11, atol=1e-11)
+
+
+def test_a_shake_is_drawn_for_the_image_whatever_the_picture():
+    """The kernel depends neither on the size of the pictures nor on their channels."""
+    small, large = DeblurMotion(9), DeblurMotion(9)
+    drawn(small, pictures(2, 1, 9, 12))
+    drawn(large, pictures(2, 3, 40, 33))
+    assert torch.equal(small.kernel, large.kernel)

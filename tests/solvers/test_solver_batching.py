@@ -1,0 +1,83 @@
+"""Every configured solver: an image's result does not depend on its batch, and the evaluations are counted right."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from configured import SCHEDULE, make_operator, make_problem, make_solver, options
+
+from diffusion.grids import Linspace
+from operators.identity import Identity
+from solvers.base import Solver
+
+
+def run(solver: Solver, operator, ids, steps=6, **settings):
+    problem = make_problem(operator, ids, **settings)
+    levels = solver.levels(Linspace(steps), SCHEDULE.levels)
+    return problem, solver.solve(problem, levels)
+
+
+@pytest.mark.parametrize("operator", options("operator"))
+@pytest.mark.parametrize("name", options("solver"))
+def test_a_picture_alone_in_a_batch_and_in_another_order_is_restored_the_same(name, operator, tmp_path):
+    """To float64 rounding, 1e-9 of the picture's largest value."""
+    solver = make_solver(name)
+
+    def restore(ids):
+        problem, solution = run(solver, make_operator(operator, tmp_path), ids)
+        assert solution.failed_at == [None] * len(ids)
+        return dict(zip(ids, zip(solution.x0, problem.misfit(solution.x0), strict=True), strict=True))
+
+    batch = restore(list(range(8)))
+    assert all((batch[0][0] - batch[b][0]).abs().max() > 0.01 for b in range(1, 8))  # they are eight different pictures
+    for others in (restore(list(reversed(range(8)))), restore([2]), restore([7])):
+        for number, (x0, misfit) in others.items():
+            scale = max(1.0, batch[number][0].abs().max().item())
+            torch.testing.assert_close(x0, batch[number][0], rtol=0.0, atol=1e-9 * scale)
+            torch.testing.assert_close(misfit, batch[number][1], rtol=0.0, atol=1e-9 * scale)
+
+
+@pytest.mark.parametrize("name", options("solver"))
+def test_a_run_repeats_bit_by_bit_and_another_seed_differs(name, tmp_path):
+    solver = make_solver(name)
+    first, again = (run(solver, make_operator("inpaint_random", tmp_path), [0, 1])[1].x0 for _ in range(2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, run(solver, make_operator("inpaint_random", tmp_path), [2, 3])[1].x0)
+
+
+@pytest.mark.parametrize("name", options("solver"))
+def test_evaluations_on_record_are_those_the_network_saw(name, tmp_path):
+    """Forwards and vector-Jacobian products, counted in the network; only a method that says so differentiates it."""
+    solver = make_solver(name)
+    problem, solution = run(solver, make_operator("inpaint_box", tmp_path), [0, 1, 2])
+    network = problem.denoiser.network
+    assert (solution.forwards, solution.vjps) == (network.calls, network.vjps)
+    assert (solution.vjps > 0) == solver.needs_gradient
+    again = solver.solve(problem, solution.levels)
+    assert (again.forwards, again.vjps) == (solution.forwards, solution.vjps)  # counted afresh
+
+
+EVALUATIONS = {
+    "tweedie": (1, 0),
+    "unconditional": (6, 0),
+    "sdedit": (4, 0),  # index 499, and what lies below it of the grid 999, 799, 599, 400, 200, 0
+    "score_ald": (6, 0),
+    "score_ald_langevin": (7, 0),  # denoises once more at the end
+    "dps": (6, 6),
+    "dps_score": (6, 6),
+}
+"""Forwards and vector-Jacobian products of six levels."""
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_one_forward_a_step_and_one_backward_where_the_guidance_goes_through_the_denoiser(name):
+    _, solution = run(make_solver(name), Identity(), [0, 1])
+    assert (solution.forwards, solution.vjps) == EVALUATIONS[name]
+
+
+@pytest.mark.parametrize("inner", [1, 2, 5])
+def test_langevin_evaluates_inner_times_a_level_and_once_at_the_end(inner):
+    solver = make_solver("score_ald_langevin")
+    solver.inner = inner
+    _, solution = run(solver, Identity(), [0])
+    assert (solution.forwards, solution.vjps) == (6 * inner + 1, 0)

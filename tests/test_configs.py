@@ -1,0 +1,237 @@
+"""The configuration: every yaml against the constructor it is for, and every combination composed as Hydra does it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from functools import cache
+from itertools import product
+
+import hydra
+import pytest
+import yaml
+from hydra.errors import HydraException
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from conf import PROJECT
+from evaluation.output import OutputFolder
+from evaluation.run import Restoration
+
+CONF = PROJECT / "conf"
+FILES = sorted(path.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml"))
+MAINS = [file for file in FILES if "/" not in file]
+GROUPS = {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in sorted(CONF.iterdir()) if folder.is_dir()}
+
+PRESETS = {
+    # Prior's defaults are a small picture's without weights; these are descriptions of particular networks.
+    ("prior/guided_diffusion.yaml", "size"),
+    ("prior/guided_diffusion.yaml", "checkpoint"),
+    ("prior/custom.yaml", "checkpoint"),
+    ("prior/custom.yaml", "checkpoint.obtain"),
+}
+"""(file, key) where a yaml departs from the constructor's default, on purpose."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def configuration():
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+@cache
+def compose(main: str, *overrides: str) -> DictConfig:
+    return hydra.compose(main, overrides=list(overrides))
+
+
+@cache
+def read(file: str) -> dict:
+    return yaml.safe_load((CONF / file).read_text()) or {}
+
+
+def built(node: object, path: str = "") -> Iterator[tuple[str, dict]]:
+    """(its dotted path, node) for every node with a `_target_`, nested ones included."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield path, node
+        for key, value in node.items():
+            yield from built(value, f"{path}.{key}" if path else str(key))
+
+
+def packages(defaults: list) -> set[str]:
+    """The keys that a defaults list fills: `annealing` for `/annealing@annealing: likelihood`."""
+    filled = (str(next(iter(entry))) for entry in defaults if isinstance(entry, dict))
+    return {name.rsplit("@", 1)[-1].rsplit("/", 1)[-1] for name in filled if not name.startswith("override ")}
+
+
+def arguments(target: str) -> dict[str, inspect.Parameter]:
+    """The named arguments of a class or function. What nn.Module takes as *args and **kwargs, it only refuses."""
+    gathering = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {name: p for name, p in inspect.signature(get_object(target)).parameters.items() if p.kind not in gathering}
+
+
+def left_open(value: object) -> bool:
+    """Mandatory, an interpolation, or a node built on its own: no default of a signature to compare with."""
+    return (isinstance(value, str) and (value == "???" or "${" in value)) or isinstance(value, dict)
+
+
+def plain(value: object) -> object:
+    """Lists and tuples as one; 1 and 1.0 stay different from True."""
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+BUILT = [(file, path, node) for file in FILES if "/" in file for path, node in built(read(file)) if node["_target_"] != "???"]
+
+
+@pytest.mark.parametrize(("file", "path", "node"), BUILT, ids=[f"{file}:{path}" if path else file for file, path, _ in BUILT])
+def test_a_yaml_shows_every_argument_of_its_constructor_and_its_default(file, path, node):
+    parameters = arguments(node["_target_"])
+    shown = {key: value for key, value in node.items() if not key.startswith("_") and key != "defaults"}
+    keys = set(shown) | (packages(node.get("defaults", [])))
+    assert keys == set(parameters)
+    for key, value in shown.items():
+        dotted = f"{path}.{key}" if path else key
+        default = parameters[key].default
+        if default is inspect.Parameter.empty or left_open(value) or (file, dotted) in PRESETS:
+            continue
+        assert plain(value) == plain(default), f"{dotted} is {value} here and {default} in the signature"
+        assert isinstance(value, bool) == isinstance(default, bool)
+        assert isinstance(value, float) == isinstance(default, float), f"{dotted}: {value!r} is not of the kind of {default!r}"
+
+
+def test_every_preset_is_still_one():
+    """No exception outlives its reason: each listed key departs from the signature's default."""
+    for file, dotted in PRESETS:
+        *above, key = dotted.split(".")
+        node = read(file)
+        for name in above:
+            node = node[name]
+        default = arguments(node["_target_"])[key].default
+        assert plain(node[key]) != plain(default), (file, dotted)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_yaml_of_a_group_builds_something(group):
+    """Its own `_target_`, or another option's of the same group it starts from."""
+    for option in GROUPS[group]:
+        if group == "experiment":
+            continue
+        file = read(f"{group}/{option}.yaml")
+        assert "_target_" in file or any(entry in GROUPS[group] for entry in file.get("defaults", [])), option
+
+
+def targets(config: DictConfig) -> Iterator[tuple[str, dict]]:
+    """The nodes of a composed configuration, mandatory values as ???, interpolations as they are written."""
+    return built(OmegaConf.to_container(config, resolve=False))
+
+
+def assert_fits(config: DictConfig) -> None:
+    """Every composed node names a class that can be imported, with no argument unknown and none lacking."""
+    for path, node in targets(config):
+        if node["_target_"] == "???":
+            continue
+        parameters = arguments(node["_target_"])
+        assert set(node) - {"_target_"} == set(parameters), path
+
+
+@pytest.mark.parametrize(("solver", "operator"), list(product(GROUPS["solver"], GROUPS["operator"])))
+def test_every_solver_composes_with_every_operator(solver, operator):
+    config = compose("sample", f"solver={solver}", f"operator={operator}")
+    assert config.solver._target_ == read(f"solver/{solver}.yaml")["_target_"]
+    assert config.operator._target_ == read(f"operator/{operator}.yaml")["_target_"]
+
+
+INSIDE = {
+    "annealing": ("sample", "solver=score_ald", "annealing@solver.annealing"),
+    "schedule": ("sample", "prior=custom", "schedule@prior.schedule"),
+    "parametrisation": ("sample", "prior=custom", "parametrisation@prior.parametrisation"),
+}
+"""Groups that sit inside another group's option: the main, that option, and the key they are chosen by."""
+
+OPTIONS = [(group, option) for group, names in GROUPS.items() for option in names]
+
+
+def choose(group: str, option: str) -> tuple[str, list[str]]:
+    """The main and the overrides that choose an option: sample, or the first main that has the group."""
+    if group in INSIDE:
+        main, outer, key = INSIDE[group]
+        return main, [outer, f"{key}={option}"]
+    having = [file.removesuffix(".yaml") for file in MAINS if any(group in entry for entry in read(file)["defaults"])]
+    return "sample" if "sample" in having else having[0], [f"{group}={option}"]
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda part: part)
+def test_every_option_of_every_group_composes(group, option):
+    main, overrides = choose(group, option)
+    config = compose(main, *overrides)
+    assert_fits(config)
+    chosen = {node["_target_"] for _, node in targets(config)}
+    own = read(f"{group}/{option}.yaml").get("_target_")
+    assert own is None or own in chosen
+
+
+@pytest.mark.parametrize("main", MAINS)
+def test_the_defaults_of_a_main_exist_and_compose(main):
+    for entry in read(main)["defaults"]:
+        if isinstance(entry, dict):
+            ((group, option),) = entry.items()
+            if option is not None and not group.startswith("override "):
+                assert (CONF / group.split("@")[0] / f"{option}.yaml").is_file(), entry
+    assert_fits(compose(main.removesuffix(".yaml")))
+
+
+def test_settings_of_sample_are_the_defaults_of_the_run():
+    """seed, num_samples, batch_size and overwrite: the yaml shows the signatures' values."""
+    shown = read("sample.yaml")
+    signatures = {**inspect.signature(OutputFolder).parameters, **inspect.signature(Restoration).parameters}
+    compared = {key: value for key, value in shown.items() if key in signatures and key not in GROUPS}
+    assert {"seed", "num_samples", "batch_size", "overwrite"} <= set(compared)
+    for key, value in compared.items():
+        assert signatures[key].default in (value, inspect.Parameter.empty), key
+
+
+def test_sample_walks_fewer_steps_than_the_grids_own_default_on_every_grid():
+    """The one value that sample.yaml sets over a group's: it holds whichever grid is chosen, and the command line wins."""
+    for grid in GROUPS["grid"]:
+        assert compose("sample", f"grid={grid}").grid.steps == read("sample.yaml")["grid"]["steps"]
+        assert compose("sample", f"grid={grid}", "grid.steps=17").grid.steps == 17
+
+
+def test_a_prior_with_learned_variance_brings_its_transition_and_the_command_line_still_wins():
+    assert compose("sample", "prior=ffhq256").transition._target_ == "diffusion.transitions.LearnedRange"
+    assert compose("sample", "prior=ffhq256", "transition=ddim").transition._target_ == "diffusion.transitions.DDIM"
+    assert compose("sample").transition._target_ == "diffusion.transitions.FixedSmall"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "solver.nonsense=1",
+        "operator.nonsense=1",
+        "prior.nonsense=1",
+        "noise.sigma_y=0.1",
+        "nonsense=1",
+        "solver=nonsense",
+        "nonsense=dps",
+        "solver.annealing.scale=1.0",  # dps has none
+    ],
+)
+def test_unknown_keys_and_options_are_refused(override):
+    with pytest.raises(HydraException):
+        compose("sample", override)
+
+
+def test_no_key_is_given_twice_in_a_file():
+    """YAML lets the last one win, silently."""
+
+    class Strict(yaml.SafeLoader):
+        pass
+
+    def mapping(loader, node):
+        keys = [loader.construct_object(key) for key, _ in node.value]
+        assert len(keys) == len(set(keys)), (node.start_mark, keys)
+        return loader.construct_mapping(node, deep=True)
+
+    Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+    for file in FILES:
+        yaml.load((CONF / file).read_text(), Strict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -45,7 +46,7 @@ class Checkpoint:
         if not cached.is_file():
             if self.url is None:
                 raise FileNotFoundError(f"no checkpoint {self.name} in {self.cache}; {self.obtain}")
-            fetch(self.url, cached, self.sha256)
+            fetch(self.url, cached, self.sha256.lower())
         return cached
 
     def load_into(self, network: nn.Module) -> None:
@@ -77,12 +78,12 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "weights_only" not in str(error).lower() and "weights only" not in str(error).lower():
-            raise ValueError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from error
+        if not _is_pickle(path):
+            raise ValueError(f"{path} is damaged or no checkpoint: it does not begin as one (a saved web page?); fetch it again") from error
         raise ValueError(
             f"{path} holds pickled code besides tensors and was refused; none of it was run; save a plain state dict or safetensors"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} is damaged or no checkpoint: {_first_line(error)}; fetch it again") from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
@@ -114,6 +115,12 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: Path)
         told = [f"{len(names)} {word}, first {names[0]}" for names, word in ((missing, "missing"), (extra, "left over")) if names]
         raise ValueError(f"{source} does not fit the network: of its {len(wanted)} tensors {'; '.join(told)}; check the network's flags")
     network.load_state_dict(state)
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether a file begins as torch's do: a zip, or a pickle of protocol 2 and later (torch calls all else unsafe)."""
+    with path.open("rb") as stream:
+        return zipfile.is_zipfile(path) or stream.read(1) == b"\x80"
 
 
 def _first_line(error: Exception) -> str:

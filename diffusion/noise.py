@@ -5,30 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
-def image_generator(seed: int, *labels: str | int) -> torch.Generator:
-    """A CPU generator whose stream is a function of (seed, labels) alone.
+def image_generator(seed: int, *labels: str | int) -> np.random.Generator:
+    """A generator whose stream is a function of (seed, labels) alone, through a 128-bit key (Salmon et al. 2011, Philox).
 
-    `labels` name the image, the sample and the purpose ("measurement", "sampling"). The stream
-    lives on the CPU, so a GPU run sees the same masks, kernels and noise as a CPU run.
+    `labels` name the image, the sample and the purpose ("measurement", "sampling"). NumPy's stream is the same
+    on every processor, and a GPU run sees the same masks, kernels and noise as a CPU run; torch's own CPU
+    generator would keep only 32 bits of the key, and its normal numbers differ between processors.
     """
-    text = "\x1f".join(map(str, (seed, *labels)))
-    state = int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
-    return torch.Generator().manual_seed(state)
+    digest = blake2b(repr((seed, labels)).encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 
 
 class ImageNoise:
     """z_b ~ N(0, I), image b from generator b, so a batch never changes a draw."""
 
-    def __init__(self, generators: Sequence[torch.Generator]) -> None:
+    def __init__(self, generators: Sequence[np.random.Generator]) -> None:
         self.generators = list(generators)
 
     def normal(self, like: Tensor) -> Tensor:
-        """Standard normal noise shaped (B, …), typed and placed like `like`; B must match the generators."""
+        """Standard normal noise shaped (B, …), float32 or float64, typed and placed like `like`; one generator an image."""
         z = torch.empty(like.shape, dtype=like.dtype, pin_memory=like.is_cuda)
-        for image, generator in zip(z, self.generators, strict=True):
-            torch.randn(image.shape, generator=generator, out=image)
+        rows = z.numpy()
+        for row, generator in zip(rows, self.generators, strict=True):
+            generator.standard_normal(dtype=rows.dtype, out=row)
         return z.to(like.device, non_blocking=True)

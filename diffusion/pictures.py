@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,10 +53,17 @@ def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W, C) → (*size, C): the average over each new pixel's area where it shrinks, bicubic where it grows."""
     if pixels.shape[:2] == tuple(size):
         return pixels
-    shrinks = size[0] <= pixels.shape[0] and size[1] <= pixels.shape[1]
-    how = Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC
-    channels = [Image.fromarray(np.ascontiguousarray(c)).resize(size[::-1], how) for c in pixels.transpose(2, 0, 1)]
+    if size[0] <= pixels.shape[0] and size[1] <= pixels.shape[1]:
+        rows, columns = (area_weights(old, new) for old, new in zip(pixels.shape, size, strict=False))
+        return np.einsum("yh,hwc,xw->yxc", rows, pixels, columns, optimize=True)
+    channels = [Image.fromarray(np.ascontiguousarray(c)).resize(size[::-1], Image.Resampling.BICUBIC) for c in pixels.transpose(2, 0, 1)]
     return np.stack([np.asarray(c) for c in channels], axis=-1).clip(0.0, 1.0)
+
+
+def area_weights(old: int, new: int) -> np.ndarray:
+    """(new, old) weights: how much of each old pixel lies in each new one. PIL's BOX counts a pixel whole or not at all."""
+    edges = np.arange(new + 1) * (old / new)
+    return np.diff(np.clip(edges[:, None] - np.arange(old), 0.0, 1.0), axis=0) * new / old
 
 
 def find_pictures(where: str | Sequence[str]) -> list[Path]:
@@ -73,7 +81,7 @@ def find_pictures(where: str | Sequence[str]) -> list[Path]:
         if not found:
             raise FileNotFoundError(f"no pictures in the folder {where}; it should hold files like {', '.join(sorted(SUFFIXES)[:6])}")
         return found
-    found = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
+    found = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if p.suffix.lower() in SUFFIXES and p.is_file())
     if not found:
         raise FileNotFoundError(f"no picture at {where}; give a file, a folder or a glob that exists")
     return found
@@ -85,15 +93,18 @@ def picture_ids(paths: Sequence[Path]) -> list[str]:
     Raises ValueError where a picture is given twice.
     """
     resolved = [path.resolve() for path in paths]
-    if len(set(resolved)) < len(resolved):
-        twice = next(path for path in resolved if resolved.count(path) > 1)
+    twice, times = Counter(resolved).most_common(1)[0]
+    if times > 1:
         raise ValueError(f"the picture {twice} is given twice; results are kept by picture")
     ids = [path.stem for path in resolved]
-    depth = 0
-    while len(set(ids)) < len(ids):
-        depth += 1
-        shared = {name for name in ids if ids.count(name) > 1}
-        ids = ["_".join(path.parts[-depth:]) if name in shared else name for name, path in zip(ids, resolved, strict=True)]
+    for depth in range(1, max((len(path.parts) for path in resolved), default=1)):
+        shared = {name for name, count in Counter(ids).items() if count > 1}
+        ids = ["_".join(path.parts[1:][-depth:]) if name in shared else name for name, path in zip(ids, resolved, strict=True)]
+    seen: Counter[str] = Counter()
+    for index, name in enumerate(ids):  # paths that differ only by where their underscores are
+        seen[name] += 1
+        if seen[name] > 1:
+            ids[index] = f"{name}~{seen[name]}"
     return ids
 
 
@@ -121,6 +132,8 @@ def _pixels(picture: Image.Image, channels: int) -> np.ndarray:
     """(H, W, channels) float32 in [0, 1]."""
     if picture.mode.startswith("I") or picture.mode == "F":
         grey = np.asarray(picture).astype(np.float32)
+        if not np.isfinite(grey).all():
+            raise ValueError("it has values that are not finite")
         grey = grey / (65535.0 if picture.mode.startswith("I") else 1.0)
         return np.repeat(grey.clip(0.0, 1.0)[..., None], channels, axis=-1)
     if picture.has_transparency_data:

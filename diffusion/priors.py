@@ -46,10 +46,8 @@ class Prior:
             raise ValueError(f"pixel_range must be (low, high) with low < high, got ({low}, {high}); set prior.pixel_range")
         if channels not in (1, 3):
             raise ValueError(f"pictures have 1 or 3 channels, got {channels}; set prior.channels")
-        if min(size) < 1:
-            raise ValueError(f"a picture's sides must be positive, got {list(size)}; set prior.size=[height,width]")
         self.network, self.schedule, self.parametrisation = network, schedule, parametrisation
-        self.size, self.channels, self.clip = tuple(size), channels, clip
+        self.size, self.channels, self.clip = _checked_size(size), channels, clip
         self.pixel_scale, self.pixel_shift = (high - low) / 2.0, (high + low) / 2.0
         if checkpoint is not None:
             checkpoint.load_into(network)
@@ -74,6 +72,8 @@ class Prior:
                 f"the prior's network cannot take a {self.channels} x {self.size[0]} x {self.size[1]} picture and t: "
                 f"{str(error).splitlines()[0]}; check prior.size, prior.channels and the network's flags"
             ) from error
+        if not isinstance(output, torch.Tensor):
+            raise ValueError(f"the prior's network must return a tensor, it gave a {type(output).__name__}; wrap it in a module that does")
         fits = [(1, c, *self.size) for c in (self.channels, 2 * self.channels)]
         if tuple(output.shape) not in fits:
             raise ValueError(
@@ -102,15 +102,23 @@ def from_folder(path: str, size: tuple[int, int] | None = None, clip: bool = Tru
             network=network,
             schedule=_SCHEDULES[schedule.pop("kind")](**schedule),
             parametrisation=_PARAMETRISATIONS[card["parametrisation"]](),
-            size=size or _pair(card["size"]),
+            size=_pair(card["size"]),
             channels=card["network"].get("in_channels", 3),
             pixel_range=_pair(card["pixel_range"]),
             clip=clip,
         )
-    except (KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{folder / CARD} is no prior card: {type(error).__name__} {error}") from error
+    if size is not None:
+        prior.size = _checked_size(size)
     load_strictly(network, read_state_dict(folder / WEIGHTS), folder / WEIGHTS)
     return prior
+
+
+def _checked_size(size: Sequence[int]) -> tuple[int, int]:
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"a picture's sides must be two positive numbers, got {list(size)}; set prior.size=[height,width]")
+    return tuple(size)
 
 
 def _pair(values: Sequence) -> tuple:

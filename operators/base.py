@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Self
 
 import torch
-from torch import Generator, Tensor, nn
+from numpy.random import Generator
+from torch import Tensor, nn
 
 
 class Operator(nn.Module):
@@ -24,6 +25,8 @@ class Operator(nn.Module):
 
         Raises ValueError where the operator does not fit pictures of that size.
         """
+        if len(generators) != len(like):
+            raise ValueError(f"every picture has a generator of its own: {len(like)} pictures came with {len(generators)}")
         self.image_shape = like.shape
         return self
 
@@ -40,8 +43,8 @@ class Operator(nn.Module):
 
     def misfit_gradient(self, x: Tensor, y: Tensor) -> Tensor:
         """∇_x ‖A x − y‖₂² per image, by autograd."""
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            x = x.detach().clone().requires_grad_()
             misfit = (self(x) - y).square().sum()
             return torch.autograd.grad(misfit, x)[0]
 
@@ -53,7 +56,10 @@ class LinearOperator(Operator):
     cg_iterations = 500
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """Aᵀy, exact: the vector-Jacobian product of `forward`, which for a linear A is its transpose."""
+        """Aᵀy, exact: the vector-Jacobian product of `forward`, which for a linear A is its transpose.
+
+        No gradient flows back to y; a subclass in closed form has one.
+        """
         with torch.inference_mode(False), torch.enable_grad():
             x = y.new_zeros((y.shape[0], *self.image_shape[1:])).requires_grad_()
             return torch.autograd.grad(self(x), x, y.clone())[0]
@@ -61,7 +67,8 @@ class LinearOperator(Operator):
     def pinv(self, y: Tensor) -> Tensor:
         """A⁺y, the least-squares solution of least norm, by CGLS (Björck 1996, Alg. 7.4.1), image by image.
 
-        An image stops once ‖Aᵀ(y − Ax)‖ falls below `cg_tolerance` of ‖Aᵀy‖, so the batch does not matter.
+        An image stops once ‖Aᵀ(y − Ax)‖ falls below `cg_tolerance` of ‖Aᵀy‖, whatever the others do, or after
+        `cg_iterations`: for an ill-conditioned blur that is a regularised inverse. No gradient flows to y.
         """
         x = y.new_zeros((y.shape[0], *self.image_shape[1:]))
         r, s = y, self.adjoint(y)
@@ -93,5 +100,5 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def uniform(generators: Sequence[Generator], *shape: int, like: Tensor) -> Tensor:
-    """(B, *shape) numbers in [0, 1), row b from generator b; drawn on the CPU, placed like `like`."""
-    return torch.stack([torch.rand(shape, generator=g) for g in generators]).to(like)
+    """(B, *shape) numbers in [0, 1), row b from generator b, typed and placed like `like`."""
+    return torch.stack([torch.from_numpy(g.random(shape)) for g in generators]).to(like)

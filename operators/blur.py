@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.random import Generator
 from PIL import Image
-from torch import Generator, Tensor
+from torch import Tensor
 
 from operators.base import LinearOperator, uniform
 from operators.separable import Boundary, Separable, banded
@@ -106,7 +107,7 @@ class DeblurKernel(Convolution):
             raise ValueError(f"the kernel {path} must be a matrix (height, width), got shape {kernel.shape}")
         if not np.isfinite(kernel).all():
             raise ValueError(f"the kernel {path} has {np.count_nonzero(~np.isfinite(kernel))} entries that are not finite")
-        if abs(kernel.sum()) < 1e-8 * max(np.abs(kernel).sum(), 1.0):
+        if abs(kernel.sum()) < 1e-8 * np.abs(kernel).sum() or not kernel.any():
             raise ValueError(f"the kernel {path} sums to zero ({kernel.sum():g}): it would erase the picture's brightness")
         self.source = torch.from_numpy(kernel)[None, None]
 
@@ -120,10 +121,10 @@ class DeblurMotion(Convolution):
     """A camera shake of its own for every image: a random path of `size` × `size` pixels, drawn from its generator.
 
     The camera moves at constant speed while its heading does a random walk whose strength is `intensity`:
-    0 is a straight line, 1 a tangle; the path is as long as the kernel is wide and is splatted bilinearly.
+    0 is a straight line, 1 a tangle; the path is size − 3 pixels long and is splatted bilinearly.
     DPS on 256 pixels: size 61, intensity 0.5 (its kernels come from another generator, unseeded).
 
-    Raises ValueError for an even size or an intensity outside [0, 1].
+    Raises ValueError for an even size or one below 5, or an intensity outside [0, 1].
     """
 
     random = True
@@ -131,8 +132,8 @@ class DeblurMotion(Convolution):
 
     def __init__(self, size: int = 15, intensity: float = 0.5, boundary: Boundary = "reflect") -> None:
         super().__init__(boundary)
-        if size < 3 or size % 2 == 0:
-            raise ValueError(f"a motion kernel needs an odd side of at least 3 pixels, got size={size}; set operator.size")
+        if size < 5 or size % 2 == 0:
+            raise ValueError(f"a motion kernel needs an odd side of at least 5 pixels, got size={size}; set operator.size")
         if not 0.0 <= intensity <= 1.0:
             raise ValueError(f"the intensity must lie in [0, 1], got {intensity}; set operator.intensity")
         self.size, self.intensity = size, intensity
@@ -142,7 +143,7 @@ class DeblurMotion(Convolution):
         turns = uniform(generators, self.points, like=torch.zeros((), dtype=torch.float64)) - 0.5
         drift = self.intensity * 2.0 * torch.pi / (self.points / 12) ** 0.5
         heading = 2.0 * torch.pi * turns[:, :1] + (drift * turns[:, 1:]).cumsum(1)
-        path = torch.stack([heading.sin(), heading.cos()], dim=-1).cumsum(1) * (self.size - 3) / (self.points - 1)
+        path = torch.stack([heading.sin(), heading.cos()], dim=-1).cumsum(1) * (self.size - 3) / (self.points - 2)
         path = path - (path.amin(1, keepdim=True) + path.amax(1, keepdim=True)) / 2 + self.size // 2
         self.set_kernel(splat(path, self.size), like)
         return self
@@ -160,9 +161,9 @@ def read_kernel(path: str) -> np.ndarray:
     """A kernel file as float64. Raises ValueError where it is neither an array nor a picture."""
     try:
         if Path(path).suffix == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
+            return np.asarray(np.load(path, allow_pickle=False)).astype(np.float64, casting="same_kind")
         with Image.open(path) as picture:
-            grey = np.asarray(picture.convert("L"), dtype=np.float64)
-    except (OSError, ValueError) as error:
+            grey = np.asarray(picture if picture.mode in ("I;16", "I", "F") else picture.convert("L"), dtype=np.float64)
+    except (OSError, EOFError, TypeError, ValueError) as error:
         raise ValueError(f"cannot read the kernel {path}: {error}; set operator.path to an .npy file or a picture") from error
     return grey / grey.sum() if grey.any() else grey

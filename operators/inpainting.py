@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from PIL import Image
-from torch import Generator, Tensor
+from torch import Tensor
 
 from operators.base import LinearOperator, uniform
 
@@ -58,6 +59,8 @@ class InpaintBox(Inpainting):
             raise ValueError(f"a box needs positive sides, got {list(size)}; set operator.size=[height,width]")
         if place is not None and random_place:
             raise ValueError(f"a box has a place or a random one, not both; drop operator.place={list(place)} or operator.random_place")
+        if margin and not random_place:
+            raise ValueError(f"a margin is for a random place; add operator.random_place=true or drop operator.margin={margin}")
         if margin < 0:
             raise ValueError(f"the margin cannot be negative, got {margin}; set operator.margin")
         self.size, self.place, self.margin = size, place, margin
@@ -112,6 +115,8 @@ class InpaintRandom(Inpainting):
     def draw(self, like: Tensor, generators: Sequence[Generator]):
         super().draw(like, generators)
         self.mask = (uniform(generators, 1, *like.shape[-2:], like=like) < self.keep).to(like)
+        if not self.mask.flatten(1).any(1).all():
+            raise ValueError(f"keep={self.keep} left nothing known of a {like.shape[-2]} x {like.shape[-1]} picture; raise operator.keep")
         return self
 
 
@@ -127,7 +132,8 @@ class InpaintMask(Inpainting):
         self.path = path
         try:
             with Image.open(path) as picture:
-                self.known = torch.from_numpy(np.asarray(picture.convert("L")) > 127)
+                sixteen = picture.mode.startswith("I;16")
+                self.known = torch.from_numpy(np.asarray(picture) > 32767 if sixteen else np.asarray(picture.convert("L")) > 127)
         except OSError as error:
             raise ValueError(f"cannot read the mask {path}: {error}; set operator.path to a picture") from error
         if self.known.all() or not self.known.any():

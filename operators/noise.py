@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import torch
-from torch import Generator, Tensor
+from numpy.random import Generator
+from torch import Tensor
 
 from operators.base import Operator
 
@@ -25,11 +27,11 @@ class MeasurementNoise:
     label = ""
 
     def sample(self, y: Tensor, generators: Sequence[Generator]) -> Tensor:
-        """Noiseless y (B, C', H', W') → noisy y, image b from generator b."""
+        """Noiseless y (B, C', H', W') → noisy y, image b from generator b, one generator an image."""
         raise NotImplementedError
 
-    def sigma_y(self, y: Tensor) -> Tensor:
-        """The noise's standard deviation (B, 1, 1, 1), as it is known from a measured y."""
+    def sigma_y(self, y: Tensor, support: Tensor) -> Tensor:
+        """The noise's standard deviation (B, 1, 1, 1), as it is known from a measured y and its support."""
         raise NotImplementedError
 
     def measure(self, operator: Operator, x0: Tensor, generators: Sequence[Generator]) -> Measurement:
@@ -40,7 +42,7 @@ class MeasurementNoise:
     def measured(self, operator: Operator, y: Tensor) -> Measurement:
         """A y that was already measured: what is not in its support is set to 0."""
         y = y * operator.support(y)
-        return Measurement(y, self.sigma_y(y))
+        return Measurement(y, self.sigma_y(y, operator.support(y)))
 
 
 class Gaussian(MeasurementNoise):
@@ -50,16 +52,16 @@ class Gaussian(MeasurementNoise):
     """
 
     def __init__(self, sigma: float = 0.05) -> None:
-        if not sigma >= 0.0:
-            raise ValueError(f"a standard deviation cannot be negative, got sigma={sigma}; set noise.sigma")
+        if not 0.0 <= sigma < inf:
+            raise ValueError(f"a standard deviation must be finite and not negative, got sigma={sigma}; set noise.sigma")
         self.sigma = sigma
         self.label = f"sigma_y {sigma:g} in [-1, 1] = {sigma / 2:g} in [0, 1]"
 
     def sample(self, y: Tensor, generators: Sequence[Generator]) -> Tensor:
-        z = torch.stack([torch.randn(y.shape[1:], generator=g, dtype=y.dtype) for g in generators])
+        z = torch.stack([torch.from_numpy(g.standard_normal(y.shape[1:])) for g in generators])
         return y + self.sigma * z.to(y)
 
-    def sigma_y(self, y: Tensor) -> Tensor:
+    def sigma_y(self, y: Tensor, support: Tensor) -> Tensor:
         return y.new_full((y.shape[0], 1, 1, 1), self.sigma)
 
 
@@ -71,19 +73,20 @@ class Poisson(MeasurementNoise):
     """
 
     def __init__(self, peak: float = 255.0) -> None:
-        if not peak > 0.0:
-            raise ValueError(f"the photons at white must be positive, got peak={peak}; set noise.peak")
+        if not 0.0 < peak < inf:
+            raise ValueError(f"the photons at white must be positive and finite, got peak={peak}; set noise.peak")
         self.peak = peak
         grey = (0.5 / peak) ** 0.5
         self.label = f"Poisson, {peak:g} photons at white: sigma_y at mid-grey {2 * grey:.3g} in [-1, 1] = {grey:.3g} in [0, 1]"
 
     def sample(self, y: Tensor, generators: Sequence[Generator]) -> Tensor:
-        rate = (self.peak * (y + 1.0) / 2.0).clamp_min(0.0).cpu()
-        counts = torch.stack([torch.poisson(r, generator=g) for r, g in zip(rate, generators, strict=True)])
+        rate = (self.peak * (y + 1.0) / 2.0).clamp_min(0.0).cpu().double().numpy()
+        counts = torch.stack([torch.from_numpy(g.poisson(r)) for r, g in zip(rate, generators, strict=True)])
         return counts.to(y) / self.peak * 2.0 - 1.0
 
-    def sigma_y(self, y: Tensor) -> Tensor:
-        light = ((y + 1.0) / 2.0).clamp_min(0.0).flatten(1).mean(1).view(-1, 1, 1, 1)
+    def sigma_y(self, y: Tensor, support: Tensor) -> Tensor:
+        support = support.expand_as(y)
+        light = (((y + 1.0) / 2.0).clamp_min(0.0) * support).sum((1, 2, 3), keepdim=True) / support.sum((1, 2, 3), keepdim=True)
         return 2.0 * (light / self.peak).sqrt()
 
 
@@ -95,5 +98,5 @@ class NoNoise(MeasurementNoise):
     def sample(self, y: Tensor, generators: Sequence[Generator]) -> Tensor:
         return y
 
-    def sigma_y(self, y: Tensor) -> Tensor:
+    def sigma_y(self, y: Tensor, support: Tensor) -> Tensor:
         return y.new_zeros((y.shape[0], 1, 1, 1))

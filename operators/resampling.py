@@ -26,7 +26,7 @@ class SuperResolutionBicubic(Separable):
     """y = the picture reduced by `factor` with an antialiased cubic kernel, a = −1/2 (Keys 1981, Eq. 15).
 
     The kernel is stretched by the factor, as PIL's and MATLAB's resizing do; they differ at the boundary only,
-    which is a parameter here. Raises ValueError where a side is no multiple of `factor`, or too small for the kernel.
+    which is a parameter here. Raises ValueError where a side is no multiple of `factor`.
     """
 
     def __init__(self, factor: int = 4, boundary: Boundary = "reflect") -> None:

@@ -23,8 +23,8 @@ class UNet(nn.Module):
     The flags are guided-diffusion's. `image_size` only says which levels `attention_resolutions` (side lengths
     in pixels) means; other picture sizes run too. Heads have `num_head_channels` channels each, or there are
     `num_heads` of them where that is -1.
-    `max_groups` and `min_group_channels` set each GroupNorm's groups to min(max_groups, channels / min_group_channels);
-    the original is 32 and 1.
+    `max_groups` and `min_group_channels` set each GroupNorm's groups to min(max_groups, channels / min_group_channels),
+    or the largest common divisor of that and the channels; the original is 32 and 1.
     """
 
     def __init__(
@@ -59,6 +59,8 @@ class UNet(nn.Module):
             return ResBlock(cin, cout, embed, norm, use_scale_shift_norm, dropout, resample)
 
         def attention(channels: int) -> AttentionBlock:
+            if num_head_channels != -1 and channels % num_head_channels:
+                raise ValueError(f"{channels} channels cannot be shared among heads of {num_head_channels}; check num_head_channels")
             heads = num_heads if num_head_channels == -1 else channels // num_head_channels
             return AttentionBlock(channels, heads, norm, new_attention_order)
 
@@ -105,7 +107,7 @@ class UNet(nn.Module):
                 f"this UNet halves the picture {self.divisor.bit_length() - 1} times, so its sides must be multiples of {self.divisor}; "
                 f"got {x.shape[-2]} x {x.shape[-1]}; set prior.size"
             )
-        emb = self.time_embed(timestep_embedding(t, self.num_channels))
+        emb = self.time_embed(timestep_embedding(t, self.num_channels).to(self.time_embed[0].weight.dtype))
         skips = []
         for stage in self.input_blocks:
             x = stage(x, emb)

@@ -165,9 +165,11 @@ def test_outside_the_network_autocast_is_off():
     assert product.dtype == torch.float32
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_x0_has_the_type_of_x(dtype):
-    assert make(Recording().to(dtype))(noisy(dtype=dtype), LEVEL).x0.dtype is dtype
+@pytest.mark.parametrize("parametrisation", [Eps(), X0()], ids=["eps", "x0"])
+@pytest.mark.parametrize(("dtype", "autocast"), [(torch.float32, None), (torch.float64, None), (torch.float32, torch.bfloat16)], ids=str)
+def test_what_leaves_has_the_type_of_x(dtype, autocast, parametrisation):
+    x0, fraction = make(Recording(3, 6).to(dtype), parametrisation, autocast)(noisy(dtype=dtype), LEVEL)
+    assert x0.dtype is dtype and fraction.dtype is dtype
 
 
 # What leaves it

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from conf import PROJECT
 from diffusion.checkpoints import Checkpoint
 from diffusion.denoiser import Denoiser
 from diffusion.networks.unet import UNet
@@ -20,9 +21,8 @@ from diffusion.parametrisations import X0, Eps, Score, V
 from diffusion.priors import Prior, from_folder
 from diffusion.schedules import Cosine, Linear
 
-ROOT = Path(__file__).parents[2]
-FACES = ROOT / "diffusion" / "weights" / "faces64"
-SHARED = ROOT.parent / "shared"
+FACES = PROJECT / "diffusion" / "weights" / "faces64"
+SHARED = PROJECT.parent / "shared"
 ORIGINAL, PORTRAITS = SHARED / "prior" / "faces64.pt", SHARED / "data" / "sfhq256"
 SIZE = {"size": (8, 8)}
 
@@ -68,8 +68,7 @@ def test_the_bundled_prior_denoises_as_well_as_published(faces):
 
 
 def test_the_bundled_prior_s_yaml_is_its_folder(faces):
-    OmegaConf.register_new_resolver("project", lambda path: str(ROOT / path), replace=True)
-    built = instantiate(OmegaConf.load(ROOT / "conf" / "prior" / "faces64.yaml"))
+    built = instantiate(OmegaConf.load(PROJECT / "conf" / "prior" / "faces64.yaml"))
     assert (built.size, built.channels, built.clip, built.levels) == (faces.size, faces.channels, faces.clip, faces.levels)
     assert all(torch.equal(a, b) for a, b in zip(built.network.parameters(), faces.network.parameters(), strict=True))
 
@@ -203,7 +202,7 @@ def test_pictures_are_grey_or_coloured(channels):
 
 @pytest.mark.parametrize("size", [(0, 8), (8, 0), (-8, 8)])
 def test_an_empty_picture_is_refused(size):
-    with pytest.raises(ValueError, match="sides must be positive"):
+    with pytest.raises(ValueError, match="sides must be two positive numbers"):
         Prior(nn.Identity(), Linear(), Eps(), size=size)
 
 

@@ -206,7 +206,7 @@ def test_each_image_s_noise_comes_from_its_own_generator(yaml):
     streams = [lambda name=name: image_generator(7, name, "sampling") for name in "abc"]
     silent = transition(x, x0, now, then, Given(torch.zeros_like(x)), fraction)
     moved = transition(x, x0, now, then, ImageNoise([new() for new in streams]), fraction)
-    drawn = torch.stack([torch.randn(1, 4, 4, dtype=torch.float64, generator=new()) for new in streams])
+    drawn = torch.stack([torch.from_numpy(new().standard_normal((1, 4, 4))) for new in streams])
     tau = ((moved - silent) / drawn).flatten()
     assert tau.min() > 0
     torch.testing.assert_close(tau, tau[:1].expand_as(tau), rtol=1e-9, atol=0)

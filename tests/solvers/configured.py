@@ -74,7 +74,7 @@ class CountBackward(torch.autograd.Function):
 class SmallNetwork(nn.Module):
     """A random convolutional ε̂(x_t, t) with GroupNorm in float64, nonlinear in x. Counts calls and backward passes.
 
-    From its call number `poisoned_from` on, the pictures `poisoned` of the batch come out as NaN.
+    In the calls `poisoned_calls`, counted from 0, the pictures `poisoned` of the batch come out as NaN.
     """
 
     def __init__(self, channels: int = 3, seed: int = 0) -> None:
@@ -86,17 +86,23 @@ class SmallNetwork(nn.Module):
             self.leave = nn.Conv2d(8, channels, 3, padding=1)
         self.double()
         self.calls = self.vjps = 0
-        self.poisoned, self.poisoned_from = [], 0
+        self.poisoned, self.poisoned_calls = [], range(0)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         hidden = self.enter(x) + (t / 1000.0).view(-1, 1, 1, 1)
         output = CountBackward.apply(self.leave(torch.nn.functional.silu(self.norm(hidden))), self)
-        if self.calls >= self.poisoned_from and self.poisoned:
-            poison = torch.zeros_like(output)
-            poison[self.poisoned] = torch.nan
-            output = output + poison
+        if self.calls in self.poisoned_calls:
+            spoilt = torch.zeros_like(output)
+            spoilt[self.poisoned] = torch.nan
+            output = output + spoilt
         self.calls += 1
         return output
+
+
+def poison(problem: Problem, pictures: list[int], first: int, calls: int = 10**6) -> None:
+    """From the `first` call of the next run on, for `calls` calls, the network gives NaN for these pictures."""
+    network = problem.denoiser.network
+    network.poisoned, network.poisoned_calls = pictures, range(network.calls + first, network.calls + first + calls)
 
 
 def make_problem(operator: Operator, ids: list[int], transition: Transition | None = None, clip: bool = True) -> Problem:

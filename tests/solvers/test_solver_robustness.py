@@ -8,7 +8,7 @@ from math import sqrt
 import numpy as np
 import pytest
 import torch
-from configured import SCHEDULE, make_operator, make_problem, make_solver, options
+from configured import SCHEDULE, make_operator, make_problem, make_solver, options, poison
 from gaussian_prior import RecordedNoise, make_setting, with_noise
 
 from diffusion.grids import Leading, Linspace, Quadratic, Trailing
@@ -48,8 +48,7 @@ def test_a_diverging_picture_is_frozen_and_leaves_the_others_alone(name, when, t
     solver, problem, levels = start(name, make_operator("inpaint_random", tmp_path))
     clean = solver.solve(problem, levels, remember=True)
     k = {"first": 0, "second": min(1, len(levels) - 2), "last": len(levels) - 2}[when]
-    network = problem.denoiser.network
-    network.poisoned, network.poisoned_from = [2], network.calls + k
+    poison(problem, [2], k)
     solution = solver.solve(fresh(problem, range(4)), levels, remember=True)
     assert solution.failed_at == [None, None, k, None]
     assert torch.equal(solution.x0[2], clean.trajectory[k][2])
@@ -59,15 +58,24 @@ def test_a_diverging_picture_is_frozen_and_leaves_the_others_alone(name, when, t
     assert solution.forwards == clean.forwards
 
 
+def test_a_picture_that_failed_once_stays_failed():
+    """One bad call, sound ones after it: going on from the frozen state would skip a level, so it is not done."""
+    solver, problem, levels = start("dps", Identity())
+    clean = solver.solve(problem, levels, remember=True)
+    poison(problem, [1], first=2, calls=1)
+    solution = solver.solve(fresh(problem, range(4)), levels)
+    assert solution.failed_at == [None, 2, None, None]
+    assert torch.equal(solution.x0[1], clean.trajectory[2][1])
+
+
 @pytest.mark.parametrize("name", ["unconditional", "dps", "score_ald"])
 def test_a_run_without_a_finite_picture_left_ends_early(name):
     solver, problem, levels = start(name, Identity(), steps=100)
-    network = problem.denoiser.network
-    network.poisoned, network.poisoned_from = [0, 1, 2, 3], 3
+    poison(problem, [0, 1, 2, 3], 3)
     solution = solver.solve(problem, levels)
     assert solution.failed_at == [3, 3, 3, 3]
     assert solution.x0.isfinite().all()
-    assert solution.forwards == network.calls == solver.check_every < 100
+    assert solution.forwards == problem.denoiser.network.calls == solver.check_every < 100
 
 
 def test_a_step_size_that_overflows_is_caught_although_the_network_is_sound():
@@ -188,8 +196,7 @@ def test_an_observer_ends_the_run_with_the_denoised_picture_at_hand(name):
 
 def test_an_early_stop_leaves_a_failed_picture_at_its_last_finite_state():
     solver, problem, levels = start("dps", Identity())
-    network = problem.denoiser.network
-    network.poisoned, network.poisoned_from = [1], 1
+    poison(problem, [1], 1)
     solution = solver.solve(problem, levels, observe=lambda progress: progress.index == 2, remember=True)
     assert solution.failed_at == [None, 1, None, None]
     assert torch.equal(solution.x0[1], solution.trajectory[1][1])

@@ -1,0 +1,126 @@
+"""What a solver adds to the network calls it must make: python benchmarks/overhead.py.
+
+Per network, batch size and solver, the time of a run divided by that of its bare network calls (a forward pass a
+step, or a forward pass and a vector-Jacobian product). Runs and bare calls alternate in one process, and the
+median ratio over the pairs is printed, since single timings on a shared machine mean little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import torch
+from tabulate import tabulate
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from diffusion.denoiser import Denoiser
+from diffusion.grids import Linspace
+from diffusion.networks.unet import UNet
+from diffusion.noise import ImageNoise, image_generator
+from diffusion.parametrisations import Eps
+from diffusion.priors import Prior, from_folder
+from diffusion.schedules import Linear
+from diffusion.transitions import FixedSmall
+from operators.inpainting import InpaintBox
+from operators.noise import Gaussian
+from solvers.annealing import Likelihood
+from solvers.base import Problem, Solver
+from solvers.dps import DPS
+from solvers.dps_score import DPSScore
+from solvers.score_ald import ScoreALD
+from solvers.unconditional import Unconditional
+
+SOLVERS: dict[str, Solver] = {
+    "unconditional": Unconditional(),
+    "score_ald": ScoreALD(Likelihood()),
+    "dps": DPS(),
+    "dps_score": DPSScore(),
+}
+
+
+def priors() -> dict[str, Prior]:
+    bundled = from_folder(str(Path(__file__).resolve().parent.parent / "diffusion" / "weights" / "faces64"))
+    torch.manual_seed(0)
+    return {"faces64": bundled, "FFHQ-256 network, random, 64 x 64": Prior(UNet(), Linear(), Eps(), size=(64, 64))}
+
+
+def problem_of(prior: Prior, batch: int, device: torch.device) -> Problem:
+    blank = torch.zeros(batch, 3, *prior.size, device=device)
+    generators = [image_generator(0, b, "measurement") for b in range(batch)]
+    operator = InpaintBox().draw(blank, generators).to(device)
+    measurement = Gaussian().measure(operator, blank, generators)
+    noise = ImageNoise([image_generator(0, b, "sampling") for b in range(batch)])
+    return Problem(Denoiser(prior).to(device), FixedSmall(), operator, measurement.y, measurement.sigma_y, blank, noise)
+
+
+def bare_calls(prior: Prior, problem: Problem, steps: int, with_vjp: bool) -> Callable[[], None]:
+    """`steps` calls of the network itself on a picture of the same kind, with a vector-Jacobian product each or not."""
+    x = problem.noise.normal(problem.blank)
+    t = torch.full((len(x),), 500, device=x.device)
+
+    def forward() -> None:
+        with torch.no_grad():
+            prior.network(x, t)
+
+    def forward_and_vjp() -> None:
+        leaf = x.detach().requires_grad_()
+        output = prior.network(leaf, t)
+        torch.autograd.grad(output, leaf, output.detach())
+
+    def run() -> None:
+        for _ in range(steps):
+            (forward_and_vjp if with_vjp else forward)()
+
+    return run
+
+
+def seconds(run: Callable[[], object], device: torch.device) -> float:
+    started = perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=15, help="timed pairs of run and bare calls (default 15)")
+    parser.add_argument("--steps", type=int, default=4, help="steps a run (default 4)")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--solvers", nargs="+", choices=SOLVERS, default=list(SOLVERS))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args()
+    device = torch.device(args.device)
+
+    rows = []
+    for name, prior in priors().items():
+        prior.network.to(device, memory_format=torch.channels_last)
+        for batch in args.batches:
+            problem = problem_of(prior, batch, device)
+            levels = Linspace(args.steps)(prior.levels)
+            for label in args.solvers:
+                solver = SOLVERS[label]
+
+                def run(solver: Solver = solver, problem: Problem = problem, levels: list = levels) -> None:
+                    solver.solve(problem, levels)
+
+                bare = bare_calls(prior, problem, args.steps, solver.needs_gradient)
+                run(), bare()
+                pairs = [(seconds(run, device), seconds(bare, device)) for _ in range(args.pairs)]
+                ratio = median(a / b for a, b in pairs)
+                per_step = median(b for _, b in pairs) / args.steps * 1e3
+                rows.append(
+                    [name, batch, label, "forward + vjp" if solver.needs_gradient else "forward", f"{per_step:.1f}", f"{ratio:.3f}"]
+                )
+                print(f"{name}, batch {batch}, {label}: {ratio:.3f}", file=sys.stderr, flush=True)
+    print(tabulate(rows, headers=["network", "batch", "solver", "bare call", "bare ms a step", "solver / bare"], disable_numparse=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,304 @@
+"""sample.py as a user runs it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+FACES = sorted((ROOT / "examples" / "faces").glob("*.png"))
+TINY = ["prior=custom", "prior.network._target_=broken_networks.Shrink", "prior.checkpoint=null", "prior.size=[16,16]"]
+CHEAP = [*TINY, "grid.steps=4"]
+
+
+@pytest.fixture
+def sample(tmp_path):
+    """Run sample.py with overrides, in tmp_path; LPIPS is off unless asked for, so nothing is fetched."""
+
+    def run(*overrides: str, lpips: bool = False, code: int = 0, **options) -> subprocess.CompletedProcess:
+        command = [sys.executable, str(ROOT / "sample.py"), *overrides]
+        if not lpips and not any(o.startswith("metrics") for o in overrides):
+            command.append("metrics.lpips=null")
+        done = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=500, **options)
+        assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+def environment(folder: Path) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("HYDRA")}
+    return kept | {"PYTHONPATH": str(ROOT / "tests"), "TORCH_HOME": str(folder / "torch")}
+
+
+def records(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path), dtype=np.float64)
+
+
+def psnr(a: Path, b: Path) -> float:
+    return -10 * np.log10(np.mean(((pixels(a) - pixels(b)) / 255) ** 2))
+
+
+def test_default_run_restores_the_bundled_face(sample, tmp_path):
+    """The main job at a small number of steps: the whole output contract, and a restoration better than the measurement."""
+    done = sample("output_dir=out", "grid.steps=60")
+    out = tmp_path / "out"
+    (record,) = records(out)
+    folder = out / "images" / record["id"]
+    assert {p.name for p in folder.iterdir()} == {"truth.png", "measurement.png", "restoration-0.png"}
+    assert record["psnr"] > record["psnr_measurement"] + 1.0
+    assert record["psnr"] == pytest.approx(psnr(folder / "truth.png", folder / "restoration-0.png"), abs=1e-3)
+    assert (record["nfe_forward"], record["nfe_vjp"], record["seed"], record["sample"]) == (60, 60, 0, 0)
+    assert record["sigma_y"] == pytest.approx(0.05) and record["lpips"] is None and record["error"] is None
+    assert Image.open(out / "figure.png").width >= 3 * 192
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["mean"]["psnr"] == record["psnr"] and summary["failed"] == 0
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert config["config"]["solver"]["zeta"] == 1.0 and config["overrides"][0] == "output_dir=out"
+    assert config["source"]["packages"]["torch"] == version("torch")
+    assert "sigma_y 0.05 in [-1, 1] = 0.025 in [0, 1]" in done.stdout
+    assert f"{record['psnr']:.2f}" in done.stdout and "60 + 60" in done.stdout and str(Path("out") / "figure.png") in done.stdout
+    assert sorted(p.name for p in out.iterdir()) == ["config.yaml", "figure.png", "images", "records.jsonl", "summary.json"]
+
+
+def test_missing_lpips_trunk_is_a_footnote(sample, tmp_path):
+    """Neither configured, nor cached, nor to be fetched (a closed port): the cell points to a footnote, all else goes on."""
+    url = "metrics.lpips.url=http://127.0.0.1:9/alexnet-owt-7be5be79.pth"
+    done = sample(*CHEAP, "output_dir=out", f"input={FACES[0]}", url, "prior.size=[32,32]")
+    assert "– *" in done.stdout and "* LPIPS: the alex trunk is not at hand" in done.stdout
+    assert records(tmp_path / "out")[0]["lpips"] is None and records(tmp_path / "out")[0]["psnr"] is not None
+
+
+def test_own_pictures_with_truth_samples_and_ids(sample, tmp_path):
+    """A folder of every kind of picture, two samples each; the same measurement for both samples, other noise."""
+    folder = tmp_path / "mine"
+    (folder / "deep").mkdir(parents=True)
+    face = Image.open(FACES[0])
+    face.convert("P").save(folder / "palette.png")
+    face.convert("L").save(folder / "grey.jpg")
+    face.convert("RGBA").resize((300, 200)).save(folder / "deep" / "alpha.png")
+    Image.fromarray(np.asarray(face.convert("L")).astype(np.uint16) * 257).save(folder / "deep" / "sixteen.png")
+    sample(*CHEAP, "input=mine", "num_samples=2", "batch_size=3", "output_dir=out", "operator=deblur_motion", "operator.size=5")
+    rows = records(tmp_path / "out")
+    assert [(r["id"], r["sample"]) for r in rows] == [(n, k) for n in ("alpha", "sixteen", "grey", "palette") for k in (0, 1)]
+    for first, second in zip(rows[::2], rows[1::2], strict=True):
+        assert first["psnr_measurement"] == second["psnr_measurement"]
+        images = tmp_path / "out" / "images" / first["id"]
+        assert not np.array_equal(pixels(images / "restoration-0.png"), pixels(images / "restoration-1.png"))
+
+
+def test_measurement_only(sample, tmp_path):
+    """A picture that is already degraded: no metrics but the residual, and what is known comes back."""
+    box = np.full((64, 64), 255, dtype=np.uint8)
+    box[16:48, 16:48] = 0
+    Image.fromarray(box).save(tmp_path / "mask.png")
+    face = np.asarray(Image.open(FACES[1]).convert("RGB").resize((64, 64), Image.Resampling.BOX)).copy()
+    face[box == 0] = 0
+    Image.fromarray(face).save(tmp_path / "damaged.png")
+    overrides = ["measurement=damaged.png", "operator=inpaint_mask", "operator.path=mask.png", "noise.sigma=0.02", "output_dir=out"]
+    done = sample(*overrides, "grid.steps=60")
+    (record,) = records(tmp_path / "out")
+    assert record["psnr"] is None and record["psnr_measurement"] is None and 0 < record["residual"] < 0.3
+    restored = pixels(tmp_path / "out/images/damaged/restoration-0.png")
+    assert np.abs(restored - face)[box == 255].mean() < np.abs(restored - face)[box == 0].mean()
+    assert not (tmp_path / "out/images/damaged/truth.png").exists()
+    assert f"{record['residual']:.4f}" in done.stdout
+
+
+def test_super_resolution_from_a_small_measurement(sample, tmp_path):
+    """The measurement of super-resolution is smaller than the prior: it is taken at its own size."""
+    Image.open(FACES[0]).resize((4, 4), Image.Resampling.BOX).save(tmp_path / "small.png")
+    sample(*CHEAP, "measurement=small.png", "operator=super_resolution", "noise=none", "output_dir=out", "fit=exact")
+    assert Image.open(tmp_path / "out/images/small/measurement.png").size == (4, 4)
+    assert Image.open(tmp_path / "out/images/small/restoration-0.png").size == (16, 16)
+
+
+def test_unconditional_needs_no_picture(sample, tmp_path):
+    sample(*CHEAP, "solver=unconditional", "num_samples=3", "batch_size=2", "output_dir=out")
+    rows = records(tmp_path / "out")
+    assert [r["sample"] for r in rows] == [0, 1, 2] and all(r["residual"] is None and r["psnr"] is None for r in rows)
+    assert len(list((tmp_path / "out/images/unconditional").iterdir())) == 3
+
+
+def test_result_is_a_function_of_picture_and_seed_alone(sample, tmp_path):
+    """Alone, in a batch, and in another order: the same record and the same picture, float rounding apart."""
+    shared = ["grid.steps=25", "operator=inpaint_random"]
+    listed = f"input=[{','.join(map(str, FACES[::-1]))}]"
+    sample(*shared, f"input={FACES[0]}", "output_dir=alone")
+    sample(*shared, listed, "output_dir=batch", "batch_size=4")
+    alone = records(tmp_path / "alone")[0]
+    batch = next(r for r in records(tmp_path / "batch") if r["id"] == alone["id"])
+    assert batch["psnr_measurement"] == alone["psnr_measurement"]
+    assert batch["psnr"] == pytest.approx(alone["psnr"], abs=0.02) and batch["residual"] == pytest.approx(alone["residual"], rel=1e-3)
+    one, other = (pixels(tmp_path / run / "images" / alone["id"] / "restoration-0.png") for run in ("alone", "batch"))
+    assert np.abs(one - other).max() <= 2 and np.mean(one != other) < 0.02
+
+
+def test_sweep_gives_each_job_its_folder(sample, tmp_path):
+    sample(*CHEAP, "-m", "solver=sdedit", "solver.t_star=250,500", "output_dir=sweep", f"input={FACES[0]}")
+    runs = [records(tmp_path / "sweep" / str(job))[0] for job in (0, 1)]
+    assert runs[0]["nfe_forward"] < runs[1]["nfe_forward"]
+
+
+def test_not_finite_stops_one_picture_only(sample, tmp_path):
+    """The bright picture fails at its step and says so; the dark one is restored; exit code 1."""
+    for name, grey in (("bright", 255), ("dark", 20)):
+        Image.new("RGB", (16, 16), (grey,) * 3).save(tmp_path / f"{name}.png")
+    broken = ["prior=custom", "prior.network._target_=broken_networks.NaNForBright", "prior.checkpoint=null", "prior.size=[16,16]"]
+    network = ["+prior.network.above=0.4", "+prior.network.below_t=150"]
+    steps = ["solver=sdedit", "solver.t_star=200", "grid.steps=1000", "operator=identity", "prior.clip=false"]
+    done = sample(*broken, *network, *steps, "input=[bright.png,dark.png]", "output_dir=out", code=1)
+    bright, dark = records(tmp_path / "out")
+    assert bright["error"].startswith("not finite after step 51 of 200, from t = 149") and bright["psnr"] is None
+    assert dark["error"] is None and dark["psnr"] is not None
+    assert not (tmp_path / "out/images/bright/restoration-0.png").exists() and (tmp_path / "out/images/dark/restoration-0.png").exists()
+    assert done.stderr.strip().splitlines()[-1].startswith("error: 1 of 2 failed; bright: not finite")
+
+
+def test_ctrl_c_keeps_what_is_finished(tmp_path):
+    """Interrupted after the first picture: its record and pictures are whole, no temporary file remains, exit code 130."""
+    for k in range(40):
+        Image.open(FACES[k % len(FACES)]).save(tmp_path / f"face-{k:02d}.png")
+    overrides = [*TINY, "prior.size=[64,64]", "grid.steps=1000", "batch_size=1", "input=face-*.png", "output_dir=out", "metrics.lpips=null"]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "sample.py"), *overrides], cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE, text=True
+    )
+    path, deadline = tmp_path / "out" / "records.jsonl", time.monotonic() + 120
+    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    rows = records(tmp_path / "out")
+    assert 1 <= len(rows) < 40
+    for row in rows:
+        assert Image.open(tmp_path / "out/images" / row["id"] / "restoration-0.png").size == (64, 64)
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["records"] == len(rows)
+    assert not [p for p in (tmp_path / "out").rglob(".*")] and "Traceback" not in stderr
+
+
+def test_full_disk_leaves_no_half_file(sample, tmp_path):
+    """Files may not grow beyond 6 kB here, as on a full disk: one line, exit code 2, nothing half-written."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
+
+    done = sample(*TINY, "prior.size=[64,64]", "grid.steps=4", f"input={FACES[0]}", "output_dir=out", code=2, preexec_fn=limit)
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ") and "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    written = [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
+    assert all(p.stat().st_size < 6000 for p in written) and not [p for p in written if p.name.startswith(".") or p.suffix == ".png"]
+    assert not (tmp_path / "out" / "records.jsonl").exists()
+
+
+def test_finished_records_are_not_overwritten(sample, tmp_path):
+    sample(*CHEAP, f"input={FACES[0]}", "output_dir=out")
+    before = (tmp_path / "out" / "records.jsonl").read_bytes()
+    done = sample(*CHEAP, f"input={FACES[0]}", "output_dir=out", "seed=1", code=2)
+    assert "already holds the records" in done.stderr and (tmp_path / "out" / "records.jsonl").read_bytes() == before
+    sample(*CHEAP, f"input={FACES[0]}", "output_dir=out", "seed=1", "overwrite=true")
+    assert records(tmp_path / "out")[0]["seed"] == 1
+
+
+def write_bad_files(folder: Path) -> None:
+    Image.open(FACES[0]).save(folder / "face.png")
+    (folder / "text.png").write_text("no picture")
+    (folder / "cut.png").write_bytes((folder / "face.png").read_bytes()[:20000])
+    (folder / "empty").mkdir()
+    Image.new("L", (16, 16), 255).save(folder / "white.png")
+    Image.new("L", (16, 16), 0).save(folder / "black.png")
+    half = Image.new("L", (16, 16), 0)
+    half.paste(255, (0, 0, 8, 16))
+    half.save(folder / "half.png")
+    half.resize((20, 20)).save(folder / "other.png")
+    np.save(folder / "large.npy", np.ones((17, 17)))
+    np.save(folder / "nan.npy", np.array([[1.0, np.nan]]))
+    np.save(folder / "zero.npy", np.array([[1.0, -1.0]]))
+    weights = {"gain": torch.ones(())}
+    torch.save(weights, folder / "good.pt")
+    (folder / "cut.pt").write_bytes((folder / "good.pt").read_bytes()[:300])
+    torch.save([1, 2], folder / "list.pt")
+    torch.save({"gain": torch.ones(3)}, folder / "shapes.pt")
+    torch.save({"gain": torch.ones(()), "trap": Trap(str(folder / "sprung"))}, folder / "code.pt")
+
+
+class Trap:
+    """Unpickling this writes a file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return exec, (f"open({self.path!r}, 'w').write('x')",)
+
+
+LOAD = ["prior.checkpoint={_target_: diffusion.checkpoints.Checkpoint, path: %s}"]
+BAD = {
+    "missing picture": (["input=nowhere.png"], "no picture at nowhere.png"),
+    "unreadable picture": (["input=text.png"], "cannot use the picture text.png"),
+    "truncated picture": (["input=[face.png,cut.png]"], "cannot use the picture cut.png"),
+    "empty folder": (["input=empty"], "no pictures in the folder empty"),
+    "picture twice": (["input=[face.png,face.png]"], "is given twice"),
+    "exact size": (["fit=exact"], "it is 256 x 256, wanted is 16 x 16"),
+    "mask of another size": (["operator=inpaint_mask", "operator.path=other.png"], "is 20 x 20 and the pictures are 16 x 16"),
+    "nothing missing": (["operator=inpaint_mask", "operator.path=white.png"], "nothing missing"),
+    "nothing known": (["operator=inpaint_mask", "operator.path=black.png"], "nothing known"),
+    "no mask": (["operator=inpaint_mask"], "operator.path is not set"),
+    "large kernel": (["operator=deblur_kernel", "operator.path=large.npy"], "17 x 17 kernel is larger than the 16 x 16 picture"),
+    "nan kernel": (["operator=deblur_kernel", "operator.path=nan.npy"], "1 entries that are not finite"),
+    "zero kernel": (["operator=deblur_kernel", "operator.path=zero.npy"], "sums to zero"),
+    "unknown solver": (["solver=magic"], "solver=magic is unknown; choose one of dps, dps_score"),
+    "unknown operator": (["operator=magic"], "operator=magic is unknown; choose one of deblur_gaussian"),
+    "unknown key": (["solver.zta=1"], "solver.zta is unknown; known here: _target_, zeta"),
+    "unknown new key": (["+seeds=1"], "seeds is unknown"),
+    "wrong kind": (["solver.zeta=large"], "solver.zeta='large' is of the wrong kind"),
+    "t_star": (["solver=sdedit", "solver.t_star=1001"], "solver.t_star=1001 lies outside"),
+    "zero steps": (["grid.steps=0"], "got steps=0"),
+    "negative steps": (["grid.steps=-5"], "got steps=-5"),
+    "negative sigma": (["noise.sigma=-0.1"], "got sigma=-0.1"),
+    "both inputs": (["measurement=face.png"], "give one of them"),
+    "random operator": (["input=null", "measurement=face.png", "operator=inpaint_random"], "draws its mask or kernel at random"),
+    "truncated checkpoint": (["prior.checkpoint.path=cut.pt"], "cut.pt is damaged or no checkpoint"),
+    "no state dict": (["prior.checkpoint.path=list.pt"], "list.pt is not a state dict"),
+    "other shapes": (["prior.checkpoint.path=shapes.pt"], "gain should be () and is (3,)"),
+    "pickled code": (["prior.checkpoint.path=code.pt"], "holds pickled code besides tensors and was refused"),
+    "missing checkpoint": (["prior.checkpoint.path=none.pt"], "no checkpoint at none.pt"),
+    "wrong channels": (["prior.network._target_=broken_networks.WrongChannels", "prior.checkpoint=null"], "gave (1, 5, 16, 16)"),
+    "no such class": (["prior.network._target_=broken_networks.Nobody"], "broken_networks.Nobody cannot be imported"),
+    "learned variance": (["transition=learned_range"], "needs a prior with learned variance"),
+    "ffhq is not here": (["prior=ffhq256"], "no checkpoint ffhq_10m.pt in"),
+    "no samples": (["num_samples=0"], "num_samples must be at least 1, got 0"),
+    "unwritable": (["output_dir=face.png/out"], "cannot write to"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(sample, tmp_path, case):
+    """One clear line, exit code 2, and nothing left behind."""
+    write_bad_files(tmp_path)
+    overrides, message = BAD[case]
+    base = ["prior=custom", "prior.network._target_=broken_networks.Shrink", "prior.checkpoint.path=good.pt", "prior.size=[16,16]"]
+    if any(o.startswith("prior=") for o in overrides):
+        base = []
+    before = sorted(p.name for p in tmp_path.iterdir())
+    done = sample(*base, "grid.steps=4", "input=face.png", "output_dir=out", *overrides, code=2)
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: ") and message in line
+    assert sorted(p.name for p in tmp_path.iterdir()) == before

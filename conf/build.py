@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, get_type_hints
 
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
@@ -75,7 +76,7 @@ def _check_arguments(config: DictConfig, name: str) -> None:
     if OmegaConf.is_missing(config, "_target_"):
         raise Stop(f"{name}._target_ is not set; set it to a class, as in {name}._target_=package.module.Class")
     try:
-        target = get_object(config._target_)
+        target = resolve_name(config._target_)
     except Exception as error:
         raise Stop(f"{name}._target_={config._target_} cannot be imported: {one_line(error)}") from error
     missing = sorted(str(key) for key in OmegaConf.missing_keys(config))

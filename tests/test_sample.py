@@ -41,7 +41,7 @@ def sample(tmp_path):
 
 def environment(folder: Path) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("HYDRA")}
-    return kept | {"PYTHONPATH": str(ROOT / "tests"), "TORCH_HOME": str(folder / "torch")}
+    return kept | {"PYTHONPATH": str(ROOT / "tests"), "TORCH_HOME": str(folder / "torch"), "OMP_NUM_THREADS": "1"}
 
 
 def records(folder: Path) -> list[dict]:
@@ -152,7 +152,7 @@ def test_result_is_a_function_of_picture_and_seed_alone(sample, tmp_path):
 
 
 def test_sweep_gives_each_job_its_folder(sample, tmp_path):
-    sample(*CHEAP, "-m", "solver=sdedit", "solver.t_star=250,500", "output_dir=sweep", f"input={FACES[0]}")
+    sample("-m", *CHEAP, "solver=sdedit", "solver.t_star=250,500", "output_dir=sweep", f"input={FACES[0]}")
     runs = [records(tmp_path / "sweep" / str(job))[0] for job in (0, 1)]
     assert runs[0]["nfe_forward"] < runs[1]["nfe_forward"]
 

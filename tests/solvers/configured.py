@@ -112,9 +112,9 @@ def make_problem(operator: Operator, ids: list[int], transition: Transition | No
     prior = Prior(network, SCHEDULE, Eps(), size=SHAPE[1:], clip=clip)
     operator.draw(blank, [image_generator(0, b, "measurement") for b in ids])
     sources = [image_generator(0, b, "truth") for b in ids]
-    truth = torch.stack([torch.rand(SHAPE, generator=g, dtype=torch.float64) for g in sources]) * 2.0 - 1.0
+    truth = torch.stack([torch.from_numpy(g.random(SHAPE)) for g in sources]) * 2.0 - 1.0
     y = operator(truth)
-    noise = torch.stack([torch.randn(y.shape[1:], generator=g, dtype=torch.float64) for g in sources])
+    noise = torch.stack([torch.from_numpy(g.standard_normal(y.shape[1:])) for g in sources])
     return Problem(
         denoiser=Denoiser(prior),
         transition=transition or FixedSmall(),

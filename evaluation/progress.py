@@ -33,7 +33,7 @@ class ProgressReport:
         if now - self.looked < self.every and self.done < self.batches * progress.total:
             return
         self.looked = now
-        residual = problem.misfit(progress.x0).mean().item()
+        residual = problem.misfit(progress.x0).nanmean().item()
         if self.terminal:
             self._bar(progress.total).set_postfix_str(f"residual {residual:.4f}", refresh=False)
             self.bar.update(self.done - self.bar.n)

@@ -20,6 +20,9 @@ class Operator(nn.Module):
     random = False
     image_shape: torch.Size
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def draw(self, like: Tensor, generators: Sequence[Generator]) -> Self:
         """Fix the random parts for a batch of pictures like `like` (B, C, H, W), image b from generator b.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from torch import Tensor
 
 from diffusion.levels import NoiseLevel
@@ -21,7 +23,7 @@ class Likelihood(Annealing):
     """
 
     def __init__(self, scale: float = 1.0, gamma: float = 1.0) -> None:
-        if scale < 0.0 or not gamma > 0.0:
+        if not (0.0 <= scale < inf and 0.0 < gamma < inf):
             raise ValueError(f"the annealing needs scale ≥ 0 and gamma > 0, got scale={scale}, gamma={gamma}; set solver.annealing.*")
         self.scale, self.gamma = scale, gamma
 
@@ -36,7 +38,7 @@ class Power(Annealing):
     """
 
     def __init__(self, scale: float = 1.0, exponent: float = 0.0) -> None:
-        if scale < 0.0:
+        if not 0.0 <= scale < inf:
             raise ValueError(f"the annealing needs scale ≥ 0, got {scale}; set solver.annealing.scale")
         self.scale, self.exponent = scale, exponent
 

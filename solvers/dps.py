@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from solvers.base import Solver
 
 
@@ -21,8 +23,8 @@ class DPS(Solver):
     needs_gradient = True
 
     def __init__(self, zeta: float = 1.0) -> None:
-        if not zeta >= 0.0:
-            raise ValueError(f"the step size cannot be negative, got zeta={zeta}; set solver.zeta")
+        if not 0.0 <= zeta < inf:
+            raise ValueError(f"the step size must be finite and not negative, got zeta={zeta}; set solver.zeta")
         self.zeta = zeta
 
     def step(self, x, now, then, problem):

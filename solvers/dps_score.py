@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from solvers.base import Solver
 
 
@@ -10,7 +12,7 @@ class DPSScore(Solver):
 
     ζ_t = `zeta` at every level. Since ∇‖r‖² = 2 ‖r‖ ∇‖r‖, the score changes by −2 ζ ∇‖r‖, and the DDPM update
     multiplies that by β_t/√α_t: the same ζ moves x some hundred times less than in DPS, and least at low noise.
-    Where x̂0 is not clamped, DPS with ζ_DPS = 2 ζ β_t/√α_t takes the same step.
+    With a DDPM transition, DPS with ζ_DPS = 2 ζ β_t/√α_t takes the same step.
 
     Raises ValueError for a negative zeta.
     """
@@ -18,8 +20,8 @@ class DPSScore(Solver):
     needs_gradient = True
 
     def __init__(self, zeta: float = 50.0) -> None:
-        if not zeta >= 0.0:
-            raise ValueError(f"the step size cannot be negative, got zeta={zeta}; set solver.zeta")
+        if not 0.0 <= zeta < inf:
+            raise ValueError(f"the step size must be finite and not negative, got zeta={zeta}; set solver.zeta")
         self.zeta = zeta
 
     def step(self, x, now, then, problem):

@@ -11,7 +11,9 @@ class ScoreALDLangevin(Solver):
     """x ← x + η_t (s(x, t) + Aᴴ(y − A x)/(γ_t² + σ_y²)) + √(2 η_t) z, `inner` times per level (Jalal et al. 2021, Sec. 3).
 
     x lives where Jalal et al. have it, without the shrinking of a DDPM: x = x_t/α_t = x0 + σ̃ ε, σ̃ = σ_t/α_t, so
-    s = (x̂0 − x)/σ̃²; η_t = step σ̃_t² as in Song & Ermon 2019, Alg. 1. The last level ends with x̂0.
+    s = (x̂0 − x)/σ̃². The last level ends with x̂0. They leave η_t open; here η_t = step_size/(1/σ̃_t² + 2 λ_t), λ_t
+    the annealing: relative to the posterior's largest curvature where ‖A‖ ≤ 1, so that no annealing makes it
+    diverge, and ∝ σ̃_t² as in Song & Ermon 2019, Alg. 1, wherever γ_t ∝ σ̃_t outweighs σ_y.
     Their code departs from their formula: it scales the likelihood's gradient to the norm of the score times a
     constant, over the whole batch, and has no γ_t. This is the formula.
 
@@ -30,11 +32,11 @@ class ScoreALDLangevin(Solver):
 
     def step(self, x, now, then, problem):
         level = NoiseLevel(now.t, 1.0, now.sigma / now.alpha)
-        eta = self.step_size * level.sigma**2
+        weight = self.annealing(level, problem.sigma_y)
+        eta = self.step_size / (1.0 / level.sigma**2 + 2.0 * weight)
         for _ in range(self.inner):
             x0 = problem.denoiser(now.alpha * x, now).x0
-            drift = level.score(x, x0)
-            drift = drift - self.annealing(level, problem.sigma_y) * problem.operator.misfit_gradient(x, problem.y)
+            drift = level.score(x, x0) - weight * problem.operator.misfit_gradient(x, problem.y)
             x = x + eta * drift + (2.0 * eta) ** 0.5 * problem.noise.normal(x)
         if then.sigma == 0.0:
             x = problem.denoiser(now.alpha * x, now).x0

@@ -99,6 +99,12 @@ def test_a_yaml_shows_every_argument_of_its_constructor_and_its_default(file, pa
         assert isinstance(value, float) == isinstance(default, float), f"{dotted}: {value!r} is not of the kind of {default!r}"
 
 
+@pytest.mark.parametrize("target", sorted({node["_target_"] for _, _, node in BUILT}))
+def test_no_constructor_gathers_keys_it_does_not_know(target):
+    """With *args or **kwargs a misspelt key could not be told from a right one before the class is built."""
+    assert set(arguments(target)) == set(inspect.signature(get_object(target)).parameters)
+
+
 def test_every_preset_is_still_one():
     """No exception outlives its reason: each listed key departs from the signature's default."""
     for file, dotted in PRESETS:

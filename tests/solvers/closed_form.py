@@ -67,11 +67,11 @@ def ddim(x: np.ndarray, score: np.ndarray, bar: float, bar_next: float, z: np.nd
     return sqrt(bar_next) * x0 + sqrt(max(1.0 - bar_next - tau**2, 0.0)) * eps + tau * z
 
 
-def langevin(law: GaussianLaw, u: np.ndarray, bar: float, step: float, pull: Callable, draws: list) -> np.ndarray:
-    """u ← u + η (∇ log N(u; m, S + σ̃² I) + pull(u, σ̃²)) + √(2η) z, η = step σ̃², σ̃² = (1 − ᾱ)/ᾱ, once per draw."""
+def langevin(law: GaussianLaw, u: np.ndarray, bar: float, step: float, weight: float, pull: Callable, draws: list) -> np.ndarray:
+    """u ← u + η (∇ log N(u; m, S + σ̃² I) + pull(u, σ̃²)) + √(2η) z, η = step/(1/σ̃² + 2λ), σ̃² = (1 − ᾱ)/ᾱ, once per draw."""
     variance = (1.0 - bar) / bar
     precision = np.linalg.inv(law.covariance + variance * np.eye(law.side))
-    eta = step * variance
+    eta = step / (1.0 / variance + 2.0 * weight)
     for z in draws:
         u = u + eta * (-(u - law.mean) @ precision + pull(u, variance)) + sqrt(2.0 * eta) * z
     return u

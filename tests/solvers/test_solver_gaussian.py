@@ -63,7 +63,8 @@ def references(law: GaussianLaw, matrix, y, sigma_y):
         def pull(u, variance):
             return -(u @ matrix.T - y) @ matrix / (sigma_y**2 + variance)
 
-        inner = [lambda u, z: closed_form.langevin(law, u, bar, 0.2, pull, [z])] * INNER
+        weight = 0.5 / (sigma_y**2 + (1 - bar) / bar)
+        inner = [lambda u, z: closed_form.langevin(law, u, bar, 0.2, weight, pull, [z])] * INNER
         return inner + ([lambda u, z: law.x0(sqrt(bar) * u, bar)] if bar_next == 1.0 else [])
 
     nothing = np.zeros(law.side)
@@ -232,8 +233,7 @@ def law_errors(schedule, transition, grid):
     noise = np.zeros((draws, 1 + draws, 3))
     noise[:, 1:] = np.eye(draws)[:, :, None]  # the pixels are independent: one unit of one draw moves all three
     blank = torch.zeros(1 + draws, 1, 1, 3, dtype=torch.float64)
-    operator = Identity().draw(blank, [])
-    problem = Problem(Denoiser(prior), transition, operator, blank, blank[:, :, :, :1], blank, RecordedNoise(noise))
+    problem = Problem(Denoiser(prior), transition, Identity(), blank, blank[:, :, :, :1], blank, RecordedNoise(noise))
     x = Unconditional().solve(problem, levels).x0.flatten(1).numpy()
     variances = ((x[1:] - x[0]) ** 2).sum(0)
     return np.linalg.norm(x[0] - MEANS) / np.linalg.norm(MEANS), np.linalg.norm(variances - PIXELS) / np.linalg.norm(PIXELS)

@@ -216,7 +216,8 @@ def test_langevin_step_is_jalals_formula_and_ends_with_a_denoising(case, anneali
         def pull(rows, variance, a=a, y=y, sigma=sigma):
             return -2.0 * annealing[1](variance, sigma) * (rows @ a.T - y) @ a
 
-        wanted = closed_form.langevin(setting.law, u[b : b + 1], bar, 0.3, pull, [draw[b] for draw in z])
+        weight = annealing[1]((1.0 - bar) / bar, sigma)
+        wanted = closed_form.langevin(setting.law, u[b : b + 1], bar, 0.3, weight, pull, [draw[b] for draw in z])
         if bar_next == 1.0:
             wanted = setting.law.x0(sqrt(bar) * wanted, bar)
         np.testing.assert_allclose(moved[b : b + 1], wanted, rtol=1e-9, atol=1e-9 * max(np.abs(u).max(), np.abs(wanted).max()))

@@ -39,13 +39,13 @@ def main(config: DictConfig) -> None:
         with refusing():
             run.run(OmegaConf.to_yaml(OmegaConf.create(record)), title)
     finally:
-        if run.output.records:
-            print(f"\n{table(run.output.records, run.metrics.footnote)}\n")
+        tally = run.output.tally
+        if tally.records:
+            print(f"\n{table(tally, run.metrics.footnote)}\n")
             print(f"pictures: {folder / 'images'}\nfigure:   {folder / 'figure.png'}")
-    failed = [record for record in run.output.records if record["error"]]
-    if failed:
-        first = failed[0]
-        raise Stop(f"{len(failed)} of {len(run.output.records)} failed; {first['id']}: {first['error']}", FAILED)
+    if tally.first_failure is not None:
+        first = tally.first_failure
+        raise Stop(f"{tally.failed} of {tally.records} failed; {first['id']}: {first['error']}", FAILED)
 
 
 if __name__ == "__main__":

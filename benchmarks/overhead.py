@@ -90,7 +90,7 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=15, help="timed pairs of run and bare calls (default 15)")
+    parser.add_argument("--pairs", type=int, default=7, help="timed pairs of run and bare calls (default 7)")
     parser.add_argument("--steps", type=int, default=4, help="steps a run (default 4)")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--solvers", nargs="+", choices=SOLVERS, default=list(SOLVERS))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from statistics import fmean
 from typing import BinaryIO
 
 from PIL import Image
@@ -66,7 +65,8 @@ class OutputFolder:
     def __init__(self, root: Path, overwrite: bool = False, figure_rows: int = 8, figure_samples: int = 4) -> None:
         self.root, self.overwrite = root, overwrite
         self.figure_rows, self.figure_samples = figure_rows, figure_samples
-        self.records: list[dict] = []
+        self.tally = Tally()
+        self.shown: list[dict] = []
 
     def check(self) -> None:
         """Raises FileExistsError or PermissionError where nothing could be written."""
@@ -92,14 +92,16 @@ class OutputFolder:
             if record["error"] is None:
                 self._picture(folder / f"restoration-{record['sample']}.png", done.x0[b])
             append_line(self.root / RECORDS, json.dumps(record, allow_nan=False))
-            self.records.append(record)
+            self.tally.add(record)
+            if self.tally.pictures <= self.figure_rows and len(self.shown) < 8 * self.figure_rows:
+                self.shown.append(record)
 
     def finish(self, title: str, footnote: str) -> None:
         """Write figure.png and summary.json from what is on record."""
-        if self.records:
+        if self.shown:
             figure = draw_figure(self._rows(), title)
             write_whole(self.root / "figure.png", lambda f: figure.save(f, "PNG"))
-        summary = {"title": title, **summarise(self.records), "footnote": footnote or None}
+        summary = {"title": title, **self.tally.summary(), "footnote": footnote or None}
         write_whole(self.root / "summary.json", lambda f: f.write(json.dumps(summary, indent=2, ensure_ascii=False).encode() + b"\n"))
 
     def _picture(self, path: Path, x: Tensor) -> None:
@@ -109,10 +111,10 @@ class OutputFolder:
     def _rows(self) -> list[list[tuple[str, Image.Image]]]:
         """The figure's tiles: a row per picture, or rows of samples where there is neither truth nor measurement."""
         by_id: dict[str, list[dict]] = {}
-        for record in self.records:
+        for record in self.shown:
             by_id.setdefault(record["id"], []).append(record)
         rows = []
-        for name, records in list(by_id.items())[: self.figure_rows]:
+        for name, records in by_id.items():
             folder = self.root / "images" / name
             given = [(folder / f"{kind}.png", self._label(kind, records[0])) for kind in ("truth", "measurement")]
             made = [(folder / f"restoration-{r['sample']}.png", self._label("restoration", r)) for r in records]
@@ -131,29 +133,48 @@ class OutputFolder:
         return name if psnr is None else f"{name}\n{psnr:.2f} dB"
 
 
-def summarise(records: Sequence[dict]) -> dict:
-    """Means over the records that have a value, and counts."""
+class Tally:
+    """Running means over the records that have a value, so that a run's memory does not grow with its pictures.
 
-    def mean(key: str) -> float | None:
-        values = [r[key] for r in records if r[key] is not None]
-        return fmean(values) if values else None
+    Records come picture by picture; `first_failure` is the first record with an error.
+    """
 
-    keys = [*NAMES, "residual", "seconds", "nfe_forward", "nfe_vjp", "sigma_y", *(f"{name}_measurement" for name in NAMES)]
-    return {
-        "pictures": len({r["id"] for r in records}),
-        "records": len(records),
-        "failed": sum(r["error"] is not None for r in records),
-        "mean": {key: mean(key) for key in keys},
-    }
+    keys = (*NAMES, "residual", "seconds", "nfe_forward", "nfe_vjp", "sigma_y", *(f"{name}_measurement" for name in NAMES))
+
+    def __init__(self) -> None:
+        self.pictures = self.records = self.failed = 0
+        self.last_id: str | None = None
+        self.first_failure: dict | None = None
+        self.sums = dict.fromkeys(self.keys, 0.0)
+        self.counts = dict.fromkeys(self.keys, 0)
+
+    def add(self, record: dict) -> None:
+        self.records += 1
+        self.pictures += record["id"] != self.last_id
+        self.last_id = record["id"]
+        if record["error"] is not None:
+            self.failed += 1
+            self.first_failure = self.first_failure or record
+        for key in self.keys:
+            if record[key] is not None:
+                self.sums[key] += record[key]
+                self.counts[key] += 1
+
+    def mean(self, key: str) -> float | None:
+        return self.sums[key] / self.counts[key] if self.counts[key] else None
+
+    def summary(self) -> dict:
+        counts = {"pictures": self.pictures, "records": self.records, "failed": self.failed}
+        return counts | {"mean": {key: self.mean(key) for key in self.keys}}
 
 
-def table(records: Sequence[dict], footnote: str) -> str:
+def table(tally: Tally, footnote: str) -> str:
     """The terminal's table: means of the measurement and of the restorations; `footnote` says why LPIPS is missing."""
-    mean = summarise(records)["mean"]
 
     def cell(key: str, form: str) -> str:
-        if mean.get(key) is not None:
-            return format(mean[key], form)
+        mean = tally.mean(key)
+        if mean is not None:
+            return format(mean, form)
         return "– *" if footnote and key.startswith("lpips") else "–"
 
     forms = {"psnr": ".2f", "ssim": ".3f", "lpips": ".3f"}

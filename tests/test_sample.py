@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,6 +21,8 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+
+from diffusion.networks.unet import UNet
 
 ROOT = Path(__file__).resolve().parent.parent
 FACES = sorted((ROOT / "examples" / "faces").glob("*.png"))
@@ -149,6 +155,30 @@ def test_result_is_a_function_of_picture_and_seed_alone(sample, tmp_path):
     assert batch["psnr"] == pytest.approx(alone["psnr"], abs=0.02) and batch["residual"] == pytest.approx(alone["residual"], rel=1e-3)
     one, other = (pixels(tmp_path / run / "images" / alone["id"] / "restoration-0.png") for run in ("alone", "batch"))
     assert np.abs(one - other).max() <= 2 and np.mean(one != other) < 0.02
+
+
+def test_ffhq_prior_is_fetched_checked_and_sampled_with_its_learned_variance(sample, tmp_path):
+    """prior=ffhq256 on a narrow copy of its network, its checkpoint fetched from a server by url and SHA-256."""
+    torch.manual_seed(0)
+    network = UNet(num_channels=32)
+    for parameter in network.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    served = tmp_path / "served"
+    served.mkdir()
+    torch.save(network.state_dict(), served / "any.pt")
+    sha256 = hashlib.sha256((served / "any.pt").read_bytes()).hexdigest()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(served))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"prior.checkpoint.url=http://127.0.0.1:{server.server_address[1]}/any.pt"
+        small = ["prior=ffhq256", "prior.network.num_channels=32", "prior.size=[64,64]", "grid.steps=3", f"input={FACES[0]}"]
+        wrong = sample(*small, url, f"prior.checkpoint.sha256={'0' * 64}", "output_dir=out", code=2)
+        assert "is not the file expected" in wrong.stderr and not list((tmp_path / "torch").rglob("*.pt"))
+        sample(*small, url, f"prior.checkpoint.sha256={sha256}", "output_dir=out")
+        server.shutdown()
+    assert (tmp_path / "torch/hub/checkpoints/ffhq_10m.pt").read_bytes() == (served / "any.pt").read_bytes()
+    config = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())["config"]
+    assert config["transition"]["_target_"].endswith("LearnedRange") and records(tmp_path / "out")[0]["psnr"] is not None
 
 
 def test_sweep_gives_each_job_its_folder(sample, tmp_path):

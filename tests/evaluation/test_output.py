@@ -14,7 +14,7 @@ from PIL import Image
 
 from diffusion.levels import CLEAN
 from evaluation.figure import LABEL, TILE, draw_figure
-from evaluation.output import OutputFolder, append_line, summarise, table, write_whole
+from evaluation.output import OutputFolder, Tally, append_line, table, write_whole
 from evaluation.progress import ProgressReport
 from evaluation.restoration import Restored
 from solvers.base import Progress
@@ -88,11 +88,13 @@ def test_records_of_infinite_metrics_are_refused(tmp_path):
 
 
 def test_table_shows_the_means_and_the_footnote():
-    rows = [record("a"), record("b", psnr=30.0)]
-    text = table(rows, "LPIPS: no trunk")
+    tally = Tally()
+    for row in (record("a"), record("b", psnr=30.0)):
+        tally.add(row)
+    text = table(tally, "LPIPS: no trunk")
     assert "25.00" in text and "15.00" in text and "10 + 0" in text and "– *" in text and text.endswith("* LPIPS: no trunk")
-    assert summarise(rows)["mean"]["psnr_measurement"] == 15.0
-    assert "*" not in table(rows, "")
+    assert tally.summary()["mean"]["psnr_measurement"] == 15.0 and tally.mean("lpips") is None
+    assert "*" not in table(tally, "")
 
 
 def test_figure_shows_every_picture_at_its_place():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -59,7 +60,7 @@ class OutputFolder:
     """config.yaml, records.jsonl, images/<id>/…, figure.png and summary.json under `root`.
 
     Pictures are written before their record, so a record vouches for them. `figure_rows` and `figure_samples`
-    bound the figure. Raises FileExistsError in `open` where `root` already holds records and `overwrite` is off.
+    bound the figure. `check` refuses a `root` that already holds records unless `overwrite` is on.
     """
 
     def __init__(self, root: Path, overwrite: bool = False, figure_rows: int = 8, figure_samples: int = 4) -> None:
@@ -77,8 +78,11 @@ class OutputFolder:
             raise PermissionError(f"cannot write to {nearest}; set output_dir to a folder that can be written")
 
     def open(self, config: str) -> None:
-        """Start a run whose resolved configuration is the text `config`."""
-        (self.root / RECORDS).unlink(missing_ok=True)
+        """Start a run whose resolved configuration is the text `config`; what an earlier run left here goes."""
+        for name in (RECORDS, "figure.png", "summary.json"):
+            (self.root / name).unlink(missing_ok=True)
+        if (self.root / "images").is_dir():
+            shutil.rmtree(self.root / "images")
         write_whole(self.root / "config.yaml", lambda f: f.write(config.encode()))
 
     def add(self, done: Restored) -> None:

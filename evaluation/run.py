@@ -113,6 +113,8 @@ class Restoration:
         self.output.open(config)
         try:
             trainer.predict(module, loader, return_predictions=False)
+        except torch.OutOfMemoryError as error:
+            raise ValueError(f"out of memory at batch_size={self.batch_size}; lower it, or set runtime.precision=bf16") from error
         except SystemExit as error:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from error
         finally:

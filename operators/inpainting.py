@@ -68,34 +68,35 @@ class InpaintBox(Inpainting):
 
     def draw(self, like: Tensor, generators: Sequence[Generator]):
         super().draw(like, generators)
-        sides = like.shape[-2:]
-        box = self.size or tuple(max(1, side // 2) for side in sides)
-        if box[0] >= sides[0] and box[1] >= sides[1]:
-            raise ValueError(f"a {box[0]} x {box[1]} box leaves nothing known of a {sides[0]} x {sides[1]} picture; set operator.size")
-        room = [side - length - 2 * self.margin for side, length in zip(sides, box, strict=True)]
-        if self.random:
-            if min(room) < 0:
-                raise ValueError(
-                    f"a {box[0]} x {box[1]} box with margin {self.margin} does not fit a {sides[0]} x {sides[1]} picture; set operator.size"
-                )
-            spread = torch.tensor([r + 1 for r in room], dtype=like.dtype, device=like.device)
-            corners = (uniform(generators, 2, like=like) * spread).long() + self.margin
-        else:
-            place = self.place or tuple((side - length) // 2 for side, length in zip(sides, box, strict=True))
-            ends = [corner + length for corner, length in zip(place, box, strict=True)]
-            if min(place) < 0 or ends[0] > sides[0] or ends[1] > sides[1]:
-                raise ValueError(
-                    f"a {box[0]} x {box[1]} box at {list(place)} leaves the {sides[0]} x {sides[1]} picture; "
-                    "set operator.place=[top,left] or operator.size=[height,width]"
-                )
-            corners = torch.tensor([place], device=like.device)
-        inside = [
-            (torch.arange(side, device=like.device) >= start[:, None]) & (torch.arange(side, device=like.device) < start[:, None] + length)
-            for side, start, length in zip(sides, corners.T, box, strict=True)
-        ]
-        hole = inside[0][:, None, :, None] & inside[1][:, None, None, :]
-        self.mask = (~hole).to(like)
+        height, width = like.shape[-2:]
+        box = self.size or (max(1, height // 2), max(1, width // 2))
+        if box[0] >= height and box[1] >= width:
+            raise ValueError(f"a {box[0]} x {box[1]} box leaves nothing known of a {height} x {width} picture; set operator.size")
+        corners = self._random_corners(box, like, generators) if self.random else self._corner(box, height, width)
+        rows, columns = (
+            (index >= start[:, None]) & (index < start[:, None] + length)
+            for index, start, length in zip((torch.arange(height), torch.arange(width)), corners.T, box, strict=True)
+        )
+        self.mask = (~(rows[:, None, :, None] & columns[:, None, None, :])).to(like)
         return self
+
+    def _corner(self, box: Sequence[int], height: int, width: int) -> Tensor:
+        top, left = self.place or ((height - box[0]) // 2, (width - box[1]) // 2)
+        if top < 0 or left < 0 or top + box[0] > height or left + box[1] > width:
+            raise ValueError(
+                f"a {box[0]} x {box[1]} box at [{top}, {left}] leaves the {height} x {width} picture; "
+                "set operator.place=[top,left] or operator.size=[height,width]"
+            )
+        return torch.tensor([[top, left]])
+
+    def _random_corners(self, box: Sequence[int], like: Tensor, generators: Sequence[Generator]) -> Tensor:
+        room = [side - length - 2 * self.margin for side, length in zip(like.shape[-2:], box, strict=True)]
+        if min(room) < 0:
+            raise ValueError(
+                f"a {box[0]} x {box[1]} box with margin {self.margin} does not fit a {like.shape[-2]} x {like.shape[-1]} picture; "
+                "set operator.size or operator.margin"
+            )
+        return torch.tensor([[self.margin + int(g.integers(r + 1)) for r in room] for g in generators])
 
 
 class InpaintRandom(Inpainting):

@@ -78,7 +78,7 @@ def test_folder_holds_pictures_records_figure_and_summary(tmp_path):
     again = OutputFolder(tmp_path, overwrite=True)
     again.check()
     again.open("a: 2\n")
-    assert not (tmp_path / "records.jsonl").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.yaml"]
 
 
 def test_records_of_infinite_metrics_are_refused(tmp_path):

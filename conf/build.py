@@ -31,19 +31,19 @@ def build_restoration(config: DictConfig, output_dir: Path) -> Restoration:
     check_values({"overwrite": config.overwrite}, OutputFolder, "")
     for part in PARTS:
         check_types(config[part], part)
-    parts = {part: build(config[part], part) for part in PARTS}
+    parts = {part: build(config[part]) for part in PARTS}
     with refusing():
         return Restoration(**parts, **settings, output=OutputFolder(output_dir, config.overwrite))
 
 
-def build(node: DictConfig, name: str) -> Any:
+def build(node: DictConfig) -> Any:
     """The object a config node describes. Raises Stop where a constructor refuses its values."""
     try:
         return instantiate(node, _convert_="all")
     except Exception as error:
         cause = error.__cause__ if isinstance(error.__cause__, (ValueError, OSError)) else error
         if isinstance(cause, (ValueError, OSError, ImportError)) or type(error).__module__.startswith("hydra"):
-            raise Stop(_without_location(one_line(cause), name)) from error
+            raise Stop(one_line(cause)) from error
         raise
 
 
@@ -108,12 +108,6 @@ def _check_value(key: str, value: Any, hint: Any) -> None:
 
 def _shown(value: Any) -> str:
     return repr(value) if isinstance(value, str) else json.dumps(value)
-
-
-def _without_location(text: str, name: str) -> str:
-    """Hydra's own "full_key" and "Error in call to target" lines dropped, ours kept."""
-    parts = [part for part in text.split("; ") if not part.startswith(("full_key:", "Error in call to"))]
-    return "; ".join(parts) or f"{name} cannot be built"
 
 
 def source_state(root: Path) -> dict[str, Any]:

@@ -54,6 +54,8 @@ class Pictures(Dataset):
 class Nothing(Dataset):
     """`num_samples` items without a picture, for solvers that look at none."""
 
+    kind = "nothing"
+
     def __init__(self, num_samples: int = 1) -> None:
         self.num_samples = num_samples
 

@@ -15,7 +15,8 @@ class Metrics(nn.Module):
     """PSNR (dB), SSIM (Wang et al. 2004) and LPIPS of pictures (B, C, H, W) in [-1, 1], clamped, per picture.
 
     PSNR and SSIM are torchmetrics' on [0, 1] pictures with data range 1. With `round_to_8bit` all three see the
-    pictures as their PNGs will hold them. `lpips=None` leaves LPIPS out; `footnote` says why it has no value.
+    pictures as their PNGs will hold them. `lpips=None` leaves LPIPS out; once prepared, `footnote` says why it has
+    no value.
     """
 
     smallest_ssim = 11
@@ -23,15 +24,17 @@ class Metrics(nn.Module):
     def __init__(self, lpips: LPIPS | None = None, round_to_8bit: bool = True) -> None:
         super().__init__()
         self.lpips, self.round_to_8bit = lpips, round_to_8bit
-        self.footnote = "" if lpips is not None else "LPIPS: not computed (metrics.lpips is null)"
+        self.footnote = ""
 
     def prepare(self) -> None:
         """Load the LPIPS trunk. Where it cannot be had, LPIPS is null from here on and the footnote says why."""
-        if self.lpips is not None:
-            try:
-                self.lpips.prepare()
-            except TrunkMissing as error:
-                self.lpips, self.footnote = None, f"LPIPS: {error}"
+        if self.lpips is None:
+            self.footnote = "LPIPS: not computed (metrics.lpips is null)"
+            return
+        try:
+            self.lpips.prepare()
+        except TrunkMissing as error:
+            self.lpips, self.footnote = None, f"LPIPS: {error}"
 
     @torch.no_grad()
     def forward(self, x: Tensor, truth: Tensor) -> dict[str, list[float]]:

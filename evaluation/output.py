@@ -32,10 +32,11 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
             write(stream)
         os.chmod(name, 0o644)
         os.replace(name, path)
-    except BaseException:
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}; make room or set another output_dir") from error
+    finally:
         with suppress(OSError):
             os.unlink(name)
-        raise
 
 
 def append_line(path: Path, line: str) -> None:
@@ -49,9 +50,9 @@ def append_line(path: Path, line: str) -> None:
             written = os.write(descriptor, data)
             if written < len(data):
                 raise OSError(f"only {written} of {len(data)} bytes could be written to {path}")
-        except OSError:
+        except OSError as error:
             os.ftruncate(descriptor, before)
-            raise
+            raise OSError(f"cannot write {path}: {error.strerror or error}; make room or set another output_dir") from error
     finally:
         os.close(descriptor)
 

@@ -71,7 +71,8 @@ class Restoration:
             raise ValueError(
                 "transition=learned_range needs a prior with learned variance, and this one has none; use transition=fixed_small"
             )
-        self.metrics.prepare()
+        if self.data.kind == "truth":
+            self.metrics.prepare()
 
     def _data(self, measurement_shape: tuple[int, int, int]) -> Dataset:
         if not self.solver.uses_measurement:

@@ -44,10 +44,17 @@ SOLVERS: dict[str, Solver] = {
 }
 
 
-def priors() -> dict[str, Prior]:
-    bundled = from_folder(str(Path(__file__).resolve().parent.parent / "diffusion" / "weights" / "faces64"))
+def bundled() -> Prior:
+    return from_folder(str(Path(__file__).resolve().parent.parent / "diffusion" / "weights" / "faces64"))
+
+
+def random_ffhq() -> Prior:
+    """The network of ffhq_10m.pt with random weights, on 64 x 64 pictures."""
     torch.manual_seed(0)
-    return {"faces64": bundled, "FFHQ-256 network, random, 64 x 64": Prior(UNet(), Linear(), Eps(), size=(64, 64))}
+    return Prior(UNet(), Linear(), Eps(), size=(64, 64))
+
+
+PRIORS = {"faces64": bundled, "ffhq256-random": random_ffhq}
 
 
 def problem_of(prior: Prior, batch: int, device: torch.device) -> Problem:
@@ -92,6 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=7, help="timed pairs of run and bare calls (default 7)")
     parser.add_argument("--steps", type=int, default=4, help="steps a run (default 4)")
+    parser.add_argument("--priors", nargs="+", choices=PRIORS, default=list(PRIORS))
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--solvers", nargs="+", choices=SOLVERS, default=list(SOLVERS))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -99,7 +107,8 @@ def main() -> None:
     device = torch.device(args.device)
 
     rows = []
-    for name, prior in priors().items():
+    for name in args.priors:
+        prior = PRIORS[name]()
         prior.network.to(device, memory_format=torch.channels_last)
         for batch in args.batches:
             problem = problem_of(prior, batch, device)

@@ -19,7 +19,7 @@ class DPSScore(Solver):
 
     needs_gradient = True
 
-    def __init__(self, zeta: float = 50.0) -> None:
+    def __init__(self, zeta: float = 100.0) -> None:
         if not 0.0 <= zeta < inf:
             raise ValueError(f"the step size must be finite and not negative, got zeta={zeta}; set solver.zeta")
         self.zeta = zeta

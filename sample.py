@@ -31,7 +31,8 @@ def main(config: DictConfig) -> None:
         run.check()
 
     choices = hydra_config.runtime.choices
-    title = f"{choices.solver} · {choices.operator} · {run.noise.label} · {choices.prior} · {len(run.levels) - 1} steps"
+    problem = f"{choices.operator} · {run.noise.label} · " if run.solver.uses_measurement else ""
+    title = f"{choices.solver} · {problem}{choices.prior} · {len(run.levels) - 1} steps"
     print(title)
     resolved = OmegaConf.to_container(config, resolve=True)
     record = {"config": resolved, "overrides": list(hydra_config.overrides.task), "source": source_state(PROJECT)}

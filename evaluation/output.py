@@ -174,7 +174,7 @@ class Tally:
 
 
 def table(tally: Tally, footnote: str) -> str:
-    """The terminal's table: means of the measurement and of the restorations; `footnote` says why LPIPS is missing."""
+    """The terminal's table: means of the measurement, where scored, and of the restorations; `footnote` says why LPIPS is missing."""
 
     def cell(key: str, form: str) -> str:
         mean = tally.mean(key)
@@ -194,5 +194,7 @@ def table(tally: Tally, footnote: str) -> str:
         ],
     ]
     headers = ["", "PSNR (dB) ↑", "SSIM ↑", "LPIPS ↓", "residual", "NFE forward + vjp", "seconds a picture"]
+    if not any(tally.counts[f"{name}_measurement"] for name in forms):
+        rows = rows[1:]
     drawn = tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, colalign=("left",) + ("right",) * 6)
     return f"{drawn}\n\n* {footnote}" if footnote else drawn

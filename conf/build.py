@@ -26,7 +26,8 @@ def build_restoration(config: DictConfig, output_dir: Path) -> Restoration:
     for key in config:
         if key not in known:
             raise Stop(f"{key} is unknown; known here: {', '.join(sorted(known))}")
-    settings = {key: OmegaConf.to_container(config, resolve=True)[key] for key in SETTINGS}
+    plain = OmegaConf.to_container(config, resolve=True)
+    settings = {key: plain[key] for key in SETTINGS}
     check_values(settings, Restoration, "")
     check_values({"overwrite": config.overwrite}, OutputFolder, "")
     for part in PARTS:

@@ -36,13 +36,13 @@ class MeasurementNoise:
 
     def measure(self, operator: Operator, x0: Tensor, generators: Sequence[Generator]) -> Measurement:
         """y = A(x0) + n; entries that are not measured (missing pixels) carry no noise, unlike in the code of DPS."""
-        y = self.sample(operator(x0), generators)
-        return self.measured(operator, y * operator.support(y))
+        return self.measured(operator, self.sample(operator(x0), generators))
 
     def measured(self, operator: Operator, y: Tensor) -> Measurement:
         """A y that was already measured: what is not in its support is set to 0."""
-        y = y * operator.support(y)
-        return Measurement(y, self.sigma_y(y, operator.support(y)))
+        support = operator.support(y)
+        y = y * support
+        return Measurement(y, self.sigma_y(y, support))
 
 
 class Gaussian(MeasurementNoise):

@@ -15,26 +15,43 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from conf.command import Stop, one_line, refusing
 from evaluation.output import OutputFolder
 from evaluation.run import Restoration
+from evaluation.training import Training
 
-PARTS = ("operator", "noise", "solver", "grid", "transition", "fit", "runtime", "metrics", "prior")
-SETTINGS = ("input", "measurement", "seed", "num_samples", "batch_size")
+RESTORATION = ("operator", "noise", "solver", "grid", "transition", "fit", "runtime", "metrics", "prior")
+TRAINING = ("weighting", "optimiser", "lr_schedule", "trainer", "validation", "export", "logger", "data", "prior")
+INTERPOLATED = ("network", "schedule", "parametrisation", "transition")
+"""Groups of train.yaml that stand in other parts: the new prior's, and the validation's transition."""
 
 
 def build_restoration(config: DictConfig, output_dir: Path) -> Restoration:
     """The run a composed sample.yaml describes. Raises Stop for values of the wrong kind, before anything is loaded."""
-    known = {*PARTS, *SETTINGS, "output_dir", "overwrite"}
+    parts, settings = _checked(config, Restoration, RESTORATION, ())
+    check_values({"overwrite": config.overwrite}, OutputFolder, "")
+    parts = {part: build(config[part]) for part in parts}
+    with refusing():
+        return Restoration(**parts, **settings, output=OutputFolder(output_dir, config.overwrite))
+
+
+def build_training(config: DictConfig, output_dir: Path) -> Training:
+    """The run a composed train.yaml describes. Raises Stop for values of the wrong kind, before anything is loaded."""
+    parts, settings = _checked(config, Training, TRAINING, INTERPOLATED)
+    parts = {part: build(config[part]) for part in parts}
+    with refusing():
+        return Training(**parts, **settings, output=output_dir)
+
+
+def _checked(config: DictConfig, run: type, parts: tuple[str, ...], elsewhere: tuple[str, ...]) -> tuple[tuple[str, ...], dict]:
+    """The parts of `run`, and its settings as plain values, every value compared with the argument it is for."""
+    settings = [name for name in inspect.signature(run).parameters if name not in (*parts, "output")]
+    known = {*parts, *settings, *elsewhere, "output_dir", "overwrite"}
     for key in config:
         if key not in known:
             raise Stop(f"{key} is unknown; known here: {', '.join(sorted(known))}")
-    plain = OmegaConf.to_container(config, resolve=True)
-    settings = {key: plain[key] for key in SETTINGS}
-    check_values(settings, Restoration, "")
-    check_values({"overwrite": config.overwrite}, OutputFolder, "")
-    for part in PARTS:
+    for part in parts:
         check_types(config[part], part)
-    parts = {part: build(config[part]) for part in PARTS}
-    with refusing():
-        return Restoration(**parts, **settings, output=OutputFolder(output_dir, config.overwrite))
+    plain = {key: OmegaConf.to_container(config[key], resolve=True) if OmegaConf.is_config(config[key]) else config[key] for key in settings}
+    check_values(plain, run, "")
+    return parts, plain
 
 
 def build(node: DictConfig) -> Any:

@@ -18,6 +18,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from conf import PROJECT
+
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
 TRACEBACK = "HYDRA_FULL_ERROR"
 WANTS_TRACEBACK = os.environ.get(TRACEBACK) == "1"
@@ -58,12 +60,25 @@ def job(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
 def command(main: Callable[[], None]) -> None:
     """Run a Hydra main. HYDRA_FULL_ERROR=1 in the environment gives tracebacks instead of lines."""
     os.environ[TRACEBACK] = "1"  # Hydra then raises instead of printing and exiting with 1
+    sys.argv[1:] = [part for argument in sys.argv[1:] for part in prior_from_file(argument)]
     try:
         main()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except (Stop, HydraException, OmegaConfBaseException) as error:
         end(error)
+
+
+def prior_from_file(argument: str) -> list[str]:
+    """prior=PATH → the option of conf/prior that reads such a file, and the path; any other argument as it is."""
+    key, _, value = argument.partition("=")
+    if key != "prior" or not value or (PROJECT / "conf" / "prior" / f"{value}.yaml").is_file() or not os.path.exists(value):
+        return [argument]
+    option, where = ("folder", "prior.path") if os.path.isdir(value) else ("guided_diffusion", "prior.checkpoint.path")
+    if value.endswith(".ckpt"):
+        option, where = "training", "prior.path"
+    quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+    return [f"prior={option}", f"{where}='{quoted}'"]
 
 
 def end(error: Exception) -> NoReturn:

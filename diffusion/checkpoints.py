@@ -73,9 +73,25 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
     Raises ValueError for a damaged file, one that holds pickled code (which is not run), or anything but tensors.
     """
-    try:
-        if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors":
+        try:
             return load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ValueError(f"{path} is damaged or no checkpoint: {_first_line(error)}; fetch it again") from error
+    content = read_checkpoint(path)
+    if isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ValueError(f"{path} is not a state dict of tensors but a {type(content).__name__}; save network.state_dict()")
+    return dict(content)
+
+
+def read_checkpoint(path: Path) -> Mapping:
+    """The mapping in a PyTorch file: tensors and plain values.
+
+    Raises ValueError for a damaged file, one that holds pickled code (which is not run), or no mapping.
+    """
+    try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not _is_pickle(path):
@@ -83,17 +99,17 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise ValueError(
             f"{path} holds pickled code besides tensors and was refused; none of it was run; save a plain state dict or safetensors"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} is damaged or no checkpoint: {_first_line(error)}; fetch it again") from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, Mapping):
         raise ValueError(f"{path} is not a state dict of tensors but a {type(content).__name__}; save network.state_dict()")
-    return dict(content)
+    return content
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
     """Fill every tensor of `network` from `state`, cast to the network's type; nothing missing, nothing left over.
+
+    Where the network is a part of what was saved ("network.", "model.", "ema." before its names) that part is taken.
 
     Raises ValueError that names the first tensor that does not fit, what was wanted and what was found.
     """
@@ -103,6 +119,7 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: Path)
             "use an unconditional checkpoint"
         )
     wanted = network.state_dict()
+    state = _part(state, wanted, source)
     for name, tensor in wanted.items():
         if name in state and state[name].shape != tensor.shape:
             raise ValueError(
@@ -115,6 +132,22 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: Path)
         told = [f"{len(names)} {word}, first {names[0]}" for names, word in ((missing, "missing"), (extra, "left over")) if names]
         raise ValueError(f"{source} does not fit the network: of its {len(wanted)} tensors {'; '.join(told)}; check the network's flags")
     network.load_state_dict(state)
+
+
+def _part(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: Path) -> Mapping[str, Tensor]:
+    """The entries of `state` under the prefix that holds all of `wanted`, the prefix taken off; averaged weights come first."""
+    first = next(iter(wanted), None)
+    if first is None or first in state:
+        return state
+    prefixes = [name.removesuffix(first) for name in state if name.endswith("." + first)]
+    prefixes = [prefix for prefix in prefixes if all(prefix + name in state for name in wanted)]
+    averaged = [prefix for prefix in prefixes if "ema" in prefix or "averag" in prefix]
+    chosen = averaged or prefixes
+    if len(chosen) > 1:
+        raise ValueError(f"{source} holds the network {len(chosen)} times, under {' and '.join(chosen)}; save one of them on its own")
+    if not chosen:
+        return state
+    return {name.removeprefix(chosen[0]): tensor for name, tensor in state.items() if name.startswith(chosen[0])}
 
 
 def _is_pickle(path: Path) -> bool:

@@ -44,12 +44,12 @@ class Denoiser(nn.Module):
         """x (B, C, H, W) at `level`, in [-1, 1] units → x̂0 and the variance fraction."""
         shifted = self.scale != 1.0 or self.shift != 0.0
         inner = self.scale * x + level.alpha * self.shift if shifted else x
-        output, fraction = self._split(self._run(inner, level), x.shape[1])
+        output, fraction = split_variance(self._run(inner, level), x.shape[1])
         own = NoiseLevel(level.t, level.alpha, level.sigma * self.scale) if shifted else level
         x0 = self.parametrisation.x0(inner, output, own)
         if shifted:
             x0 = (x0 - self.shift) / self.scale
-        return Denoised(x0.clamp(-1.0, 1.0) if self.clip else x0, fraction)
+        return Denoised(x0.clamp(-1.0, 1.0) if self.clip else x0, None if fraction is None else fraction.detach())
 
     def _run(self, x: Tensor, level: NoiseLevel) -> Tensor:
         t = torch.full((x.shape[0],), level.t, device=x.device)
@@ -63,14 +63,18 @@ class Denoiser(nn.Module):
     def _count_vjp(self, gradient: Tensor) -> None:
         self.vjps += 1
 
-    @staticmethod
-    def _split(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
-        if output.shape[1] == channels:
-            return output, None
-        if output.shape[1] == 2 * channels:
-            mean, variance = output.chunk(2, dim=1)
-            return mean, (variance.detach() + 1.0) / 2.0
-        raise ValueError(
-            f"the network gave {output.shape[1]} channels for a picture of {channels}; "
-            f"it must give {channels}, or {2 * channels} with learned variance; check prior.channels and the network's flags"
-        )
+
+def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
+    """A network's output → what it says of the mean, and the variance fraction f = (v + 1)/2, or None where it has none.
+
+    Raises ValueError where it has neither `channels` nor twice as many.
+    """
+    if output.shape[1] == channels:
+        return output, None
+    if output.shape[1] == 2 * channels:
+        mean, variance = output.chunk(2, dim=1)
+        return mean, (variance + 1.0) / 2.0
+    raise ValueError(
+        f"the network gave {output.shape[1]} channels for a picture of {channels}; "
+        f"it must give {channels}, or {2 * channels} with learned variance; check prior.channels and the network's flags"
+    )

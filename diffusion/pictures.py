@@ -6,10 +6,11 @@ import glob
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
@@ -109,7 +110,18 @@ def picture_ids(paths: Sequence[Path]) -> list[str]:
 
 
 def read_picture(path: Path, channels: int, size: tuple[int, int], fit: Fit) -> Tensor:
-    """A picture file → (channels, *size) float32 in [-1, 1], on the grid of 8 bits.
+    """A picture file → (channels, *size) float32 in [-1, 1], on the grid of 8 bits. Raises ValueError naming the file."""
+    try:
+        with path.open("rb") as stream:
+            return decode_picture(stream, channels, size, fit)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot use the picture {path}: {error}") from error
+
+
+def decode_picture(stream: BinaryIO, channels: int, size: tuple[int, int], fit: Fit) -> Tensor:
+    """An encoded picture → (channels, *size) float32 in [-1, 1], on the grid of 8 bits.
 
     Turned upright by its EXIF tag; transparency is laid over white; 16-bit values keep their depth until the
     resize; palettes, grey, CMYK and the first frame of an animation become RGB, or grey for one channel.
@@ -117,13 +129,12 @@ def read_picture(path: Path, channels: int, size: tuple[int, int], fit: Fit) -> 
     Raises ValueError where it cannot be read or does not fit.
     """
     try:
-        with Image.open(path) as picture:
-            pixels = _pixels(ImageOps.exif_transpose(picture), channels)
-        fitted = fit(pixels, size)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot use the picture {path}: {error}") from error
+        with Image.open(stream) as picture:
+            fitted = fit(_pixels(ImageOps.exif_transpose(picture), channels), size)
+    except UnidentifiedImageError as error:
+        raise ValueError("it is no picture of a known format") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(str(error)) from error
     bits = np.rint(fitted * 255.0).astype(np.float32)
     return torch.from_numpy(bits / 127.5 - 1.0).permute(2, 0, 1).contiguous()
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 
 import torch
 import yaml
 from torch import nn
 
-from diffusion.checkpoints import Checkpoint, load_strictly, read_state_dict
+from diffusion.checkpoints import Checkpoint, load_strictly, read_checkpoint, read_state_dict
 from diffusion.levels import NoiseLevel
 from diffusion.networks.unet import UNet
 from diffusion.parametrisations import X0, Eps, Parametrisation, Score, V
 from diffusion.schedules import Cosine, Linear, Schedule
 
 WEIGHTS, CARD = "weights.safetensors", "card.yaml"
-_SCHEDULES = {"linear": Linear, "cosine": Cosine}
-_PARAMETRISATIONS = {"eps": Eps, "x0": X0, "v": V, "score": Score}
+_SCHEDULES = {"linear": Linear, "cosine": Cosine, "betas": Schedule}
+_PARAMETRISATIONS = {kind.name: kind for kind in (Eps, X0, V, Score)}
 
 
 class Prior:
@@ -56,6 +57,29 @@ class Prior:
     def levels(self) -> list[NoiseLevel]:
         """The schedule's levels in the [-1, 1] units of the images, noisiest last."""
         return [NoiseLevel(lv.t, lv.alpha, lv.sigma / self.pixel_scale) for lv in self.schedule.levels]
+
+    def with_network(self, network: nn.Module) -> Prior:
+        """The same prior around another network."""
+        other = copy(self)
+        other.network = network
+        return other
+
+    def describe(self) -> dict:
+        """What shapes cannot say, as a card holds it: plain values that `from_folder` builds the prior from again.
+
+        A network that is no UNet of this project is named by its class, and has to be built by whoever loads it.
+        """
+        kind = type(self.network)
+        flags = self.network.flags if isinstance(self.network, UNet) else {"class": f"{kind.__module__}.{kind.__qualname__}"}
+        low, high = self.pixel_shift - self.pixel_scale, self.pixel_shift + self.pixel_scale
+        return {
+            "network": dict(flags),
+            "schedule": self.schedule.describe(),
+            "parametrisation": self.parametrisation.name,
+            "size": list(self.size),
+            "channels": self.channels,
+            "pixel_range": [low, high],
+        }
 
     @torch.no_grad()
     def probe(self) -> bool:
@@ -96,22 +120,53 @@ def from_folder(path: str, size: tuple[int, int] | None = None, clip: bool = Tru
             raise FileNotFoundError(f"no prior in {folder}: {name} is missing; set prior.path to a folder with {WEIGHTS} and {CARD}")
     try:
         card = yaml.safe_load((folder / CARD).read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{folder / CARD} is no prior card: {type(error).__name__} {error}") from error
+    prior = _from_card(card, folder / CARD, size, clip)
+    load_strictly(prior.network, read_state_dict(folder / WEIGHTS), folder / WEIGHTS)
+    return prior
+
+
+def from_training(path: str, size: tuple[int, int] | None = None, clip: bool = True) -> Prior:
+    """The prior in a checkpoint of train.py: its averaged weights, and the card that it carries.
+
+    Raises FileNotFoundError where there is none, ValueError for another kind of file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}; set prior.path to a checkpoint of train.py")
+    content = read_checkpoint(Path(path))
+    if "prior" not in content:
+        raise ValueError(
+            f"{path} carries no card of its prior, so it is no checkpoint of train.py; "
+            f"say what it is: prior=guided_diffusion prior.checkpoint.path={path}"
+        )
+    prior = _from_card(content["prior"], Path(path), size, clip)
+    load_strictly(prior.network, content["state_dict"], Path(path))
+    return prior
+
+
+def _from_card(card: dict, source: Path, size: tuple[int, int] | None, clip: bool) -> Prior:
+    """The prior a card describes, its network not yet loaded."""
+    try:
+        if "class" in card["network"]:
+            raise ValueError(
+                f"its network is a {card['network']['class']}, which is not built from a file; "
+                f"use prior=custom prior.network._target_={card['network']['class']} prior.checkpoint.path=…"
+            )
         schedule = dict(card["schedule"])
-        network = UNet(**card["network"])
         prior = Prior(
-            network=network,
+            network=UNet(**card["network"]),
             schedule=_SCHEDULES[schedule.pop("kind")](**schedule),
             parametrisation=_PARAMETRISATIONS[card["parametrisation"]](),
             size=_pair(card["size"]),
-            channels=card["network"].get("in_channels", 3),
+            channels=card.get("channels", 3),
             pixel_range=_pair(card["pixel_range"]),
             clip=clip,
         )
-    except (KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{folder / CARD} is no prior card: {type(error).__name__} {error}") from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{source} is no prior card: {type(error).__name__} {error}") from error
     if size is not None:
         prior.size = _checked_size(size)
-    load_strictly(network, read_state_dict(folder / WEIGHTS), folder / WEIGHTS)
     return prior
 
 

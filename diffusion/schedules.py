@@ -25,14 +25,22 @@ class Schedule:
         alpha_bars = accumulate((1.0 - beta for beta in betas), mul)
         self.levels = [NoiseLevel(t, sqrt(bar), sqrt(1.0 - bar)) for t, bar in enumerate(alpha_bars)]
 
+    def describe(self) -> dict:
+        """Its kind and the arguments that build it again, plain values for a prior's card."""
+        return {"kind": "betas", "betas": list(self.betas)}
+
 
 class Linear(Schedule):
     """β_t rises linearly from `beta_start` to `beta_end` in `steps` steps (Ho et al. 2020, Sec. 4)."""
 
     def __init__(self, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 2e-2) -> None:
         _require_steps(steps)
+        self.steps, self.beta_start, self.beta_end = steps, beta_start, beta_end
         width = max(steps - 1, 1)
         super().__init__([beta_start + (beta_end - beta_start) * t / width for t in range(steps)])
+
+    def describe(self):
+        return {"kind": "linear", "steps": self.steps, "beta_start": self.beta_start, "beta_end": self.beta_end}
 
 
 class Cosine(Schedule):
@@ -40,11 +48,15 @@ class Cosine(Schedule):
 
     def __init__(self, steps: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> None:
         _require_steps(steps)
+        self.steps, self.s, self.max_beta = steps, s, max_beta
 
         def f(t: int) -> float:
             return cos((t / steps + s) / (1.0 + s) * pi / 2) ** 2
 
         super().__init__([min(1.0 - f(t + 1) / f(t), max_beta) for t in range(steps)])
+
+    def describe(self):
+        return {"kind": "cosine", "steps": self.steps, "s": self.s, "max_beta": self.max_beta}
 
 
 def _require_steps(steps: int) -> None:

@@ -29,6 +29,11 @@ PRESETS = {
     ("prior/guided_diffusion.yaml", "checkpoint"),
     ("prior/custom.yaml", "checkpoint"),
     ("prior/custom.yaml", "checkpoint.obtain"),
+    *(("network/unet64.yaml", key) for key in ("image_size", "num_channels", "channel_mult", "attention_resolutions")),
+    *(("network/unet64.yaml", key) for key in ("num_head_channels", "learn_sigma", "min_group_channels")),
+    ("trainer/cpu.yaml", "accelerator"),
+    ("trainer/ddp.yaml", "strategy"),
+    *(("trainer/gpu.yaml", key) for key in ("accelerator", "precision", "compile")),
 }
 """(file, key) where a yaml departs from the constructor's default, on purpose."""
 
@@ -158,12 +163,21 @@ OPTIONS = [(group, option) for group, names in GROUPS.items() for option in name
 
 
 def choose(group: str, option: str) -> tuple[str, list[str]]:
-    """The main and the overrides that choose an option: sample, or the first main that has the group."""
+    """The main and the overrides that choose an option: sample, or the first main that has the group.
+
+    An experiment belongs to a main that has every group it overrides.
+    """
     if group in INSIDE:
         main, outer, key = INSIDE[group]
         return main, [outer, f"{key}={option}"]
-    having = [file.removesuffix(".yaml") for file in MAINS if any(group in entry for entry in read(file)["defaults"])]
+    wanted = {group} | {name.removeprefix("override /") for name in overridden(f"{group}/{option}.yaml") if group == "experiment"}
+    having = [file.removesuffix(".yaml") for file in MAINS if wanted <= {name for entry in read(file)["defaults"] for name in entry}]
     return "sample" if "sample" in having else having[0], [f"{group}={option}"]
+
+
+def overridden(file: str) -> list[str]:
+    """The keys `override /group` in the defaults list of a file."""
+    return [name for entry in read(file).get("defaults", []) if isinstance(entry, dict) for name in entry if name.startswith("override /")]
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda part: part)

@@ -25,6 +25,7 @@ class UNet(nn.Module):
     `num_heads` of them where that is -1.
     `max_groups` and `min_group_channels` set each GroupNorm's groups to min(max_groups, channels / min_group_channels),
     or the largest common divisor of that and the channels; the original is 32 and 1.
+    `flags` are the constructor's arguments as plain values.
     """
 
     def __init__(
@@ -45,7 +46,9 @@ class UNet(nn.Module):
         max_groups: int = 32,
         min_group_channels: int = 1,
     ) -> None:
+        given = {name: list(value) if isinstance(value, Sequence) else value for name, value in locals().items()}
         super().__init__()
+        self.flags = {name: value for name, value in given.items() if name not in ("self", "__class__")}
         self.num_channels = num_channels
         self.divisor = 2 ** (len(channel_mult) - 1)
         embed = 4 * num_channels

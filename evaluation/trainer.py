@@ -1,0 +1,92 @@
+"""Where a training run computes: Lightning's Trainer from a few words."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.environments import SLURMEnvironment
+from torch import nn
+
+from evaluation.checkpointing import WholeFiles
+
+
+class TrainerSettings:
+    """`devices` of an `accelerator` on each of `num_nodes` machines; with more than one in all, `strategy` shares the batches.
+
+    A step's batch is shared among them all, and taken in `accumulate` turns: what is learned does not depend on either.
+    `precision` is the network's alone; weights, optimiser and loss stay float32. `compile` hands the network to
+    torch.compile (minutes at first). `threads` bounds the CPU threads of each process.
+
+    Raises ValueError for a GPU that is not there and for numbers below one.
+    """
+
+    def __init__(
+        self,
+        accelerator: Literal["auto", "cpu", "gpu"] = "auto",
+        devices: int = 1,
+        num_nodes: int = 1,
+        strategy: Literal["auto", "ddp"] = "auto",
+        precision: Literal[32, 16, "bf16"] = 32,
+        accumulate: int = 1,
+        channels_last: bool = True,
+        compile: bool = False,
+        threads: int | None = None,
+    ) -> None:
+        if accelerator == "gpu" and not torch.cuda.is_available():
+            raise ValueError("trainer.accelerator=gpu, but torch sees no CUDA device here; use trainer=cpu")
+        for name, value in (("devices", devices), ("num_nodes", num_nodes), ("accumulate", accumulate), ("threads", threads)):
+            if value is not None and value < 1:
+                raise ValueError(f"trainer.{name} must be at least 1, got {value}; set trainer.{name}")
+        self.accelerator, self.devices, self.num_nodes, self.strategy = accelerator, devices, num_nodes, strategy
+        self.precision, self.accumulate = {32: "32-true", 16: "16-mixed", "bf16": "bf16-mixed"}[precision], accumulate
+        self.channels_last, self.compile, self.threads = channels_last, compile, threads
+
+    @property
+    def world(self) -> int:
+        """Processes in all."""
+        return self.devices * self.num_nodes
+
+    def prepare(self, network: nn.Module) -> None:
+        """Lay the network out as this trainer wants it."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        if self.channels_last:
+            network.to(memory_format=torch.channels_last)
+        if self.compile:
+            network.compile()
+
+    def trainer(self, callbacks: Sequence[pl.Callback], steps: int, validate_every: int, clip: float | None, loggers: list) -> pl.Trainer:
+        """A quiet Trainer of `steps` optimiser steps, in one epoch."""
+        for name in ("pytorch_lightning", "lightning_fabric"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        for message in (".*does not have many workers.*", ".*LeafSpec.*", ".*resuming from a checkpoint that ended before.*", ".*Checkpoint directory.*"):
+            warnings.filterwarnings("ignore", message=message)
+        slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+        return pl.Trainer(
+            accelerator=self.accelerator,
+            devices=self.devices,
+            num_nodes=self.num_nodes,
+            strategy=self.strategy,
+            precision=self.precision,
+            plugins=[WholeFiles(), *slurm],
+            max_steps=steps,
+            max_epochs=1,
+            accumulate_grad_batches=self.accumulate,
+            gradient_clip_val=clip,
+            val_check_interval=validate_every * self.accumulate,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            inference_mode=False,
+            logger=loggers,
+            log_every_n_steps=1,
+            callbacks=list(callbacks),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )

@@ -1,0 +1,271 @@
+"""Lightning callbacks of a training run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import monotonic
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EMAWeightAveraging
+from pytorch_lightning.loggers import WandbLogger
+from torch import Tensor
+from tqdm import tqdm
+
+from evaluation.checkpointing import CheckpointFolder
+from evaluation.output import append_line, write_whole
+from evaluation.validation import Findings, Validation
+
+
+class NotFinite(RuntimeError):
+    """The loss stopped being a number."""
+
+
+def stepped(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether the batch just done ended an optimiser step."""
+    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+
+
+def average(decay: float) -> EMAWeightAveraging:
+    """Lightning's exponential moving average θ̄ ← d θ̄ + (1 − d) θ after every step, begun at θ after the first."""
+    return EMAWeightAveraging(decay=decay, use_buffers=False)
+
+
+class Watch(pl.Callback):
+    """Stops a run whose loss is no longer a number, and remembers at which step that began.
+
+    The loss is looked at on the device, and fetched only every so many steps and before each checkpoint.
+    """
+
+    every = 50
+
+    def __init__(self) -> None:
+        self.bad_since: Tensor | None = None
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        loss = outputs["loss"].detach()
+        step = torch.full_like(loss, float(trainer.global_step))
+        never = torch.full_like(loss, torch.inf)
+        now = torch.where(loss.isfinite(), never, step)
+        self.bad_since = now if self.bad_since is None else torch.minimum(self.bad_since, now)
+        if stepped(trainer, batch_idx) and trainer.global_step % self.every == 0:
+            self.check(trainer)
+
+    def check(self, trainer: pl.Trainer) -> None:
+        """Raises NotFinite on every rank where the loss of any has gone."""
+        if self.bad_since is None:
+            return
+        since = trainer.strategy.reduce(self.bad_since.clone(), reduce_op="min").item()
+        if since != float("inf"):
+            raise NotFinite(
+                f"the loss is no longer a number, since step {since:.0f}; lower optimiser.lr or set a lower clip; "
+                "the last good checkpoint is kept, and the same line goes on from it"
+            )
+
+
+class TrainingLog(pl.Callback):
+    """metrics.csv, a row every `every` steps and at each validation; progress on the terminal.
+
+    Columns: step, pictures, loss (mean since the row before), lr, pictures_per_second, and what was validated.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str], steps: int, batch_size: int, every: int = 50, seconds: float = 10.0) -> None:
+        self.path, self.steps, self.batch_size, self.every, self.seconds = path, steps, batch_size, every, seconds
+        self.columns = ["step", "pictures", "loss", "lr", "pictures_per_second", *names]
+        self.terminal = sys.stderr.isatty()
+        self.bar: tqdm | None = None
+        self.loss: float | None = None
+        self.trained_before = 0.0
+
+    def state_dict(self) -> dict[str, float]:
+        return {"seconds": self.seconds_trained}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.trained_before = state["seconds"]
+
+    @property
+    def seconds_trained(self) -> float:
+        """Of this run and those it goes on from, validation left out."""
+        return self.trained_before + monotonic() - self.started
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        self.total, self.count = None, 0
+        self.first = self.row_step = trainer.global_step
+        self.started = self.told = self.row_time = monotonic()
+        if trainer.is_global_zero:
+            self._forget_after(trainer.global_step)
+
+    def _forget_after(self, step: int) -> None:
+        """Drop the rows that the resumed run writes again."""
+        rows = list(csv.DictReader(self.path.open())) if self.path.exists() else []
+        kept = [row for row in rows if row.get("step", "").isdigit() and int(row["step"]) <= step]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, extrasaction="ignore", restval="")
+        writer.writeheader()
+        writer.writerows(kept)
+        write_whole(self.path, lambda stream: stream.write(text.getvalue().encode()))
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        self.lr = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        loss = outputs["loss"].detach()
+        self.total = loss if self.total is None else self.total + loss
+        self.count += 1
+        if not stepped(trainer, batch_idx):
+            return
+        step, now = trainer.global_step, monotonic()
+        if step % self.every == 0 or step == self.steps:
+            mean = trainer.strategy.reduce(self.total / self.count, reduce_op="mean").item()
+            self._row(trainer, mean, now)
+            self.total, self.count = None, 0
+        if trainer.is_global_zero and now - self.told > (0.3 if self.terminal else self.seconds):
+            self._tell(step, now)
+
+    def _row(self, trainer: pl.Trainer, loss: float, now: float) -> None:
+        step = trainer.global_step
+        values = {
+            "step": step,
+            "pictures": step * self.batch_size,
+            "loss": loss * trainer.accumulate_grad_batches,
+            "lr": self.lr,
+            "pictures_per_second": (step - self.row_step) * self.batch_size / max(now - self.row_time, 1e-9),
+        }
+        self.loss = values["loss"]
+        self.row_step, self.row_time = step, now
+        self.write(trainer, values)
+
+    def write(self, trainer: pl.Trainer, values: dict[str, float]) -> None:
+        """A row of metrics.csv, and the same to every logger."""
+        if not trainer.is_global_zero:
+            return
+        text = io.StringIO()
+        csv.DictWriter(text, self.columns, restval="", lineterminator="").writerow({"step": trainer.global_step} | values)
+        append_line(self.path, text.getvalue())
+        for logger in trainer.loggers:
+            logger.log_metrics({name: value for name, value in values.items() if name != "step"}, step=trainer.global_step)
+
+    def pause(self) -> Callable[[], None]:
+        """Leave out of the rate what happens until the answer is called."""
+        began = monotonic()
+
+        def resume() -> None:
+            self.row_time += monotonic() - began
+            self.started += monotonic() - began
+
+        return resume
+
+    def _tell(self, step: int, now: float) -> None:
+        self.told = now
+        rate = (step - self.first) * self.batch_size / max(now - self.started, 1e-9)
+        loss = "loss –" if self.loss is None else f"loss {self.loss:.4f}"
+        if self.terminal:
+            if self.bar is None:
+                self.bar = tqdm(total=self.steps, initial=step, unit="step", file=sys.stderr, dynamic_ncols=True)
+            self.bar.set_postfix_str(f"{loss}, {rate:.1f} pictures/s", refresh=False)
+            self.bar.update(step - self.bar.n)
+            return
+        left = (self.steps - step) * self.batch_size / max(rate, 1e-9)
+        print(f"step {step}/{self.steps}, {loss}, {rate:.1f} pictures/s, {left:.0f} s left", file=sys.stderr, flush=True)
+
+    def teardown(self, trainer, pl_module, stage) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+class Validate(pl.Callback):
+    """Looks at the averaged network at each validation: figures to metrics.csv and the loggers, sheets to disk too.
+
+    Has to stand before the averaging callback, which takes its weights out again when validation ends.
+    """
+
+    def __init__(self, validation: Validation, pictures: Sequence[tuple[str, Tensor]], folder: Path, journal: TrainingLog) -> None:
+        self.validation, self.pictures, self.folder, self.journal = validation, pictures, folder, journal
+        self.resume: Callable[[], None] | None = None
+
+    def on_validation_epoch_start(self, trainer, pl_module) -> None:
+        self.resume = self.journal.pause()
+
+    def on_validation_epoch_end(self, trainer, pl_module) -> None:
+        if trainer.is_global_zero:
+            findings = self.validation(pl_module.denoiser(), pl_module.prior, self.pictures)
+            findings.figures["val_loss"] = trainer.callback_metrics["val/loss"].item()
+            self.keep(trainer, findings)
+        trainer.strategy.barrier("validation")
+        self.resume()
+
+    def keep(self, trainer: pl.Trainer, findings: Findings) -> None:
+        folder = self.folder / f"step-{trainer.global_step:08d}"
+        for name, picture in findings.pictures.items():
+            write_whole(folder / f"{name}.png", lambda stream, picture=picture: picture.save(stream, "PNG"))
+        self.journal.write(trainer, findings.figures)
+        told = ", ".join(f"{name} {value:.2f}" for name, value in findings.figures.items())
+        print(f"validated at step {trainer.global_step}: {told}", flush=True)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                for name, picture in findings.pictures.items():
+                    logger.log_image(name, [picture], step=trainer.global_step)
+
+
+class Checkpoints(pl.Callback):
+    """A checkpoint every `every` steps, at the end, and when told to stop; none of a loss that is no number.
+
+    A step that is validated is saved after its validation, so that a resumed run has every figure. SIGTERM, SIGUSR1
+    and Ctrl-C end the run after the step at hand, `max_seconds` too; `stopped_by` then says why.
+    A second Ctrl-C ends it at once.
+    """
+
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    ranks_agree_every = 10
+
+    def __init__(self, folder: CheckpointFolder, watch: Watch, every: int, validate_every: int, steps: int, max_seconds: float | None) -> None:
+        self.folder, self.watch, self.every, self.validate_every, self.steps = folder, watch, every, validate_every, steps
+        self.max_seconds, self.started = max_seconds, monotonic()
+        self.told: str | None = None
+        self.stopped_by: str | None = None
+        self.saved = -1
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        self.saved = trainer.global_step
+        for number in self.signals:  # Lightning's own handlers were set before; it puts the earlier ones back at the end
+            signal.signal(number, self._tell)
+
+    def _tell(self, number: int, frame: object) -> None:
+        if self.told == "SIGINT" and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.told = signal.Signals(number).name
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if not stepped(trainer, batch_idx):
+            return
+        step = trainer.global_step
+        if self._must_stop(trainer):
+            self.stopped_by = self.told or "another process"
+            trainer.should_stop = True
+            self._save(trainer)
+        elif step % self.validate_every != 0 and (step % self.every == 0 or step == self.steps):
+            self._save(trainer)
+
+    def on_validation_end(self, trainer, pl_module) -> None:
+        self._save(trainer)
+
+    def _must_stop(self, trainer: pl.Trainer) -> bool:
+        if self.told is None and self.max_seconds is not None and monotonic() - self.started > self.max_seconds:
+            self.told = "max_time"
+        if trainer.world_size == 1:
+            return self.told is not None
+        if trainer.global_step % self.ranks_agree_every:
+            return False
+        return trainer.strategy.reduce_boolean_decision(self.told is not None, all=False)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        if self.saved == trainer.global_step:
+            return
+        self.watch.check(trainer)
+        self.folder.save(trainer)
+        self.saved = trainer.global_step

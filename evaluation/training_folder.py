@@ -1,0 +1,103 @@
+"""The folder of a training run: found again, compared, written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from diffusion.priors import CARD
+from evaluation.checkpointing import CheckpointFolder, read_whole
+from evaluation.output import write_whole
+
+FREE = ("steps", "trainer", "validation", "export", "logger", "checkpoint_every", "keep_checkpoints", "log_every", "max_hours", "output_dir", "overwrite")
+FREE_PARTS = (("data", "cache"), ("data", "workers"))
+"""What may change between a run and the one that goes on from it: nothing that decides what is learned, but its length."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The newest good checkpoint, its step, and the newer ones that are damaged."""
+
+    step: int
+    path: Path
+    damaged: list[Path]
+
+
+class TrainingFolder:
+    """config.yaml, metrics.csv, skipped.csv, validation/step-…/, checkpoints/ and prior/ under `root`."""
+
+    def __init__(self, root: Path, keep_checkpoints: int = 2) -> None:
+        self.root = root
+        self.config, self.metrics, self.skipped = root / "config.yaml", root / "metrics.csv", root / "skipped.csv"
+        self.validation, self.prior = root / "validation", root / "prior"
+        self.checkpoints = CheckpointFolder(root / "checkpoints", keep_checkpoints)
+
+    @property
+    def exported(self) -> bool:
+        return (self.prior / CARD).is_file()
+
+    def find(self, config: dict, steps: int) -> Found | None:
+        """Where to go on, for a run of `steps` with this resolved configuration; None where there is no run yet.
+
+        Raises ValueError where the run here is another, longer than wanted, or has no good checkpoint left, and
+        PermissionError where nothing can be written.
+        """
+        nearest = next(p for p in (self.root, *self.root.resolve().parents) if p.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+            raise PermissionError(f"cannot write to {nearest}; set output_dir to a folder that can be written")
+        checkpoints = self.checkpoints.all()
+        if not checkpoints:
+            return None
+        changes = self._changes(config)
+        if changes:
+            raise ValueError(
+                f"{self.root} holds a run with another configuration: {'; '.join(changes)}; choose another output_dir, or overwrite=true to begin anew"
+            )
+        damaged = []
+        for step, path in checkpoints:
+            if read_whole(path) is None:
+                damaged.append(path)
+                continue
+            if step > steps:
+                raise ValueError(f"the run in {self.root} is at step {step} already, steps={steps} is less; set steps={step} or more")
+            return Found(step, path, damaged)
+        raise ValueError(f"every checkpoint in {self.checkpoints.root} is damaged; overwrite=true begins anew")
+
+    def open(self, text: str, skipped: list[tuple[str, str]], overwrite: bool) -> None:
+        """Write config.yaml and the list of skipped pictures; with `overwrite`, what an earlier run left here goes."""
+        if overwrite:
+            for folder in (self.validation, self.prior, self.checkpoints.root):
+                shutil.rmtree(folder, ignore_errors=True)
+            self.metrics.unlink(missing_ok=True)
+        write_whole(self.config, lambda stream: stream.write(text.encode()))
+        if skipped:
+            lines = "".join(f'"{name}","{reason}"\n'.replace("\\", "/") for name, reason in skipped)
+            write_whole(self.skipped, lambda stream: stream.write(f"picture,reason\n{lines}".encode()))
+
+    def _changes(self, config: dict) -> list[str]:
+        """What differs between the run here and `config`, as lines key: there → here."""
+        try:
+            before = yaml.safe_load(self.config.read_text())["config"]
+        except (OSError, yaml.YAMLError, TypeError, KeyError):
+            return []
+        old, new = flat(_fixed(before)), flat(_fixed(config))
+        return [f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+
+
+def _fixed(config: dict) -> dict:
+    kept = {key: value for key, value in config.items() if key not in FREE}
+    for part, name in FREE_PARTS:
+        if isinstance(kept.get(part), dict):
+            kept[part] = {key: value for key, value in kept[part].items() if key != name}
+    return kept
+
+
+def flat(node: object, path: str = "") -> dict[str, object]:
+    """Nested dictionaries → {dotted key: value}."""
+    if not isinstance(node, dict):
+        return {path: node}
+    return {key: value for name, inner in node.items() for key, value in flat(inner, f"{path}.{name}" if path else str(name)).items()}

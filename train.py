@@ -1,0 +1,54 @@
+"""Train or fine-tune a diffusion prior: python train.py --help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from conf import PROJECT
+from conf.command import FAILED, Stop, command, job, refusing
+
+BROUGHT = ("network", "schedule", "parametrisation")
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@job
+def main(config: DictConfig) -> None:
+    from conf.build import build_training, source_state
+    from evaluation.training import NotFinite
+
+    hydra_config = HydraConfig.get()
+    sweeping = hydra_config.mode == RunMode.MULTIRUN
+    prior = hydra_config.runtime.choices.prior
+    for override in hydra_config.overrides.task:
+        group = override.lstrip("+~").split("=")[0].split(".")[0]
+        if prior != "new" and group in BROUGHT:
+            raise Stop(f"prior={prior} brings its own network, schedule and parametrisation; leave out {override}, or prior={prior}")
+    folder = Path(hydra_config.runtime.output_dir if sweeping else config.output_dir)
+    run = build_training(config, folder)
+    if sweeping and run.trainer.world > 1:
+        raise Stop("a sweep cannot share a job among processes of its own: each would run the sweep; use one device a job")
+
+    record = {
+        "config": OmegaConf.to_container(config, resolve=True),
+        "overrides": list(hydra_config.overrides.task),
+        "source": source_state(PROJECT),
+    }
+    with refusing():
+        try:
+            run.check(record["config"])
+            print(run.title(prior))
+            run.run(record["config"], OmegaConf.to_yaml(OmegaConf.create(record)))
+        except NotFinite as error:
+            raise Stop(str(error), FAILED) from error
+    if run.stopped is not None:
+        raise Stop(*run.stopped)
+    print(run.outcome())
+
+
+if __name__ == "__main__":
+    command(main)

@@ -41,13 +41,15 @@ def main(config: DictConfig) -> None:
     with refusing():
         try:
             run.check(record["config"])
-            print(run.title(prior))
+            if run.first:
+                print(run.title(prior))
             run.run(record["config"], OmegaConf.to_yaml(OmegaConf.create(record)))
         except NotFinite as error:
             raise Stop(str(error), FAILED) from error
     if run.stopped is not None:
         raise Stop(*run.stopped)
-    print(run.outcome())
+    if run.first:
+        print(run.outcome())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, get_type_hints
 
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -35,6 +36,7 @@ def build_restoration(config: DictConfig, output_dir: Path) -> Restoration:
 def build_training(config: DictConfig, output_dir: Path) -> Training:
     """The run a composed train.yaml describes. Raises Stop for values of the wrong kind, before anything is loaded."""
     parts, settings = _checked(config, Training, TRAINING, INTERPOLATED)
+    torch.manual_seed(settings["seed"])  # a new network's weights are drawn as it is built
     parts = {part: build(config[part]) for part in parts}
     with refusing():
         return Training(**parts, **settings, output=output_dir)
@@ -49,7 +51,9 @@ def _checked(config: DictConfig, run: type, parts: tuple[str, ...], elsewhere: t
             raise Stop(f"{key} is unknown; known here: {', '.join(sorted(known))}")
     for part in parts:
         check_types(config[part], part)
-    plain = {key: OmegaConf.to_container(config[key], resolve=True) if OmegaConf.is_config(config[key]) else config[key] for key in settings}
+    plain = {
+        key: OmegaConf.to_container(config[key], resolve=True) if OmegaConf.is_config(config[key]) else config[key] for key in settings
+    }
     check_values(plain, run, "")
     return parts, plain
 

@@ -62,7 +62,15 @@ def store_pictures(root: str, channels: int, size: tuple[int, int], fit: Fit, ca
     sources = list(_sources(root))
     if not sources:
         raise FileNotFoundError(f"no pictures in {root}; it should hold files like {', '.join(sorted(SUFFIXES)[:6])}")
-    described = (VERSION, str(Path(root).expanduser().resolve()), [(s.name, s.stamp) for s in sources], channels, tuple(size), type(fit).__name__, enlarge)
+    described = (
+        VERSION,
+        str(Path(root).expanduser().resolve()),
+        [(s.name, s.stamp) for s in sources],
+        channels,
+        tuple(size),
+        type(fit).__name__,
+        enlarge,
+    )
     key = blake2b(repr(described).encode(), digest_size=12).hexdigest()
     index, array = cache / f"{key}.json", cache / f"{key}.npy"
     cache.mkdir(parents=True, exist_ok=True)
@@ -134,7 +142,9 @@ def _decode(sources: list[_Source], channels: int, size: tuple[int, int], fit: F
         pixels.flush()
         os.replace(partial, array)
     except OSError as error:
-        raise OSError(f"cannot write the decoded pictures to {array.parent}: {error.strerror or error}; make room or set data.cache") from error
+        raise OSError(
+            f"cannot write the decoded pictures to {array.parent}: {error.strerror or error}; make room or set data.cache"
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
     text = json.dumps({"ids": ids, "skipped": skipped})

@@ -26,9 +26,19 @@ class CheckpointFolder:
         found = [(int(match[1]), path) for path in self.root.glob("step-*.ckpt") if (match := NAME.fullmatch(path.name))]
         return sorted(found, reverse=True)
 
+    def path(self, step: int) -> Path:
+        return self.root / f"step-{step:08d}.ckpt"
+
+    def read(self, step: int) -> dict:
+        """The checkpoint of `step`. Raises ValueError where it is missing or damaged."""
+        content = read_whole(self.path(step))
+        if content is None:
+            raise ValueError(f"{self.path(step)} is missing or damaged; the same line trains on from an earlier one")
+        return content
+
     def save(self, trainer: pl.Trainer) -> None:
         """Write a checkpoint of the step just done, then let the oldest go. Every rank has to call it."""
-        trainer.save_checkpoint(self.root / f"step-{trainer.global_step:08d}.ckpt")
+        trainer.save_checkpoint(self.path(trainer.global_step))
         if trainer.is_global_zero:
             for _, old in self.all()[self.keep :]:
                 old.unlink()

@@ -46,7 +46,14 @@ class Wandb:
         identity = blake2b(str(folder.resolve()).encode(), digest_size=8).hexdigest()
         name = self.name or folder.name
         logger = WandbLogger(
-            project=self.project, name=name, group=self.group, entity=self.entity, offline=not online, id=identity, save_dir=folder, config=config
+            project=self.project,
+            name=name,
+            group=self.group,
+            entity=self.entity,
+            offline=not online,
+            id=identity,
+            save_dir=folder,
+            config=config,
         )
         return [logger]
 

@@ -51,6 +51,10 @@ class TrainerSettings:
         """Processes in all."""
         return self.devices * self.num_nodes
 
+    @property
+    def on_gpu(self) -> bool:
+        return self.accelerator == "gpu" or (self.accelerator == "auto" and torch.cuda.is_available())
+
     def prepare(self, network: nn.Module) -> None:
         """Lay the network out as this trainer wants it."""
         if self.threads is not None:
@@ -64,7 +68,12 @@ class TrainerSettings:
         """A quiet Trainer of `steps` optimiser steps, in one epoch."""
         for name in ("pytorch_lightning", "lightning_fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        for message in (".*does not have many workers.*", ".*LeafSpec.*", ".*resuming from a checkpoint that ended before.*", ".*Checkpoint directory.*"):
+        for message in (
+            ".*does not have many workers.*",
+            ".*LeafSpec.*",
+            ".*resuming from a checkpoint that ended before.*",
+            ".*Checkpoint directory.*",
+        ):
             warnings.filterwarnings("ignore", message=message)
         slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
         return pl.Trainer(

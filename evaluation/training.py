@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
+from diffusion.checkpoints import load_strictly
 from diffusion.data import PictureFolder
 from diffusion.denoiser import Denoiser
 from diffusion.optimisation import AdamW, LearningRate
@@ -18,8 +19,10 @@ from diffusion.training import PriorTraining
 from diffusion.weightings import Weighting
 from evaluation.export import Export
 from evaluation.loggers import NoLogger, Wandb
+from evaluation.memory import activation_bytes, free_bytes
+from evaluation.output import write_whole
 from evaluation.trainer import TrainerSettings
-from evaluation.training_callbacks import Checkpoints, NotFinite, TrainingLog, Validate, Watch, average
+from evaluation.training_callbacks import Checkpoints, NotFinite, ToldToStop, TrainingLog, Validate, Watch, average
 from evaluation.training_folder import TrainingFolder
 from evaluation.validation import Validation, denoising_psnr
 
@@ -81,17 +84,33 @@ class Training:
         shares = self.trainer.world * self.trainer.accumulate
         if self.batch_size % shares:
             raise ValueError(
-                f"batch_size={self.batch_size} cannot be shared evenly among {self.trainer.world} devices in {self.trainer.accumulate} turns; "
+                f"batch_size={self.batch_size} cannot be shared evenly ({self.trainer.world} devices, {self.trainer.accumulate} turns); "
                 f"set batch_size to a multiple of {shares}"
             )
         self.validation.check(self.prior)
+        self._check_memory(self.batch_size // shares)
         self.data.read(self.prior.channels, self.prior.size)
         self.data.plan(len(self.prior.levels), self.steps, self.batch_size, self.trainer.accumulate, self.seed)
+
+    def _check_memory(self, share: int) -> None:
+        """On a CPU nothing is raised when memory ends: the process is. So a batch that cannot fit is refused before."""
+        if self.trainer.on_gpu:
+            return
+        free = free_bytes()
+        needed = share * activation_bytes(self.prior.network.requires_grad_(True), (self.prior.channels, *self.prior.size))
+        if free is not None and needed > free:
+            raise ValueError(f"{share} pictures at once need {needed / 2**30:.0f} GiB, {free / 2**30:.0f} GiB are free; {self._smaller()}")
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that speaks and writes."""
+        return rank_zero_only.rank == 0
 
     def title(self, prior: str) -> str:
         """What is about to happen, in a few lines."""
         parameters = sum(p.numel() for p in self.prior.network.parameters())
-        lines = [f"{prior} · {parameters:,} parameters · {len(self.data.training):,} pictures, {len(self.data.fixed)} held out · {self.steps} steps of {self.batch_size}"]
+        pictures = f"{len(self.data.training):,} pictures, {len(self.data.fixed)} held out"
+        lines = [f"{prior} · {parameters:,} parameters · {pictures} · {self.steps} steps of {self.batch_size}"]
         if self.data.skipped:
             lines.append(f"skipped {len(self.data.skipped)} pictures (all in {self.folder.skipped}):")
             lines += [f"  {name}: {reason}" for name, reason in self.data.skipped[:5]]
@@ -113,48 +132,51 @@ class Training:
         """
         if self.finished:
             return
-        first = rank_zero_only.rank == 0
-        if first:
+        if self.first:
             self.folder.open(text, self.data.skipped, self.overwrite)
+        if self.found is None or self.found.step < self.steps:
+            self._fit(config)
+        if self.first and self.stopped is None:
+            self._export()
+
+    def _fit(self, config: dict) -> None:
         self.trainer.prepare(self.prior.network)
-        module = PriorTraining(
-            self.prior, self.weighting, self.optimiser, self.lr_schedule, self.steps, self.variance_weight, self.seed
-        )
+        module = PriorTraining(self.prior, self.weighting, self.optimiser, self.lr_schedule, self.steps, self.variance_weight, self.seed)
+        code = FAILED
+        try:
+            loggers = self.logger(self.output, config) if self.first else []
+            trainer = self.trainer.trainer(self._callbacks(), self.steps, self.validation.every, self.clip, loggers)
+            trainer.fit(module, datamodule=self.data, ckpt_path=self.found and str(self.found.path), weights_only=True)
+            code = 0
+        except ToldToStop as error:
+            code = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 138}.get(str(error), TIMED_OUT)
+            self.stopped = (f"stopped by {error} at step {trainer.global_step} of {self.steps}; the same line goes on from there", code)
+        except NotFinite as error:
+            raise NotFinite(f"{error}; {self._after_bad_loss()}") from error
+        except SystemExit as error:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from error
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                raise ValueError(f"out of memory; {self._smaller()}") from error
+            raise
+        finally:
+            self.logger.finish(code)
+
+    def _callbacks(self) -> list[pl.Callback]:
+        """In the order they have to run: validation looks at averaged weights, so it comes before the average takes them out."""
         watch = Watch()
         names = [f"denoising_psnr/t{t}" for t in self.validation.levels] + ["restoration_psnr", "val_loss"]
         journal = TrainingLog(self.folder.metrics, names, self.steps, self.batch_size, self.log_every)
         validate = Validate(self.validation, self._held(), self.folder.validation, journal)
         seconds = None if self.max_hours is None else 3600.0 * self.max_hours
         saving = Checkpoints(self.folder.checkpoints, watch, self.checkpoint_every, self.validation.every, self.steps, seconds)
-        callbacks = [watch, journal, validate, average(self.ema), saving]
-        code = FAILED
-        try:
-            loggers = self.logger(self.output, config) if first else []
-            trainer = self.trainer.trainer(callbacks, self.steps, self.validation.every, self.clip, loggers)
-            trainer.fit(module, datamodule=self.data, ckpt_path=self.found and str(self.found.path), weights_only=True)
-            if trainer.is_global_zero:
-                self._conclude(trainer, module, validate, saving.stopped_by)
-            code = self.stopped[1] if self.stopped else 0
-        except SystemExit as error:  # what Lightning makes of Ctrl-C
-            raise KeyboardInterrupt from error
-        except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-                raise ValueError(self._too_large()) from error
-            raise
-        finally:
-            self.logger.finish(code)
+        return [watch, journal, validate, average(self.ema), saving]
 
-    def _conclude(self, trainer: pl.Trainer, module: PriorTraining, validate: Validate, stopped_by: str | None) -> None:
-        if stopped_by is not None:
-            code = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 138}.get(stopped_by, TIMED_OUT)
-            self.stopped = (f"stopped by {stopped_by} at step {trainer.global_step} of {self.steps}; the same line goes on from there", code)
-            return
-        prior = self.prior.with_network(deepcopy(module.network))
-        if self.steps % self.validation.every:
-            validate.keep(trainer, self.validation(Denoiser(prior.with_network(deepcopy(module.network))), prior, self._held()))
-        self._export(prior.with_network(prior.network.cpu().float()), validate.journal.seconds_trained)
-
-    def _export(self, prior: Prior, seconds: float) -> None:
+    def _export(self) -> None:
+        """The averaged weights of the last step's checkpoint → a prior's folder."""
+        content = self.folder.checkpoints.read(self.steps)
+        prior = self.prior.with_network(deepcopy(self.prior.network).cpu())
+        load_strictly(prior.network, content["state_dict"], self.folder.checkpoints.root)
         held = self._held()[: self.validation.denoise]
 
         def measure(one: Prior) -> dict[str, float]:
@@ -171,21 +193,29 @@ class Training:
             "optimiser": f"AdamW {self.optimiser.lr:g}, {type(self.lr_schedule).__name__.lower()} learning rate, EMA {self.ema:g}",
             "weighting": type(self.weighting).__name__,
             "precision": self.trainer.precision,
-            "minutes": round(seconds / 60.0, 1),
+            "minutes": round(content["callbacks"]["TrainingLog"]["seconds"] / 60.0, 1),
         }
+        last = self.folder.validation / f"step-{self.steps:08d}" / "samples.png"
+        if last.exists():
+            write_whole(self.folder.prior / last.name, lambda stream: stream.write(last.read_bytes()))
         self.export(self.folder.prior, prior, training, measure)
 
     def _held(self) -> list[tuple[str, torch.Tensor]]:
         return self.data.held_out(max(self.validation.denoise, self.validation.restore))
 
-    def _too_large(self) -> str:
-        turns = f"{self.trainer.accumulate} turns" if self.trainer.accumulate > 1 else "one turn"
+    def _smaller(self) -> str:
+        return f"raise trainer.accumulate, which changes nothing but memory and time, or lower batch_size={self.batch_size}"
+
+    def _after_bad_loss(self) -> str:
+        """What to do when the loss has gone."""
+        good = self.folder.checkpoints.all()
+        if not good:
+            return "lower optimiser.lr or clip; there was no checkpoint yet"
         return (
-            f"out of memory at batch_size={self.batch_size} in {turns}; raise trainer.accumulate, which changes nothing but memory "
-            "and time, or lower batch_size"
+            f"the last good checkpoint is kept; go on from it with prior={good[0][1]}, a lower optimiser.lr or clip and another output_dir"
         )
 
     def outcome(self) -> str:
         """Where everything is."""
         again = "already trained; more steps with a larger steps=\n" if self.finished else ""
-        return f"{again}prior:   {self.folder.prior}\nfigures: {self.folder.metrics}\nuse it: python sample.py prior={self.folder.prior}"
+        return f"{again}prior:   {self.folder.prior}\nfigures: {self.folder.metrics}\nuse it:  python sample.py prior={self.folder.prior}"

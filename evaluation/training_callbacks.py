@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import current_thread, main_thread
 from time import monotonic
 
 import pytorch_lightning as pl
@@ -24,6 +25,10 @@ from evaluation.validation import Findings, Validation
 
 class NotFinite(RuntimeError):
     """The loss stopped being a number."""
+
+
+class ToldToStop(Exception):
+    """Ends a run before its end, its state saved. Its message is what told it to."""
 
 
 def stepped(trainer: pl.Trainer, batch_idx: int) -> bool:
@@ -62,10 +67,7 @@ class Watch(pl.Callback):
             return
         since = trainer.strategy.reduce(self.bad_since.clone(), reduce_op="min").item()
         if since != float("inf"):
-            raise NotFinite(
-                f"the loss is no longer a number, since step {since:.0f}; lower optimiser.lr or set a lower clip; "
-                "the last good checkpoint is kept, and the same line goes on from it"
-            )
+            raise NotFinite(f"the loss is no longer a number, since step {since:.0f}")
 
 
 class TrainingLog(pl.Callback):
@@ -79,22 +81,22 @@ class TrainingLog(pl.Callback):
         self.columns = ["step", "pictures", "loss", "lr", "pictures_per_second", *names]
         self.terminal = sys.stderr.isatty()
         self.bar: tqdm | None = None
-        self.loss: float | None = None
+        self.loss: float | None = None  # the last row's
         self.trained_before = 0.0
+        self.total: Tensor | None = None
+        self.count = 0
 
-    def state_dict(self) -> dict[str, float]:
-        return {"seconds": self.seconds_trained}
+    def state_dict(self) -> dict:
+        """Seconds trained in all, validation left out, and the loss since the last row."""
+        seconds = self.trained_before + monotonic() - self.started
+        return {"seconds": seconds, "total": self.total, "count": self.count}
 
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        self.trained_before = state["seconds"]
-
-    @property
-    def seconds_trained(self) -> float:
-        """Of this run and those it goes on from, validation left out."""
-        return self.trained_before + monotonic() - self.started
+    def load_state_dict(self, state: dict) -> None:
+        self.trained_before, self.total, self.count = state["seconds"], state["total"], state["count"]
 
     def on_train_start(self, trainer, pl_module) -> None:
-        self.total, self.count = None, 0
+        if self.total is not None:
+            self.total = self.total.to(pl_module.device)
         self.first = self.row_step = trainer.global_step
         self.started = self.told = self.row_time = monotonic()
         if trainer.is_global_zero:
@@ -105,7 +107,7 @@ class TrainingLog(pl.Callback):
         rows = list(csv.DictReader(self.path.open())) if self.path.exists() else []
         kept = [row for row in rows if row.get("step", "").isdigit() and int(row["step"]) <= step]
         text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, extrasaction="ignore", restval="")
+        writer = csv.DictWriter(text, self.columns, extrasaction="ignore", restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(kept)
         write_whole(self.path, lambda stream: stream.write(text.getvalue().encode()))
@@ -215,25 +217,34 @@ class Validate(pl.Callback):
 class Checkpoints(pl.Callback):
     """A checkpoint every `every` steps, at the end, and when told to stop; none of a loss that is no number.
 
-    A step that is validated is saved after its validation, so that a resumed run has every figure. SIGTERM, SIGUSR1
-    and Ctrl-C end the run after the step at hand, `max_seconds` too; `stopped_by` then says why.
-    A second Ctrl-C ends it at once.
+    A step that is validated, as the last one is, is saved after its validation, so that a resumed run has every figure. SIGTERM, SIGUSR1
+    and Ctrl-C end the run with ToldToStop after the step at hand, `max_seconds` too. A second Ctrl-C ends it at once.
     """
 
     signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
     ranks_agree_every = 10
 
-    def __init__(self, folder: CheckpointFolder, watch: Watch, every: int, validate_every: int, steps: int, max_seconds: float | None) -> None:
+    def __init__(
+        self, folder: CheckpointFolder, watch: Watch, every: int, validate_every: int, steps: int, max_seconds: float | None
+    ) -> None:
         self.folder, self.watch, self.every, self.validate_every, self.steps = folder, watch, every, validate_every, steps
         self.max_seconds, self.started = max_seconds, monotonic()
         self.told: str | None = None
-        self.stopped_by: str | None = None
         self.saved = -1
+
+    def on_load_checkpoint(self, trainer, pl_module, checkpoint: dict) -> None:
+        """Count the batches done as this run takes them: it may take a step in more or fewer turns than the one before."""
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        done = checkpoint["global_step"] * trainer.accumulate_grad_batches
+        for part in ("total", "current"):
+            behind = progress[part]["ready"] - progress[part]["completed"]
+            progress[part] = dict.fromkeys(("ready", "started", "processed"), done) | {"completed": done - behind}
 
     def on_train_start(self, trainer, pl_module) -> None:
         self.saved = trainer.global_step
-        for number in self.signals:  # Lightning's own handlers were set before; it puts the earlier ones back at the end
-            signal.signal(number, self._tell)
+        if current_thread() is main_thread():
+            for number in self.signals:  # Lightning's own handlers were set before; it puts the earlier ones back at the end
+                signal.signal(number, self._tell)
 
     def _tell(self, number: int, frame: object) -> None:
         if self.told == "SIGINT" and number == signal.SIGINT:
@@ -244,15 +255,16 @@ class Checkpoints(pl.Callback):
         if not stepped(trainer, batch_idx):
             return
         step = trainer.global_step
-        if self._must_stop(trainer):
-            self.stopped_by = self.told or "another process"
-            trainer.should_stop = True
-            self._save(trainer)
-        elif step % self.validate_every != 0 and (step % self.every == 0 or step == self.steps):
-            self._save(trainer)
+        if step == self.steps:
+            trainer.should_stop = True  # which has Lightning validate, whatever its interval
+        elif self._must_stop(trainer):
+            self._save(trainer, pl_module)
+            raise ToldToStop(self.told or "another process")
+        elif step % self.every == 0 and step % self.validate_every != 0:
+            self._save(trainer, pl_module)
 
     def on_validation_end(self, trainer, pl_module) -> None:
-        self._save(trainer)
+        self._save(trainer, pl_module)
 
     def _must_stop(self, trainer: pl.Trainer) -> bool:
         if self.told is None and self.max_seconds is not None and monotonic() - self.started > self.max_seconds:
@@ -263,9 +275,11 @@ class Checkpoints(pl.Callback):
             return False
         return trainer.strategy.reduce_boolean_decision(self.told is not None, all=False)
 
-    def _save(self, trainer: pl.Trainer) -> None:
+    def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if self.saved == trainer.global_step:
             return
         self.watch.check(trainer)
+        if not all(parameter.isfinite().all() for parameter in module.parameters()):
+            raise NotFinite(f"the weights are no longer numbers, at step {trainer.global_step}")
         self.folder.save(trainer)
         self.saved = trainer.global_step

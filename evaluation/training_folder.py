@@ -13,7 +13,19 @@ from diffusion.priors import CARD
 from evaluation.checkpointing import CheckpointFolder, read_whole
 from evaluation.output import write_whole
 
-FREE = ("steps", "trainer", "validation", "export", "logger", "checkpoint_every", "keep_checkpoints", "log_every", "max_hours", "output_dir", "overwrite")
+FREE = (
+    "steps",
+    "trainer",
+    "validation",
+    "export",
+    "logger",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "log_every",
+    "max_hours",
+    "output_dir",
+    "overwrite",
+)
 FREE_PARTS = (("data", "cache"), ("data", "workers"))
 """What may change between a run and the one that goes on from it: nothing that decides what is learned, but its length."""
 
@@ -55,7 +67,8 @@ class TrainingFolder:
         changes = self._changes(config)
         if changes:
             raise ValueError(
-                f"{self.root} holds a run with another configuration: {'; '.join(changes)}; choose another output_dir, or overwrite=true to begin anew"
+                f"{self.root} holds a run with another configuration: {'; '.join(changes)}; "
+                "choose another output_dir, or overwrite=true to begin anew"
             )
         damaged = []
         for step, path in checkpoints:

@@ -60,7 +60,13 @@ class Validation:
         restore: int = 4,
         batch_size: int = 16,
     ) -> None:
-        for name, value, least in (("every", every, 1), ("denoise", denoise, 0), ("samples", samples, 0), ("restore", restore, 0), ("batch_size", batch_size, 1)):
+        for name, value, least in (
+            ("every", every, 1),
+            ("denoise", denoise, 0),
+            ("samples", samples, 0),
+            ("restore", restore, 0),
+            ("batch_size", batch_size, 1),
+        ):
             if value < least:
                 raise ValueError(f"validation.{name} must be at least {least}, got {value}; set validation.{name}")
         self.operator, self.noise, self.solver, self.grid, self.transition = operator, noise, solver, grid, transition
@@ -105,14 +111,16 @@ class Validation:
         self, denoiser: Denoiser, prior: Prior, batch: Batch, solver: Solver, operator: Operator, noise: MeasurementNoise
     ) -> list[Restored]:
         levels = solver.levels(self.grid, prior.levels)
-        module = RestorationModule(
-            denoiser, solver, operator, noise, self.transition, levels, Metrics(), (prior.channels, *prior.size)
-        ).to(next(denoiser.parameters()).device)
+        module = RestorationModule(denoiser, solver, operator, noise, self.transition, levels, Metrics(), (prior.channels, *prior.size)).to(
+            next(denoiser.parameters()).device
+        )
         return [module.predict_step(part) for part in _parts(batch, self.batch_size, module.device)]
 
 
 @torch.no_grad()
-def denoising_psnr(denoiser: Denoiser, levels: Sequence[NoiseLevel], pictures: Sequence[tuple[str, Tensor]], batch_size: int = 16) -> list[float]:
+def denoising_psnr(
+    denoiser: Denoiser, levels: Sequence[NoiseLevel], pictures: Sequence[tuple[str, Tensor]], batch_size: int = 16
+) -> list[float]:
     """Mean over the pictures of the PSNR (dB) of x̂0, clamped, on [0, 1] pictures, at each level. One draw of noise a picture and level."""
     device = next(denoiser.parameters()).device
     means = []
@@ -123,7 +131,11 @@ def denoising_psnr(denoiser: Denoiser, levels: Sequence[NoiseLevel], pictures: S
             x0 = torch.stack([x for _, x in part]).to(device)
             noise = ImageNoise([image_generator(0, name, level.t, "denoising") for name, _ in part])
             restored = denoiser(level.diffuse(x0, noise.normal(x0)), level).x0.clamp(-1.0, 1.0)
-            values += peak_signal_noise_ratio((restored + 1) / 2, (x0 + 1) / 2, data_range=1.0, dim=(1, 2, 3), reduction="none").reshape(-1).tolist()
+            values += (
+                peak_signal_noise_ratio((restored + 1) / 2, (x0 + 1) / 2, data_range=1.0, dim=(1, 2, 3), reduction="none")
+                .reshape(-1)
+                .tolist()
+            )
         means.append(sum(values) / len(values))
     return means
 

@@ -1,0 +1,135 @@
+"""What priors are worth, side by side: denoising PSNR on sets of pictures, a sheet of samples, their nearest training pictures.
+
+    python benchmarks/prior_report.py --prior old.pt --prior folder --pictures faces/val --pictures sfhq \\
+        --samples 64 --training faces/train --out report
+
+A prior is a folder of train.py, or a .pt file of the bundled prior's architecture (--like, the folder whose card says so).
+Everything is measured in this one run: the same pictures, the same noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from tabulate import tabulate
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from diffusion.checkpoints import load_strictly, read_state_dict
+from diffusion.denoiser import Denoiser
+from diffusion.grids import Linspace
+from diffusion.picture_store import PictureStore, store_pictures
+from diffusion.pictures import Crop, find_pictures, picture_ids, read_picture, to_image
+from diffusion.priors import Prior, from_folder
+from diffusion.transitions import FixedSmall
+from evaluation.data import Batch
+from evaluation.metrics import Metrics
+from evaluation.output import write_whole
+from evaluation.restoration import RestorationModule
+from evaluation.validation import denoising_psnr, sheet
+from operators.identity import Identity
+from operators.noise import NoNoise
+from solvers.unconditional import Unconditional
+
+LEVELS = (100, 300, 500, 700, 900)
+BUNDLED = Path(__file__).resolve().parent.parent / "diffusion" / "weights" / "faces64"
+
+
+def main() -> None:
+    wanted = arguments()
+    priors = {path: load(path, wanted.like) for path in wanted.prior}
+    rows = [[path, folder, *figures(prior, folder, wanted.count)] for folder in wanted.pictures for path, prior in priors.items()]
+    rows += [[path, "ms a forward pass", milliseconds(prior), *[""] * (len(LEVELS) - 1)] for path, prior in priors.items()]
+    print(tabulate(rows, headers=["prior", "pictures", *(f"t={t}" for t in LEVELS)], floatfmt=".2f"))
+    if wanted.samples:
+        path, prior = list(priors.items())[-1]
+        began = perf_counter()
+        drawn = samples(prior, wanted.samples, wanted.steps)
+        print(f"{wanted.samples} samples of {path}, {wanted.steps} steps: {perf_counter() - began:.0f} s")
+        keep(wanted.out / "samples.png", sheet([to_image(x) for x in drawn]))
+        if wanted.training:
+            store = store_pictures(wanted.training, prior.channels, prior.size, Crop(), wanted.out / "cache", enlarge=True)
+            keep(wanted.out / "neighbours.png", neighbours(drawn[:8], store))
+
+
+def load(path: str, like: Path) -> Prior:
+    if Path(path).is_dir():
+        return from_folder(path)
+    prior = from_folder(str(like))
+    load_strictly(prior.network, read_state_dict(Path(path)), Path(path))
+    return prior
+
+
+def figures(prior: Prior, folder: str, count: int) -> list[float]:
+    """Denoising PSNR (dB) at LEVELS on the first `count` pictures."""
+    paths = find_pictures(folder)[:count]
+    pictures = [
+        (name, read_picture(path, prior.channels, prior.size, Crop())) for name, path in zip(picture_ids(paths), paths, strict=True)
+    ]
+    return denoising_psnr(Denoiser(prior), [prior.levels[t] for t in LEVELS], pictures)
+
+
+@torch.no_grad()
+def milliseconds(prior: Prior, calls: int = 30) -> float:
+    """The median time of one forward pass of one picture."""
+    network = prior.network.eval().to(memory_format=torch.channels_last)
+    x, t = torch.zeros(1, prior.channels, *prior.size), torch.tensor([500])
+    times = []
+    for _ in range(calls):
+        began = perf_counter()
+        network(x, t)
+        times.append(1000 * (perf_counter() - began))
+    return float(np.median(times))
+
+
+def samples(prior: Prior, count: int, steps: int, batch_size: int = 16) -> torch.Tensor:
+    """(count, C, H, W) unconditional samples, seed 0."""
+    levels = Linspace(steps)(prior.levels)
+    shape = (prior.channels, *prior.size)
+    module = RestorationModule(Denoiser(prior), Unconditional(), Identity(), NoNoise(), FixedSmall(), levels, Metrics(), shape)
+    starts = range(0, count, batch_size)
+    parts = [tuple(range(start, min(start + batch_size, count))) for start in starts]
+    return torch.cat([module.predict_step(Batch(("unconditional",) * len(part), part, None, None)).x0 for part in parts])
+
+
+def neighbours(drawn: torch.Tensor, store: PictureStore, nearest: int = 3):
+    """A row per sample: the sample, then its nearest training pictures, or their mirror images, by Euclidean distance."""
+    flat = store.pixels.reshape(len(store), -1).astype(np.float32) / 127.5 - 1.0
+    tiles = []
+    for sample in drawn.clamp(-1, 1):
+        both = [np.linalg.norm(flat - x.numpy().reshape(-1), axis=1) for x in (sample, sample.flip(-1))]
+        order = np.argsort(np.minimum(*both))[:nearest]
+        tiles.append(to_image(sample))
+        for index in order:
+            picture = store.picture(index)
+            tiles.append(to_image(picture.flip(-1) if both[1][index] < both[0][index] else picture))
+            away = min(both[0][index], both[1][index]) / flat.shape[1] ** 0.5
+            print(f"sample {len(tiles) // (nearest + 1)}: {store.ids[index]} is {away:.3f} away (root mean square)")
+    return sheet(tiles, columns=2 * (nearest + 1))
+
+
+def keep(path: Path, picture) -> None:
+    write_whole(path, lambda stream: picture.save(stream, "PNG"))
+    print(path)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prior", action="append", required=True, help="a prior's folder or .pt file; the last one is sampled")
+    parser.add_argument("--like", type=Path, default=BUNDLED, help="the folder whose card describes .pt files")
+    parser.add_argument("--pictures", action="append", default=[], help="a folder to denoise")
+    parser.add_argument("--count", type=int, default=48, help="pictures of each folder")
+    parser.add_argument("--samples", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--training", help="the training pictures, for the nearest neighbours of 8 samples")
+    parser.add_argument("--out", type=Path, default=Path("outputs/prior_report"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -79,7 +79,7 @@ class Batches(pl.LightningDataModule):
 
     def __init__(self, training: Sequence[TrainingBatch], validation: Sequence[TrainingBatch] = ()) -> None:
         super().__init__()
-        self.training, self.validation = training, validation
+        self.training, self.validation = training, validation or training[:1]
 
     def train_dataloader(self) -> Loader:
         return Loader(self.training, self.trainer.global_step * self.trainer.accumulate_grad_batches)

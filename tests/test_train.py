@@ -1,0 +1,337 @@
+"""train.py as a user runs it: in a process of its own, on pictures made here."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import wandb_file
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+from diffusion.networks.unet import UNet
+
+ROOT = Path(__file__).resolve().parent.parent
+NETWORK = ["num_channels=8", "channel_mult=[1,2]", "attention_resolutions=[]", "image_size=16", "num_head_channels=8"]
+QUIET = ["validation.denoise=2", "validation.samples=0", "validation.restore=0", "validation.grid.steps=2"]
+COMMON = ["data.root=pictures", "data.cache=cache", "output_dir=out", "batch_size=4", *QUIET]
+TINY = [*COMMON, "prior.size=[16,16]", *(f"network.{flag}" for flag in NETWORK)]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("HYDRA", "WANDB"))}
+    return kept | {"PYTHONPATH": str(ROOT / "tests"), "HOME": str(folder), "OMP_NUM_THREADS": "1", "WANDB_SILENT": "true"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with twelve pictures, some of them nested."""
+    generator = np.random.default_rng(0)
+    for i in range(12):
+        place = tmp_path / "pictures" / ("deep/er" if i % 3 == 0 else ".")
+        place.mkdir(parents=True, exist_ok=True)
+        small = Image.fromarray(generator.integers(0, 256, (5, 5, 3), dtype=np.uint8))
+        small.resize((20, 20), Image.Resampling.BICUBIC).save(place / f"{i}.png")
+    return tmp_path
+
+
+@pytest.fixture
+def train(folder):
+    """Run train.py (or another script) with overrides, in the folder."""
+
+    def run(*overrides: str, code: int = 0, script: str = "train.py", **extra: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, str(ROOT / script), *overrides]
+        done = subprocess.run(command, cwd=folder, env=environment(folder) | extra, capture_output=True, text=True, timeout=500)
+        assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """metrics.csv without the one column that is a time."""
+    with (folder / "metrics.csv").open() as stream:
+        return [{key: value for key, value in row.items() if key != "pictures_per_second"} for row in csv.DictReader(stream)]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "prior" / "weights.safetensors")
+
+
+def assert_same_weights(a: Path, b: Path) -> None:
+    left, right = weights(a), weights(b)
+    assert left.keys() == right.keys()
+    for name, tensor in left.items():
+        assert torch.equal(tensor, right[name]), name
+
+
+def test_a_folder_becomes_a_prior_that_sample_loads(train, folder):
+    """The whole path: figures, sheets, checkpoints, an exported prior, and pictures from it by sample.py."""
+    shown = ["validation.samples=3", "validation.restore=1", "validation.every=4", "checkpoint_every=3", "log_every=2"]
+    done = train(*TINY, *shown, "steps=6", "export.name=blobs", "export.half=true", "export.licence=CC0")
+    out = folder / "out"
+    assert "10 pictures, 2 held out · 6 steps of 4" in done.stdout
+    assert {p.name for p in out.iterdir()} == {"config.yaml", "metrics.csv", "validation", "checkpoints", "prior"}
+    assert [p.name for p in sorted((out / "checkpoints").iterdir())] == ["step-00000004.ckpt", "step-00000006.ckpt"]
+    assert sorted(p.name for p in (out / "validation").iterdir()) == ["step-00000004", "step-00000006"]
+    for sheet in ("samples.png", "restoration.png"):
+        assert np.asarray(Image.open(out / "validation" / "step-00000006" / sheet).convert("L")).std() > 5
+    table = rows(out)
+    assert [(row["step"], bool(row["loss"]), bool(row["val_loss"])) for row in table] == [
+        ("2", True, False),
+        ("4", True, False),
+        ("4", False, True),
+        ("6", True, False),
+        ("6", False, True),
+    ]
+    assert table[-1]["restoration_psnr"] and all(float(table[-1][f"denoising_psnr/t{t}"]) > 0 for t in (100, 300, 500, 700, 900))
+    card = yaml.safe_load((out / "prior" / "card.yaml").read_text())
+    assert card["name"] == "blobs" and card["licence"] == "CC0" and card["size"] == [16, 16] and card["network"]["num_channels"] == 8
+    assert card["training"]["pictures_seen"] == 24 and card["training"]["pictures"] == 10
+    assert card["validation"]["float32"]["t500"] == pytest.approx(float(table[-1]["denoising_psnr/t500"]), abs=1e-3)
+    assert card["validation"]["half"].keys() == card["validation"]["float32"].keys()
+    assert all(tensor.dtype == torch.float16 for tensor in weights(out).values())
+    assert (out / "prior" / "samples.png").is_file()
+
+    cheap = ["solver=unconditional", "grid.steps=2", "metrics.lpips=null"]
+    train("prior=out/prior", *cheap, "output_dir=a", script="sample.py")
+    train("prior=out/checkpoints/step-00000006.ckpt", *cheap, "output_dir=b", script="sample.py")
+    a, b = (np.asarray(Image.open(folder / run / "images/unconditional/restoration-0.png"), dtype=float) for run in "ab")
+    assert np.abs(a - b).max() <= 2  # half precision against float32
+
+
+STOPS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL]
+
+
+@pytest.mark.slow
+def test_interrupted_and_gone_on_with_is_the_same_as_never_interrupted(train, folder):
+    """Killed four times, with dropout, turns and a mean over rows: every figure and every weight is the same to the bit."""
+    line = [*TINY, "steps=300", "log_every=7", "checkpoint_every=10", "validation.every=90", "trainer.accumulate=2", "network.dropout=0.1"]
+    train(*line, "output_dir=whole")
+    codes = []
+    for turn, number in enumerate(STOPS):
+        command = [sys.executable, str(ROOT / "train.py"), *line]
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        wait_for_step(folder / "out", 40 * (turn + 1), process)
+        process.send_signal(number)
+        codes.append(process.wait(60))
+        told = process.stdout.read()
+        if number == signal.SIGKILL:
+            continue
+        assert f"stopped by {number.name} at step" in told and "the same line goes on" in told
+    assert codes == [-9, 143, 130, -9]
+    done = train(*line)
+    assert "going on from" in done.stdout
+    assert rows(folder / "out") == rows(folder / "whole")
+    assert_same_weights(folder / "out", folder / "whole")
+    assert not [p for p in (folder / "out").rglob("*") if p.name.startswith(".")]
+    assert "already trained" in train(*line).stdout
+
+
+def wait_for_step(out: Path, step: int, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if any(int(path.stem.removeprefix("step-")) >= step for path in out.glob("checkpoints/step-*.ckpt")):
+            return
+        time.sleep(0.005)
+    pytest.fail(f"no checkpoint of step {step}: {process.stdout.read()}")
+
+
+@pytest.mark.slow
+def test_a_longer_run_in_more_turns_goes_on_from_a_damaged_checkpoint(train, folder):
+    """The newest file is cut short: the one before is used, and said so. Its length and its turns may change."""
+    line = [*TINY, "lr_schedule=constant", "log_every=1", "checkpoint_every=5", "validation.every=1000"]
+    train(*line, "steps=20", "output_dir=whole")
+    train(*line, "steps=10")
+    newest = folder / "out" / "checkpoints" / "step-00000010.ckpt"
+    newest.write_bytes(newest.read_bytes()[:5000])
+    done = train(*line, "steps=20", "trainer.accumulate=2")
+    assert f"damaged and left out: {Path('out/checkpoints/step-00000010.ckpt')}" in done.stdout and "step-00000005.ckpt" in done.stdout
+    seen = {row["step"]: float(row["loss"]) for row in rows(folder / "out") if row["loss"]}
+    for row in rows(folder / "whole"):
+        if row["loss"]:
+            assert seen[row["step"]] == pytest.approx(float(row["loss"]), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(train, folder):
+    """trainer=ddp with gloo on the CPU: the same losses, the same weights but for rounding, said once."""
+    line = [*TINY, "steps=6", "log_every=1", "validation.every=3", "batch_size=8"]
+    train(*line, "output_dir=one")
+    done = train(*line, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+    assert done.stdout.count("held out") == 1 and done.stdout.count("use it:") == 1
+    one, two = rows(folder / "one"), rows(folder / "out")
+    assert [row["step"] for row in one] == [row["step"] for row in two]
+    for a, b in zip(one, two, strict=True):
+        for key, value in a.items():
+            assert (value == "") == (b[key] == "") and (not value or float(b[key]) == pytest.approx(float(value), rel=1e-4)), key
+    for name, tensor in weights(folder / "one").items():
+        torch.testing.assert_close(weights(folder / "out")[name], tensor, rtol=1e-3, atol=2e-6)
+
+
+LEARNED = dict(
+    image_size=16,
+    num_channels=8,
+    channel_mult=(1, 2),
+    attention_resolutions=(),
+    num_head_channels=8,
+    learn_sigma=True,
+    min_group_channels=4,
+)
+
+
+def test_fine_tuning_keeps_parametrisation_schedule_and_learned_variance(train, folder):
+    """From a guided-diffusion file with a rate of nearly nothing: the same weights come out, and the card says what they are."""
+    torch.manual_seed(0)
+    network = UNet(**LEARNED)
+    torch.nn.init.normal_(network.out[2].weight, std=0.1)
+    torch.save(network.state_dict(), folder / "given.pt")
+    flags = [
+        f"prior.network.{name}={list(value) if isinstance(value, tuple) else value}".replace(" ", "") for name, value in LEARNED.items()
+    ]
+    chosen = ["schedule@prior.schedule=cosine", "parametrisation@prior.parametrisation=v"]
+    train(*COMMON, "prior=given.pt", "prior.size=[16,16]", *flags, *chosen, "steps=2", "optimiser.lr=1e-12")
+    card = yaml.safe_load((folder / "out" / "prior" / "card.yaml").read_text())
+    assert card["network"]["learn_sigma"] and card["schedule"]["kind"] == "cosine" and card["parametrisation"] == "v"
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(weights(folder / "out")[name], tensor)  # but for the average's rounding
+    again = ["prior=out/prior", "steps=2", "optimiser.lr=1e-2", "lr_schedule.warmup=0", "validation.every=1"]
+    train(*COMMON, "output_dir=again", *again)
+    card = yaml.safe_load((folder / "again" / "prior" / "card.yaml").read_text())
+    assert card["network"]["learn_sigma"] and card["schedule"]["kind"] == "cosine" and card["parametrisation"] == "v"
+    moved = weights(folder / "again")["out.2.weight"] - network.state_dict()["out.2.weight"]
+    assert moved[:3].abs().max() > 1e-6 and moved[3:].abs().max() > 1e-6
+
+
+def test_a_lost_loss_is_told_and_no_bad_checkpoint_is_kept(train, folder):
+    wild = ["optimiser.lr=1e30", "clip=null", "lr_schedule.warmup=0", "checkpoint_every=1", "steps=40", "validation.every=1000"]
+    done = train(*TINY, *wild, code=1)
+    assert "no longer" in done.stderr and "step" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    for path in (folder / "out" / "checkpoints").glob("*.ckpt"):
+        content = torch.load(path, weights_only=True)
+        assert all(tensor.isfinite().all() for tensor in content["current_model_state"].values())
+    assert not (folder / "out" / "prior").exists()
+
+
+def test_pictures_that_cannot_be_read_are_named_and_skipped(train, folder):
+    (folder / "pictures" / "broken.png").write_bytes(b"no picture")
+    Image.new("RGB", (8, 8)).save(folder / "pictures" / "small.png")
+    done = train(*TINY, "steps=1")
+    assert "skipped 2 pictures" in done.stdout
+    assert "broken.png: " in done.stdout and "small.png: it is 8 x 8, smaller than 16 x 16" in done.stdout
+    with (folder / "out" / "skipped.csv").open() as stream:
+        assert [row["picture"] for row in csv.DictReader(stream)] == ["broken.png", "small.png"]
+
+
+def test_wandb_offline_files_hold_what_metrics_csv_holds(train, folder):
+    """Read back from wandb's own records: the configuration, every figure of every row, and the sheets."""
+    shown = ["validation.samples=2", "validation.restore=1", "validation.every=2", "log_every=1"]
+    train(*TINY, *shown, "steps=3", "logger=wandb", "logger.project=tests", "logger.group=some")
+    (file,) = (folder / "out" / "wandb").glob("offline-run-*/*.wandb")
+    assert (wandb_file.run(file).project, wandb_file.run(file).run_group) == ("tests", "some")
+    config = yaml.safe_load((folder / "out" / "config.yaml").read_text())["config"]
+    assert wandb_file.config(file)["optimiser"] == config["optimiser"]
+    logged: dict[str, dict] = {}
+    for entry in wandb_file.history(file):
+        logged.setdefault(str(entry["trainer/global_step"]), {}).update(entry)
+    assert set(logged) == {"1", "2", "3"}
+    for row in rows(folder / "out"):
+        for key, value in row.items():
+            assert key == "step" or not value or logged[row["step"]][key] == pytest.approx(float(value))
+    for step in ("2", "3"):
+        for sheet in ("samples", "restoration"):
+            assert (file.parent / "files" / logged[step][f"{sheet}.filenames"][0]).is_file()
+
+
+def test_wall_time_ends_a_run_that_goes_on_later(train, folder):
+    done = train(*TINY, "steps=100000", "max_hours=1e-6", code=124)
+    assert "stopped by max_time at step 1 of 100000" in done.stderr
+    assert (folder / "out" / "checkpoints" / "step-00000001.ckpt").is_file()
+
+
+def test_a_sweep_trains_each_job_in_its_folder(train, folder):
+    train("-m", *TINY, "steps=1", "optimiser.lr=1e-4,1e-2")
+    rates = [float(rows(folder / "out" / str(job))[0]["lr"]) for job in (0, 1)]
+    assert rates[1] == pytest.approx(100 * rates[0])
+
+
+def test_a_sweep_of_jobs_in_several_processes_is_refused(train, folder):
+    """Each process would run the whole sweep. Hydra names the job in a line before ours."""
+    done = train("-m", *TINY, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "seed=1,2", code=2)
+    assert "cannot share a job" in done.stderr.strip().splitlines()[-1]
+
+
+def another_architecture(folder: Path) -> None:
+    torch.save(UNet(**LEARNED | {"num_channels": 16}).state_dict(), folder / "other.pt")
+
+
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder / "pictures")
+    (folder / "pictures").mkdir()
+
+
+def mostly_broken(folder: Path) -> None:
+    for i in range(30):
+        (folder / "pictures" / f"broken{i}.png").write_bytes(b"no picture")
+
+
+def one_picture(folder: Path) -> None:
+    for path in sorted((folder / "pictures").rglob("*.png"))[1:]:
+        path.unlink()
+
+
+def a_run(folder: Path) -> None:
+    """A checkpoint and the configuration of a run with another learning rate."""
+    (folder / "out" / "checkpoints").mkdir(parents=True)
+    torch.save({"state_dict": {}}, folder / "out" / "checkpoints" / "step-00000009.ckpt")
+    (folder / "out" / "config.yaml").write_text("config: {optimiser: {lr: 0.5}}")
+
+
+GIVEN = ["prior=other.pt", "prior.size=[16,16]", *(f"prior.network.{flag}" for flag in NETWORK)]
+BAD = {
+    "no root": ([o for o in TINY if not o.startswith("data.root")], "data.root is not set"),
+    "missing folder": ([*TINY, "data.root=nowhere"], "no picture at nowhere"),
+    "empty folder": (TINY, "no pictures in", empty),
+    "mostly broken": (TINY, "30 of the 42 pictures in pictures cannot be used", mostly_broken),
+    "one picture": (TINY, "has one picture", one_picture),
+    "too small": ([*TINY, "prior.size=[32,32]"], "smaller than 32 x 32"),
+    "size the network cannot take": ([*TINY, "prior.size=[15,15]"], "multiples of 2"),
+    "another architecture": ([*COMMON, *GIVEN], "does not fit the network", another_architecture),
+    "network beside a prior": ([*COMMON, "prior=faces64", "network=unet64"], "brings its own network"),
+    "no such prior": ([*COMMON, "prior=nonsense"], "prior=nonsense is unknown"),
+    "memory": ([*TINY, "batch_size=4000000"], "raise trainer.accumulate"),
+    "uneven": ([*TINY, "trainer.accumulate=3"], "cannot be shared evenly"),
+    "steps": ([*TINY, "steps=0"], "steps must be at least 1"),
+    "kind": ([*TINY, "optimiser.lr=fast"], "optimiser.lr='fast' is of the wrong kind"),
+    "rate": ([*TINY, "optimiser.lr=-1.0"], "learning rate must be positive"),
+    "ema": ([*TINY, "ema=1.0"], "ema is the decay"),
+    "unknown key": ([*TINY, "+momentum=0.9"], "momentum is unknown"),
+    "level": ([*TINY, "validation.levels=[1000]"], "outside the schedule"),
+    "gpu": ([*TINY, "trainer=gpu"], "torch sees no CUDA device"),
+    "another run": ([*TINY, "steps=20"], "optimiser.lr was 0.5, is 0.0002", a_run),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_leaves_nothing(train, folder, case):
+    if case == "gpu" and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    overrides, told, *prepare = BAD[case]
+    for step in prepare:
+        step(folder)
+    before = {p for p in folder.rglob("*") if "cache" not in p.parts}
+    done = train(*overrides, code=2)
+    assert told in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert {p for p in folder.rglob("*") if "cache" not in p.parts} == before

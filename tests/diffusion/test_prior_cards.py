@@ -1,6 +1,5 @@
 """A prior's card: whatever was trained comes back from its folder, its checkpoint, or another's checkpoint, bit for bit."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
+from misfortune import Mischief, break_writing
 from safetensors.torch import load_file
 from tiny_training import FLAGS, Batches, Keep, batches, fit, pictures, tiny_prior, training_of, weights
 from torch import nn
@@ -159,39 +159,6 @@ def test_export_files_are_whole_or_not_there(how, before, failing, tmp_path, mon
             from_folder(str(folder))
     Export()(folder, new, {"run": "again"}, nothing)
     assert torch.equal(weights(from_folder(str(folder)).network), weights(new.network))
-
-
-def break_writing(monkeypatch, name: str, how: str) -> None:
-    """Let the file `name` fail: half way through, or as it is given its name."""
-    real_open, real_replace = os.fdopen, os.replace
-
-    def replace(source, target):
-        if Path(target).name == name:
-            raise OSError(28, "no room")
-        return real_replace(source, target)
-
-    def fdopen(descriptor, *args, **kwargs):
-        stream = real_open(descriptor, *args, **kwargs)
-        if name not in os.readlink(f"/proc/self/fd/{descriptor}"):
-            return stream
-
-        class Full:
-            def __enter__(self):
-                return self
-
-            def __exit__(self, *error):
-                stream.close()
-
-            def write(self, data):
-                stream.write(data[: len(data) // 2])
-                raise OSError(28, "no room")
-
-        return Full()
-
-    if how == "rename":
-        monkeypatch.setattr(os, "replace", replace)
-    else:
-        monkeypatch.setattr(os, "fdopen", fdopen)
 
 
 # A checkpoint of training
@@ -353,16 +320,6 @@ def test_a_part_with_a_tensor_missing_is_no_network(absent):
     with pytest.raises(ValueError, match="does not fit the network"):
         load_strictly(found, state, Path("other.ckpt"))
     assert torch.equal(weights(found), weights(unet(0)))
-
-
-class Mischief:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.folder),)
 
 
 @pytest.mark.parametrize("place", ["beside", "in the card", "in the weights"])

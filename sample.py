@@ -22,6 +22,8 @@ def main(config: DictConfig) -> None:
     from evaluation.output import table
 
     hydra_config = HydraConfig.get()
+    if hydra_config.runtime.choices.prior == "new":
+        raise Stop("prior=new is an untrained network, for train.py; choose another prior")
     sweeping = hydra_config.mode == RunMode.MULTIRUN
     folder = Path(hydra_config.runtime.output_dir if sweeping else config.output_dir)
     run = build_restoration(config, folder)

@@ -130,7 +130,7 @@ class PictureFolder(pl.LightningDataModule):
             return
         if len(self.store) < 2:
             raise ValueError(f"{self.root} has one picture, which cannot be trained on and validated on; set data.validation to another")
-        names = [blake2b(name.encode(), digest_size=8).digest() for name in self.store.ids]
+        names = [blake2b(os.fsencode(name), digest_size=8).digest() for name in self.store.ids]
         order = np.array(sorted(range(len(names)), key=names.__getitem__))
         count = max(1, min(self.holdout, len(order) // 5))
         self.held, self.fixed, self.training = self.store, np.sort(order[:count]), np.sort(order[count:])

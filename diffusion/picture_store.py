@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import lzma
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -59,24 +61,22 @@ def store_pictures(root: str, channels: int, size: tuple[int, int], fit: Fit, ca
 
     Raises FileNotFoundError where there are none, ValueError where more than half cannot be used.
     """
-    sources = list(_sources(root))
+    sources = sorted(_sources(root), key=lambda source: source.name)
     if not sources:
         raise FileNotFoundError(f"no pictures in {root}; it should hold files like {', '.join(sorted(SUFFIXES)[:6])}")
-    described = (
-        VERSION,
-        str(Path(root).expanduser().resolve()),
-        [(s.name, s.stamp) for s in sources],
-        channels,
-        tuple(size),
-        type(fit).__name__,
-        enlarge,
-    )
+    files = [(source.name, source.stamp) for source in sources]
+    how = (type(fit).__name__, sorted(vars(fit).items()), enlarge)
+    described = (VERSION, str(Path(root).expanduser().resolve()), files, channels, tuple(size), how)
     key = blake2b(repr(described).encode(), digest_size=12).hexdigest()
     index, array = cache / f"{key}.json", cache / f"{key}.npy"
-    cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / f"{key}.lock"):
-        if not index.exists():
-            _decode(sources, channels, size, fit if enlarge else NotSmaller(fit), array, index)
+    if not (index.exists() and array.exists()):
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with _locked(cache / f"{key}.lock"):
+                if not (index.exists() and array.exists()):
+                    _decode(sources, channels, size, fit if enlarge else NotSmaller(fit), array, index)
+        except OSError as error:
+            raise OSError(f"cannot keep the decoded pictures in {cache}: {error.strerror or error}; make room or set data.cache") from error
     known = json.loads(index.read_text())
     store = PictureStore(np.load(array, mmap_mode="r")[: len(known["ids"])], known["ids"], [tuple(s) for s in known["skipped"]])
     if len(store.skipped) > len(store):
@@ -107,8 +107,8 @@ def _sources(root: str) -> Iterator[_Source]:
             if inner.suffix.lower() in SUFFIXES and not entry.is_dir() and "__MACOSX" not in inner.parts:
                 yield _Source(entry.filename, (entry.file_size, entry.CRC), lambda entry=entry: archive.open(entry))
         return
-    if path.is_file():
-        raise ValueError(f"data.root is a folder or a zip of pictures, {path} is a single file")
+    if not path.is_dir():
+        raise FileNotFoundError(f"no folder and no zip of pictures at {root}; set data.root (or data.validation) to one")
     for file in find_pictures(str(path)):
         status = file.stat()
         yield _Source(file.relative_to(path).as_posix(), (status.st_size, status.st_mtime_ns), lambda file=file: file.open("rb"))
@@ -117,23 +117,15 @@ def _sources(root: str) -> Iterator[_Source]:
 def _decode(sources: list[_Source], channels: int, size: tuple[int, int], fit: Fit, array: Path, index: Path) -> None:
     """Fill `array` and then `index`, which vouches for it."""
     partial = array.with_suffix(".partial")
-    shape = (len(sources), channels, *size)
     ids, skipped = [], []
     try:
-        pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-
-        def decode(source: _Source) -> np.ndarray | str:
-            try:
-                with source.open() as stream:
-                    picture = decode_picture(stream, channels, size, fit)
-            except (OSError, ValueError, SyntaxError, zipfile.BadZipFile, RuntimeError) as error:
-                return f"{error}" or type(error).__name__
-            return ((picture.numpy() + 1.0) * 127.5).round().astype(np.uint8)
-
+        pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(sources), channels, *size))
+        _take_room(partial)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             remaining = iter(sources)
             while chunk := list(islice(remaining, 1024)):  # bounded: the array alone grows, and it is on disk
-                for source, result in zip(chunk, pool.map(decode, chunk), strict=True):
+                decoded = pool.map(lambda source: _decoded(source, channels, size, fit), chunk)
+                for source, result in zip(chunk, decoded, strict=True):
                     if isinstance(result, str):
                         skipped.append((source.name, result))
                     else:
@@ -141,16 +133,27 @@ def _decode(sources: list[_Source], channels: int, size: tuple[int, int], fit: F
                         ids.append(source.name)
         pixels.flush()
         os.replace(partial, array)
-    except OSError as error:
-        raise OSError(
-            f"cannot write the decoded pictures to {array.parent}: {error.strerror or error}; make room or set data.cache"
-        ) from error
+        partial.write_text(json.dumps({"ids": ids, "skipped": skipped}))
+        os.replace(partial, index)
     finally:
         partial.unlink(missing_ok=True)
-    text = json.dumps({"ids": ids, "skipped": skipped})
-    temporary = index.with_suffix(".partial")
-    temporary.write_text(text)
-    os.replace(temporary, index)
+
+
+def _decoded(source: _Source, channels: int, size: tuple[int, int], fit: Fit) -> np.ndarray | str:
+    """(C, H, W) uint8, or why there is none."""
+    try:
+        with source.open() as stream:
+            picture = decode_picture(stream, channels, size, fit)
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
+        return str(error) or type(error).__name__
+    return ((picture.numpy() + 1.0) * 127.5).round().astype(np.uint8)
+
+
+def _take_room(path: Path) -> None:
+    """A memory map is sparse: writing to it on a full disk would kill the process. Asking for the room raises OSError."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
 
 
 @contextmanager

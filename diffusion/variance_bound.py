@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log
+from math import log, sqrt
 
 import torch
 from torch import Tensor, nn
@@ -43,9 +43,14 @@ class VarianceBound(nn.Module):
 
     def _log_bin(self, difference: Tensor, log_std: Tensor, x0: Tensor) -> Tensor:
         """log of the Gaussian's mass in the bin around x0; the outermost bins reach to infinity."""
-        half, inverse = self.scale / 255.0, (-log_std).exp()
-        upper = torch.special.ndtr((difference + half) * inverse)
-        lower = torch.special.ndtr((difference - half) * inverse)
+        half, inverse, away = self.scale / 255.0, (-log_std).exp(), -difference.abs()
+        inner = _below((away + half) * inverse) - _below((away - half) * inverse)  # by symmetry in the precise tail
         pixel = (x0 - self.shift) / self.scale
-        mass = torch.where(pixel < -0.999, upper, torch.where(pixel > 0.999, 1.0 - lower, upper - lower))
+        first, last = _below((difference + half) * inverse), _below((half - difference) * inverse)
+        mass = torch.where(pixel < -0.999, first, torch.where(pixel > 0.999, last, inner))
         return mass.clamp(min=1e-12).log()
+
+
+def _below(x: Tensor) -> Tensor:
+    """Φ(x), precise for x far below 0."""
+    return 0.5 * torch.erfc(-x / sqrt(2.0))

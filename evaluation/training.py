@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,7 +114,7 @@ class Training:
         lines = [f"{prior} · {parameters:,} parameters · {pictures} · {self.steps} steps of {self.batch_size}"]
         if self.data.skipped:
             lines.append(f"skipped {len(self.data.skipped)} pictures (all in {self.folder.skipped}):")
-            lines += [f"  {name}: {reason}" for name, reason in self.data.skipped[:5]]
+            lines += [f"  {os.fsencode(name).decode(errors='replace')}: {reason}" for name, reason in self.data.skipped[:5]]
         if self.found is not None:
             lines += [f"damaged and left out: {path}" for path in self.found.damaged]
             lines.append(f"going on from {self.found.path}")

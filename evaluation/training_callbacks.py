@@ -177,6 +177,7 @@ class TrainingLog(pl.Callback):
 
     def teardown(self, trainer, pl_module, stage) -> None:
         if self.bar is not None:
+            self.bar.update(trainer.global_step - self.bar.n)
             self.bar.close()
 
 
@@ -207,7 +208,7 @@ class Validate(pl.Callback):
             write_whole(folder / f"{name}.png", lambda stream, picture=picture: picture.save(stream, "PNG"))
         self.journal.write(trainer, findings.figures)
         told = ", ".join(f"{name} {value:.2f}" for name, value in findings.figures.items())
-        print(f"validated at step {trainer.global_step}: {told}", flush=True)
+        tqdm.write(f"validated at step {trainer.global_step}: {told}")  # above the bar, if there is one
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 for name, picture in findings.pictures.items():
@@ -217,8 +218,9 @@ class Validate(pl.Callback):
 class Checkpoints(pl.Callback):
     """A checkpoint every `every` steps, at the end, and when told to stop; none of a loss that is no number.
 
-    A step that is validated, as the last one is, is saved after its validation, so that a resumed run has every figure. SIGTERM, SIGUSR1
-    and Ctrl-C end the run with ToldToStop after the step at hand, `max_seconds` too. A second Ctrl-C ends it at once.
+    A step that is validated, as the last one is, is saved after its validation, so that a resumed run has every figure.
+    SIGTERM, SIGUSR1 and Ctrl-C end the run with ToldToStop after the step at hand (and its validation), `max_seconds`
+    too. A second Ctrl-C ends it at once.
     """
 
     signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -257,22 +259,23 @@ class Checkpoints(pl.Callback):
         step = trainer.global_step
         if step == self.steps:
             trainer.should_stop = True  # which has Lightning validate, whatever its interval
-        elif self._must_stop(trainer):
+        elif step % self.validate_every == 0:
+            pass  # saved, and stopped if need be, once it is validated
+        elif (trainer.world_size == 1 or step % self.ranks_agree_every == 0) and self._told_any(trainer):
             self._save(trainer, pl_module)
             raise ToldToStop(self.told or "another process")
-        elif step % self.every == 0 and step % self.validate_every != 0:
+        elif step % self.every == 0:
             self._save(trainer, pl_module)
 
     def on_validation_end(self, trainer, pl_module) -> None:
         self._save(trainer, pl_module)
+        if trainer.global_step < self.steps and self._told_any(trainer):
+            raise ToldToStop(self.told or "another process")
 
-    def _must_stop(self, trainer: pl.Trainer) -> bool:
+    def _told_any(self, trainer: pl.Trainer) -> bool:
+        """Whether any process was told to stop; all of them have to ask at once."""
         if self.told is None and self.max_seconds is not None and monotonic() - self.started > self.max_seconds:
-            self.told = "max_time"
-        if trainer.world_size == 1:
-            return self.told is not None
-        if trainer.global_step % self.ranks_agree_every:
-            return False
+            self.told = "max_hours"
         return trainer.strategy.reduce_boolean_decision(self.told is not None, all=False)
 
     def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import shutil
 from dataclasses import dataclass
@@ -88,8 +90,9 @@ class TrainingFolder:
             self.metrics.unlink(missing_ok=True)
         write_whole(self.config, lambda stream: stream.write(text.encode()))
         if skipped:
-            lines = "".join(f'"{name}","{reason}"\n'.replace("\\", "/") for name, reason in skipped)
-            write_whole(self.skipped, lambda stream: stream.write(f"picture,reason\n{lines}".encode()))
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\n").writerows([("picture", "reason"), *skipped])
+            write_whole(self.skipped, lambda stream: stream.write(text.getvalue().encode(errors="surrogateescape")))
 
     def _changes(self, config: dict) -> list[str]:
         """What differs between the run here and `config`, as lines key: there → here."""

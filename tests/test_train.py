@@ -257,7 +257,7 @@ def test_wandb_offline_files_hold_what_metrics_csv_holds(train, folder):
 
 def test_wall_time_ends_a_run_that_goes_on_later(train, folder):
     done = train(*TINY, "steps=100000", "max_hours=1e-6", code=124)
-    assert "stopped by max_time at step 1 of 100000" in done.stderr
+    assert "stopped by max_hours at step 1 of 100000" in done.stderr
     assert (folder / "out" / "checkpoints" / "step-00000001.ckpt").is_file()
 
 
@@ -302,7 +302,7 @@ def a_run(folder: Path) -> None:
 GIVEN = ["prior=other.pt", "prior.size=[16,16]", *(f"prior.network.{flag}" for flag in NETWORK)]
 BAD = {
     "no root": ([o for o in TINY if not o.startswith("data.root")], "data.root is not set"),
-    "missing folder": ([*TINY, "data.root=nowhere"], "no picture at nowhere"),
+    "missing folder": ([*TINY, "data.root=nowhere"], "no folder and no zip of pictures at nowhere"),
     "empty folder": (TINY, "no pictures in", empty),
     "mostly broken": (TINY, "30 of the 42 pictures in pictures cannot be used", mostly_broken),
     "one picture": (TINY, "has one picture", one_picture),

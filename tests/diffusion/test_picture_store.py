@@ -369,13 +369,14 @@ def empty_folder(path: Path) -> Path:
     ("make", "error", "message"),
     [
         (empty_folder, FileNotFoundError, "no pictures in .*empty"),
-        (lambda path: path / "nowhere", FileNotFoundError, "no picture.* .*nowhere"),
-        (lambda path: path / "nowhere.zip", FileNotFoundError, "no picture.* .*nowhere.zip"),
+        (lambda path: path / "nowhere", FileNotFoundError, "no folder and no zip .*nowhere"),
+        (lambda path: path / "nowhere.zip", FileNotFoundError, "no folder and no zip .*nowhere.zip"),
         (empty_zip, FileNotFoundError, "no pictures in .*none.zip"),
         (broken_zip, ValueError, "broken.zip .*; set data.root"),
-        (lambda path: save(path / "single.png"), ValueError, "data.root is a folder or a zip .*single.png"),
+        (lambda path: save(path / "single.png"), FileNotFoundError, "no folder and no zip .*single.png"),
+        (lambda path: save(path / "single.png").parent / "*.png", FileNotFoundError, r"no folder and no zip .*\*.png"),
     ],
-    ids=["empty folder", "no folder", "no zip", "empty zip", "broken zip", "single file"],
+    ids=["empty folder", "no folder", "no zip", "empty zip", "broken zip", "single file", "glob"],
 )
 def test_a_root_without_pictures_is_refused_in_one_line(make, error, message, tmp_path, store):
     with pytest.raises(error, match=message) as refused:
@@ -395,10 +396,66 @@ def no_room(*args, **kwargs):
 def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(where, folder, tmp_path, store, monkeypatch):
     with monkeypatch.context() as full:
         full.setattr(*where, no_room)
-        with pytest.raises(OSError, match=r"cannot write .*cache: No space left on device; .*data\.cache"):
+        with pytest.raises(OSError, match=r"cannot keep .*cache: No space left on device; .*data\.cache"):
             store(folder)
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
     assert len(store(folder)) == 6
+
+
+def test_an_index_that_cannot_be_written_leaves_nothing_that_is_believed(folder, tmp_path, store, monkeypatch):
+    replace = os.replace
+
+    def full_for_the_index(source, target):
+        no_room() if Path(target).suffix == ".json" else replace(source, target)
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "replace", full_for_the_index)
+        with pytest.raises(OSError, match=r"cannot keep .*data\.cache"):
+            store(folder)
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {".lock", ".npy"}
+    assert len(store(folder)) == 6
+
+
+def test_an_array_that_was_deleted_is_decoded_again(folder, tmp_path, store):
+    store(folder)
+    next((tmp_path / "cache").glob("*.npy")).unlink()
+    assert len(store(folder)) == 6
+
+
+def test_room_is_taken_before_pictures_are_written(folder, store, monkeypatch):
+    """A sparse map on a full disk would end the process at the first write: the system is asked first."""
+    asked = []
+    monkeypatch.setattr(os, "posix_fallocate", lambda descriptor, start, length: asked.append(length))
+    store(folder)
+    assert asked and asked[0] >= 6 * 3 * SIZE[0] * SIZE[1]
+
+
+def test_deflated_members_whose_bytes_changed_are_skipped(folder, tmp_path, store):
+    """Whatever byte of the compressed stream is hit, the others are taken."""
+    path = zipped(folder, tmp_path / "hit.zip")
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        entry = archive.infolist()[2]
+    start = entry.header_offset + 30 + len(entry.filename)
+    for at in range(start, start + entry.compress_size, max(1, entry.compress_size // 12)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
+        found = store(path, cache=tmp_path / f"cache{at}")
+        assert entry.filename not in found.ids and len(found) == 5 and [name for name, _ in found.skipped] == [entry.filename]
+
+
+def test_a_folder_and_its_zip_have_one_order(tmp_path, store):
+    for name in ("a/b.png", "a-b.png", "a.png"):
+        save(tmp_path / "pictures" / name)
+    root = tmp_path / "pictures"
+    assert store(root).ids == store(zipped(root, tmp_path / "same.zip")).ids == ["a-b.png", "a.png", "a/b.png"]
+
+
+def test_a_name_that_is_no_unicode_is_a_name(tmp_path, store):
+    (tmp_path / "pictures").mkdir()
+    other = os.fsdecode(b"caf\xe9.png")
+    save(tmp_path / "pictures" / "a.png").rename(tmp_path / "pictures" / other)
+    assert store(tmp_path / "pictures").ids == [other]
+    assert store(tmp_path / "pictures").ids == [other]
 
 
 def test_a_limit_on_the_size_of_files_is_said_in_one_line(folder, tmp_path, store):
@@ -418,7 +475,7 @@ def test_a_limit_on_the_size_of_files_is_said_in_one_line(folder, tmp_path, stor
     child.start()
     child.join(60)
     assert child.exitcode == 0 and not answer.empty()
-    assert "cannot write the decoded pictures" in answer.get()
+    assert "cannot keep the decoded pictures" in answer.get()
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 

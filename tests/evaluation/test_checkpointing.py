@@ -11,11 +11,11 @@ import torch
 import yaml
 from misfortune import Mischief, break_writing
 from omegaconf import OmegaConf
-from tiny_training import Batches, Keep, batches, fit, tiny_prior, training_of
+from tiny_training import Batches, Keep, batches, fit, tiny_prior, training_of, weights
 
 from conf import PROJECT
 from evaluation.checkpointing import CheckpointFolder, WholeFiles, read_whole
-from evaluation.training_callbacks import TrainingLog
+from evaluation.training_callbacks import Checkpoints, TrainingLog, Watch, average
 from evaluation.training_folder import TrainingFolder
 
 CONFIG = {"seed": 0, "optimiser": {"lr": 0.1}, "steps": 100}
@@ -278,6 +278,20 @@ def test_skipped_pictures_are_listed(folder):
     assert list(csv.reader(folder.skipped.open(encoding="utf-8"))) == [["picture", "reason"], *map(list, skipped)]
 
 
+def test_any_name_can_be_listed(folder):
+    skipped = [('say "cheese".png', 'it is "no" picture'), ("line\nbreak.png", "broken"), ("back\\slash.png", "broken")]
+    folder.open("config: {}", skipped, False)
+    assert list(csv.reader(folder.skipped.open(encoding="utf-8", newline=""))) == [["picture", "reason"], *map(list, skipped)]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_list_of_skipped_pictures_is_of_this_run(overwrite, folder):
+    """Mended pictures are not listed for ever."""
+    folder.open("config: {}", [("a.png", "broken")], False)
+    folder.open("config: {}", [], overwrite)
+    assert not folder.skipped.exists()
+
+
 # Written
 
 
@@ -294,7 +308,7 @@ class Saves(pl.Callback):
 
 def run(folder: CheckpointFolder, steps: int, resume: Path | None = None) -> Saves:
     saves = Saves(folder)
-    fit(training_of(tiny_prior(), steps), Batches(batches(steps)), [saves], validate_every=1, resume=resume)
+    fit(training_of(tiny_prior(), steps), Batches(batches(4)), [saves], validate_every=1, resume=resume)
     return saves
 
 
@@ -346,6 +360,62 @@ def test_damaged_newer_ones_do_not_cost_the_good_ones_their_place(keep, tmp_path
         folder.path(step).write_bytes(b"")
     run(folder, 2, folder.path(1))
     assert next(step for step, path in folder.all() if read_whole(path) is not None) == 2
+
+
+# Gone on from
+
+
+class Steps(pl.Callback):
+    """The weights after each step, by its number."""
+
+    def __init__(self) -> None:
+        self.after: dict[int, torch.Tensor] = {}
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.after[trainer.global_step] = weights(pl_module)
+
+
+def go(root: Path, steps: int, validate_every: int = 1000, every: int = 1000, keep: int = 2) -> tuple[Steps, torch.Tensor]:
+    """What train.py's callbacks make of `steps` steps, from the newest checkpoint on: each step's weights, and the average."""
+    folder, watch, record = CheckpointFolder(root, keep), Watch(), Steps()
+    saving = Checkpoints(folder, watch, every, validate_every, steps, None)
+    data = Batches(batches(steps))
+    module = training_of(tiny_prior({"dropout": 0.1}), steps)
+    newest = folder.all()[0][1] if folder.all() else None
+    fit(module, data, [watch, record, average(0.5), saving], validate_every, resume=newest)
+    assert folder.all()[0][0] == steps
+    return record, weights(module)
+
+
+@pytest.fixture(scope="module")
+def five(tmp_path_factory) -> tuple[Steps, torch.Tensor]:
+    return go(tmp_path_factory.mktemp("five"), 5)
+
+
+@pytest.mark.parametrize("validate_every", [1, 2, 3, 1000])
+@pytest.mark.parametrize("first", [1, 2, 3])
+def test_a_finished_run_made_longer_is_the_longer_run(first, validate_every, five, tmp_path):
+    """Bit for bit, wherever validation fell: on the last step of the first run, or not."""
+    go(tmp_path, first, validate_every)
+    record, average = go(tmp_path, 5, validate_every)
+    assert list(record.after) == list(range(first + 1, 6))
+    assert all(torch.equal(after, five[0].after[step]) for step, after in record.after.items())
+    assert torch.equal(average, five[1])
+
+
+@pytest.mark.parametrize(("every", "validate_every", "left"), [(2, 1000, 2), (2, 1000, 4), (3, 2, 3), (3, 2, 4), (1, 3, 3)])
+def test_an_interrupted_run_gone_on_with_is_the_uninterrupted_one(every, validate_every, left, five, tmp_path):
+    """From a checkpoint made between validations, or after one; those made later are lost."""
+    folder = CheckpointFolder(tmp_path, 10)
+    go(tmp_path, 5, validate_every, every, keep=10)
+    for step, path in folder.all():
+        if step > left:
+            path.unlink()
+    assert folder.all()[0][0] == left
+    record, average = go(tmp_path, 5, validate_every, every)
+    assert list(record.after) == list(range(left + 1, 6))
+    assert all(torch.equal(after, five[0].after[step]) for step, after in record.after.items())
+    assert torch.equal(average, five[1])
 
 
 # metrics.csv

@@ -146,12 +146,15 @@ class Training:
         code = FAILED
         try:
             loggers = self.logger(self.output, config) if self.first else []
-            trainer = self.trainer.trainer(self._callbacks(), self.steps, self.validation.every, self.clip, loggers)
-            trainer.fit(module, datamodule=self.data, ckpt_path=self.found and str(self.found.path), weights_only=True)
+            *callbacks, checkpoints = self._callbacks()
+            trainer = self.trainer.trainer([*callbacks, checkpoints], self.steps, self.validation.every, self.clip, loggers)
+            with checkpoints.listening():
+                trainer.fit(module, datamodule=self.data, ckpt_path=self.found and str(self.found.path), weights_only=True)
             code = 0
         except ToldToStop as error:
             code = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 138}.get(str(error), TIMED_OUT)
-            self.stopped = (f"stopped by {error} at step {trainer.global_step} of {self.steps}; the same line goes on from there", code)
+            if self.first:
+                self.stopped = (f"stopped by {error} at step {trainer.global_step} of {self.steps}; the same line goes on from there", code)
         except NotFinite as error:
             raise NotFinite(f"{error}; {self._after_bad_loss()}") from error
         except SystemExit as error:  # what Lightning makes of Ctrl-C

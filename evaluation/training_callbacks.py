@@ -6,7 +6,8 @@ import csv
 import io
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import current_thread, main_thread
 from time import monotonic
@@ -242,11 +243,24 @@ class Checkpoints(pl.Callback):
             behind = progress[part]["ready"] - progress[part]["completed"]
             progress[part] = dict.fromkeys(("ready", "started", "processed"), done) | {"completed": done - behind}
 
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take note of signals from here on, before the first step too: the processes of a run then end together."""
+        before = {number: signal.getsignal(number) for number in self.signals}
+        self._listen()
+        try:
+            yield
+        finally:
+            for number, handler in before.items() if current_thread() is main_thread() else ():
+                signal.signal(number, handler)
+
+    def _listen(self) -> None:
+        for number in self.signals if current_thread() is main_thread() else ():
+            signal.signal(number, self._tell)
+
     def on_train_start(self, trainer, pl_module) -> None:
         self.saved = trainer.global_step
-        if current_thread() is main_thread():
-            for number in self.signals:  # Lightning's own handlers were set before; it puts the earlier ones back at the end
-                signal.signal(number, self._tell)
+        self._listen()  # Lightning has set handlers of its own meanwhile
 
     def _tell(self, number: int, frame: object) -> None:
         if self.told == "SIGINT" and number == signal.SIGINT:

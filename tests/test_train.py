@@ -181,6 +181,23 @@ def test_two_processes_train_as_one(train, folder):
         torch.testing.assert_close(weights(folder / "out")[name], tensor, rtol=1e-3, atol=2e-6)
 
 
+@pytest.mark.slow
+def test_two_processes_told_to_stop_end_together_and_one_goes_on(train, folder):
+    """By torchrun, as on a cluster; then the same line on one device, to the same losses but for rounding."""
+    line = [*TINY, "steps=40", "log_every=1", "validation.every=1000", "batch_size=8", "checkpoint_every=15"]
+    two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    train(*line, "output_dir=whole")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", str(ROOT / "train.py"), *line, *two]
+    process = subprocess.Popen(command, cwd=folder, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_for_step(folder / "out", 15, process)
+    process.send_signal(signal.SIGTERM)  # torchrun hands it on to both
+    told, _ = process.communicate(timeout=120)
+    assert process.returncode != 0 and told.count("stopped by SIGTERM at step") == 1
+    assert "going on from" in train(*line).stdout
+    for a, b in zip(rows(folder / "whole"), rows(folder / "out"), strict=True):
+        assert a["step"] == b["step"] and (not a["loss"] or float(b["loss"]) == pytest.approx(float(a["loss"]), rel=1e-4))
+
+
 LEARNED = dict(
     image_size=16,
     num_channels=8,

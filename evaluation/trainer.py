@@ -22,7 +22,7 @@ class TrainerSettings:
     `precision` is the network's alone; weights, optimiser and loss stay float32. `compile` hands the network to
     torch.compile (minutes at first). `threads` bounds the CPU threads of each process.
 
-    Raises ValueError for a GPU that is not there and for numbers below one.
+    Raises ValueError for GPUs that are not there, half precision without one, and numbers below one.
     """
 
     def __init__(
@@ -39,6 +39,11 @@ class TrainerSettings:
     ) -> None:
         if accelerator == "gpu" and not torch.cuda.is_available():
             raise ValueError("trainer.accelerator=gpu, but torch sees no CUDA device here; use trainer=cpu")
+        seen = torch.cuda.device_count()
+        if accelerator != "cpu" and devices > seen > 0:
+            raise ValueError(f"trainer.devices={devices}, but torch sees {seen} CUDA devices on this machine; set trainer.devices={seen}")
+        if precision == 16 and (accelerator == "cpu" or seen == 0):
+            raise ValueError("trainer.precision=16 needs a GPU; use trainer.precision=bf16 or 32")
         for name, value in (("devices", devices), ("num_nodes", num_nodes), ("accumulate", accumulate), ("threads", threads)):
             if value is not None and value < 1:
                 raise ValueError(f"trainer.{name} must be at least 1, got {value}; set trainer.{name}")

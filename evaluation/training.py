@@ -10,6 +10,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from diffusion.checkpoints import load_strictly
 from diffusion.data import PictureFolder
@@ -157,6 +158,8 @@ class Training:
                 self.stopped = (f"stopped by {error} at step {trainer.global_step} of {self.steps}; the same line goes on from there", code)
         except NotFinite as error:
             raise NotFinite(f"{error}; {self._after_bad_loss()}") from error
+        except MisconfigurationException as error:  # what Lightning will not do on this machine
+            raise ValueError(f"{str(error).splitlines()[0]}; choose another trainer") from error
         except SystemExit as error:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from error
         except RuntimeError as error:

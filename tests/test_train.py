@@ -110,6 +110,16 @@ def test_a_folder_becomes_a_prior_that_sample_loads(train, folder):
     assert np.abs(a - b).max() <= 2  # half precision against float32
 
 
+def test_a_zip_and_worker_processes_train_the_same(train, folder):
+    """What a run learns depends on the pictures and their names, not on where they come from or who prepares them."""
+    line = [*TINY, "steps=3", "log_every=1"]
+    train(*line, "output_dir=plain")
+    shutil.make_archive(str(folder / "zipped"), "zip", folder / "pictures")
+    train(*line, "data.root=zipped.zip", "data.workers=2")
+    assert rows(folder / "out") == rows(folder / "plain")
+    assert_same_weights(folder / "out", folder / "plain")
+
+
 STOPS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL]
 
 
@@ -337,6 +347,8 @@ BAD = {
     "unknown key": ([*TINY, "+momentum=0.9"], "momentum is unknown"),
     "level": ([*TINY, "validation.levels=[1000]"], "outside the schedule"),
     "gpu": ([*TINY, "trainer=gpu"], "torch sees no CUDA device"),
+    "half precision": ([*TINY, "trainer.precision=16"], "trainer.precision=16 needs a GPU"),
+    "no device": ([*TINY, "trainer.devices=0"], "trainer.devices must be at least 1"),
     "another run": ([*TINY, "steps=20"], "optimiser.lr was 0.5, is 0.0002", a_run),
 }
 

@@ -49,6 +49,7 @@ class Prior:
             raise ValueError(f"pictures have 1 or 3 channels, got {channels}; set prior.channels")
         self.network, self.schedule, self.parametrisation = network, schedule, parametrisation
         self.size, self.channels, self.clip = _checked_size(size), channels, clip
+        self.pixel_range = (low, high)
         self.pixel_scale, self.pixel_shift = (high - low) / 2.0, (high + low) / 2.0
         if checkpoint is not None:
             checkpoint.load_into(network)
@@ -71,14 +72,13 @@ class Prior:
         """
         kind = type(self.network)
         flags = self.network.flags if isinstance(self.network, UNet) else {"class": f"{kind.__module__}.{kind.__qualname__}"}
-        low, high = self.pixel_shift - self.pixel_scale, self.pixel_shift + self.pixel_scale
         return {
             "network": dict(flags),
             "schedule": self.schedule.describe(),
             "parametrisation": self.parametrisation.name,
             "size": list(self.size),
             "channels": self.channels,
-            "pixel_range": [low, high],
+            "pixel_range": list(self.pixel_range),
         }
 
     @torch.no_grad()
@@ -119,7 +119,7 @@ def from_folder(path: str, size: tuple[int, int] | None = None, clip: bool = Tru
         if not (folder / name).is_file():
             raise FileNotFoundError(f"no prior in {folder}: {name} is missing; set prior.path to a folder with {WEIGHTS} and {CARD}")
     try:
-        card = yaml.safe_load((folder / CARD).read_text())
+        card = yaml.safe_load((folder / CARD).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{folder / CARD} is no prior card: {type(error).__name__} {error}") from error
     prior = _from_card(card, folder / CARD, size, clip)

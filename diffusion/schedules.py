@@ -21,7 +21,7 @@ class Schedule:
     def __init__(self, betas: list[float]) -> None:
         if not betas or not all(0.0 < beta < 1.0 for beta in betas):
             raise ValueError(f"betas must be numbers between 0 and 1 (exclusive), got {len(betas)} of them: {betas[:3]}…")
-        self.betas = betas
+        self.betas = [float(beta) for beta in betas]  # NumPy's numbers would be code in a checkpoint
         alpha_bars = accumulate((1.0 - beta for beta in betas), mul)
         self.levels = [NoiseLevel(t, sqrt(bar), sqrt(1.0 - bar)) for t, bar in enumerate(alpha_bars)]
 

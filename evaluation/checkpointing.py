@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import pytorch_lightning as pl
 import torch
@@ -40,15 +41,25 @@ class CheckpointFolder:
         """Write a checkpoint of the step just done, then let the oldest go. Every rank has to call it."""
         trainer.save_checkpoint(self.path(trainer.global_step))
         if trainer.is_global_zero:
-            for _, old in self.all()[self.keep :]:
-                old.unlink()
+            newer = [path for step, path in self.all() if step > trainer.global_step]  # damaged: the run went on from before them
+            older = [path for step, path in self.all() if step <= trainer.global_step]
+            for path in newer + older[self.keep :]:
+                path.unlink()
 
 
 class WholeFiles(TorchCheckpointIO):
     """How Lightning writes its checkpoints: under a temporary name in the same folder, then renamed."""
 
     def save_checkpoint(self, checkpoint: dict, path: str | Path, storage_options: object = None) -> None:
-        write_whole(Path(path), lambda stream: torch.save(checkpoint, stream))
+        def write(stream: BinaryIO) -> None:
+            try:
+                torch.save(checkpoint, stream)
+            except RuntimeError as error:  # how torch tells of a full disk
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from error
+                raise
+
+        write_whole(Path(path), write)
 
 
 def read_whole(path: Path) -> dict | None:

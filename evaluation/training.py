@@ -64,6 +64,7 @@ class Training:
     max_hours: float | None = None
     overwrite: bool = False
     stopped: tuple[str, int] | None = field(default=None, init=False)
+    finished: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "checkpoint_every", "keep_checkpoints", "log_every"):
@@ -83,6 +84,7 @@ class Training:
         `config` is the resolved configuration; a run in the same folder with another one is not gone on with.
         """
         self.found = None if self.overwrite else self.folder.find(config, self.steps)
+        self.finished = self.found is not None and self.found.step == self.steps and self.folder.exported(self.steps)
         shares = self.trainer.world * self.trainer.accumulate
         if self.batch_size % shares:
             raise ValueError(
@@ -121,16 +123,12 @@ class Training:
             lines.append(f"going on from {self.found.path}")
         return "\n".join(lines)
 
-    @property
-    def finished(self) -> bool:
-        """Whether an earlier run did all of this."""
-        return self.found is not None and self.found.step == self.steps and self.folder.exported
-
     def run(self, config: dict, text: str) -> None:
         """Train, from the newest good checkpoint where there is one; then export, unless told to stop before the end.
 
         `text` is what config.yaml will hold. Afterwards `stopped` is None, or says why the run ended early, with an
-        exit code. Raises NotFinite where the loss does.
+        exit code. Where an earlier run did all of this, `finished`, nothing is done. Raises NotFinite where the
+        loss is no longer a number.
         """
         if self.finished:
             return

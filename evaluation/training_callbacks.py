@@ -242,6 +242,7 @@ class Checkpoints(pl.Callback):
         for part in ("total", "current"):
             behind = progress[part]["ready"] - progress[part]["completed"]
             progress[part] = dict.fromkeys(("ready", "started", "processed"), done) | {"completed": done - behind}
+        progress["is_last_batch"] = False  # a finished run's last batch is not that of a longer one
 
     @contextmanager
     def listening(self) -> Iterator[None]:

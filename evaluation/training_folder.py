@@ -21,6 +21,7 @@ FREE = (
     "validation",
     "export",
     "logger",
+    "transition",  # of the validation's samples
     "checkpoint_every",
     "keep_checkpoints",
     "log_every",
@@ -50,9 +51,12 @@ class TrainingFolder:
         self.validation, self.prior = root / "validation", root / "prior"
         self.checkpoints = CheckpointFolder(root / "checkpoints", keep_checkpoints)
 
-    @property
-    def exported(self) -> bool:
-        return (self.prior / CARD).is_file()
+    def exported(self, steps: int) -> bool:
+        """Whether the prior here is that of `steps` steps; a shorter run may have left one too."""
+        try:
+            return yaml.safe_load((self.prior / CARD).read_text(encoding="utf-8"))["training"]["steps"] == steps
+        except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError):
+            return False
 
     def find(self, config: dict, steps: int) -> Found | None:
         """Where to go on, for a run of `steps` with this resolved configuration; None where there is no run yet.
@@ -88,18 +92,26 @@ class TrainingFolder:
             for folder in (self.validation, self.prior, self.checkpoints.root):
                 shutil.rmtree(folder, ignore_errors=True)
             self.metrics.unlink(missing_ok=True)
+        for partial in self.checkpoints.root.glob(".step-*"):  # of a process that was killed while it wrote
+            partial.unlink(missing_ok=True)
         write_whole(self.config, lambda stream: stream.write(text.encode()))
         if skipped:
             text = io.StringIO()
             csv.writer(text, lineterminator="\n").writerows([("picture", "reason"), *skipped])
             write_whole(self.skipped, lambda stream: stream.write(text.getvalue().encode(errors="surrogateescape")))
+        else:
+            self.skipped.unlink(missing_ok=True)
 
     def _changes(self, config: dict) -> list[str]:
         """What differs between the run here and `config`, as lines key: there → here."""
         try:
-            before = yaml.safe_load(self.config.read_text())["config"]
-        except (OSError, yaml.YAMLError, TypeError, KeyError):
+            before = yaml.safe_load(self.config.read_text(encoding="utf-8"))["config"]
+        except FileNotFoundError:  # what the checkpoints fit shows when they are loaded
             return []
+        except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{self.config} is damaged, so its run cannot be compared with this one; overwrite=true begins anew"
+            ) from error
         old, new = flat(_fixed(before)), flat(_fixed(config))
         return [f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
 

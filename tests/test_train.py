@@ -169,6 +169,10 @@ def test_a_longer_run_in_more_turns_goes_on_from_a_damaged_checkpoint(train, fol
     newest.write_bytes(newest.read_bytes()[:5000])
     done = train(*line, "steps=20", "trainer.accumulate=2")
     assert f"damaged and left out: {Path('out/checkpoints/step-00000010.ckpt')}" in done.stdout and "step-00000005.ckpt" in done.stdout
+    assert yaml.safe_load((folder / "out" / "prior" / "card.yaml").read_text())["training"]["steps"] == 20
+    (folder / "out" / "prior" / "card.yaml").write_text("training: {steps: 10}")  # as if killed before the export
+    assert "already trained" not in train(*line, "steps=20").stdout
+    assert yaml.safe_load((folder / "out" / "prior" / "card.yaml").read_text())["training"]["steps"] == 20
     seen = {row["step"]: float(row["loss"]) for row in rows(folder / "out") if row["loss"]}
     for row in rows(folder / "whole"):
         if row["loss"]:

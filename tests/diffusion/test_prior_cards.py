@@ -95,6 +95,13 @@ def test_a_card_repeats_the_pixel_range_as_it_was_given(pixel_range):
     assert tuple(found) == pixel_range
 
 
+def test_numpy_s_betas_become_plain_numbers(tmp_path):
+    """NumPy's are code in a checkpoint, and nothing that YAML knows."""
+    card = tiny_prior(schedule=Schedule(list(np.linspace(0.01, 0.3, 7)))).describe()
+    torch.save({"prior": card}, tmp_path / "card.ckpt")
+    assert torch.load(tmp_path / "card.ckpt", weights_only=True)["prior"] == yaml.safe_load(yaml.safe_dump(card)) == card
+
+
 def test_the_file_on_disk_is_half_the_size(tmp_path):
     prior = tiny_prior()
     for half, dtype in ((False, torch.float32), (True, torch.float16)):

@@ -61,12 +61,20 @@ def test_the_newest_checkpoint_is_found(folder):
 
 def test_steps_are_ordered_as_numbers_and_nothing_else_is_a_checkpoint(folder):
     root = folder.checkpoints.root
-    write(root / "step-100000000.ckpt", 100000000)
-    for name in (".step-00000040.ckpt.x1y2", "step-00000050.ckpt.part", "step-last.ckpt", "step-999999999.ckpt~", "last.ckpt"):
+    for step in (99999999, 100000000):
+        write(root / f"step-{step}.ckpt", step)
+    for name in (
+        "step-00000060.ckpt.old.ckpt",
+        ".step-00000040.ckpt.x1y2",
+        "step-00000050.ckpt.part",
+        "step-last.ckpt",
+        "step-999999999.ckpt~",
+        "last.ckpt",
+    ):
         (root / name).write_bytes(b"")
     found = folder.find(CONFIG, 200000000)
     assert (found.step, found.damaged) == (100000000, [])
-    assert [step for step, _ in folder.checkpoints.all()] == [100000000, 30, 20, 10]
+    assert [step for step, _ in folder.checkpoints.all()] == [100000000, 99999999, 30, 20, 10]
 
 
 def test_a_folder_without_a_checkpoint_is_begun(tmp_path):
@@ -250,16 +258,24 @@ def fill(folder: TrainingFolder) -> None:
     """What a run leaves, and a note of the user's."""
     for path in (folder.metrics, folder.validation / "step-00000010" / "samples.png", folder.prior / "card.yaml", folder.root / "note.txt"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("old")
+        path.write_text("training: {steps: 10}")
+
+
+def test_a_prior_of_fewer_steps_or_with_a_damaged_card_is_not_that_of_the_run(folder):
+    fill(folder)
+    assert folder.exported(10) and not folder.exported(30)
+    for text in ("", "name: x", "training: 10", "{"):
+        (folder.prior / "card.yaml").write_text(text)
+        assert not folder.exported(10)
 
 
 def test_overwrite_takes_away_what_an_earlier_run_left_and_nothing_else(folder):
     fill(folder)
-    assert folder.exported
+    assert folder.exported(10)
     other = CONFIG | {"seed": 7}
     folder.open(yaml.safe_dump({"config": other}), [], True)
     assert sorted(path.name for path in folder.root.rglob("*")) == ["config.yaml", "note.txt"]
-    assert not folder.exported and folder.find(CONFIG, 100) is None
+    assert not folder.exported(10) and folder.find(CONFIG, 100) is None
     assert yaml.safe_load(folder.config.read_text())["config"] == other
 
 

@@ -25,6 +25,9 @@ ROOT = Path(__file__).resolve().parent.parent
 NETWORK = ["num_channels=8", "channel_mult=[1,2]", "attention_resolutions=[]", "image_size=16", "num_head_channels=8"]
 QUIET = ["validation.denoise=2", "validation.samples=0", "validation.restore=0", "validation.grid.steps=2"]
 COMMON = ["data.root=pictures", "data.cache=cache", "output_dir=out", "batch_size=4", *QUIET]
+FAST = ["optimiser.lr=3e-3", "lr_schedule.warmup=0", "ema=0.5"]
+"""A step moves the weights by much more than rounding does: a wrong gradient shows in the next step's loss."""
+
 TINY = [*COMMON, "prior.size=[16,16]", *(f"network.{flag}" for flag in NETWORK)]
 
 
@@ -162,7 +165,7 @@ def wait_for_step(out: Path, step: int, process: subprocess.Popen) -> None:
 @pytest.mark.slow
 def test_a_longer_run_in_more_turns_goes_on_from_a_damaged_checkpoint(train, folder):
     """The newest file is cut short: the one before is used, and said so. Its length and its turns may change."""
-    line = [*TINY, "lr_schedule=constant", "log_every=1", "checkpoint_every=5", "validation.every=1000"]
+    line = [*TINY, "lr_schedule=constant", *FAST, "log_every=1", "checkpoint_every=5", "validation.every=1000"]
     train(*line, "steps=20", "output_dir=whole")
     train(*line, "steps=10")
     newest = folder / "out" / "checkpoints" / "step-00000010.ckpt"
@@ -176,13 +179,13 @@ def test_a_longer_run_in_more_turns_goes_on_from_a_damaged_checkpoint(train, fol
     seen = {row["step"]: float(row["loss"]) for row in rows(folder / "out") if row["loss"]}
     for row in rows(folder / "whole"):
         if row["loss"]:
-            assert seen[row["step"]] == pytest.approx(float(row["loss"]), rel=1e-4)
+            assert seen[row["step"]] == pytest.approx(float(row["loss"]), rel=2e-3)
 
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(train, folder):
     """trainer=ddp with gloo on the CPU: the same losses, the same weights but for rounding, said once."""
-    line = [*TINY, "steps=6", "log_every=1", "validation.every=3", "batch_size=8"]
+    line = [*TINY, *FAST, "steps=6", "log_every=1", "validation.every=3", "batch_size=8"]
     train(*line, "output_dir=one")
     done = train(*line, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
     assert done.stdout.count("held out") == 1 and done.stdout.count("use it:") == 1
@@ -190,15 +193,15 @@ def test_two_processes_train_as_one(train, folder):
     assert [row["step"] for row in one] == [row["step"] for row in two]
     for a, b in zip(one, two, strict=True):
         for key, value in a.items():
-            assert (value == "") == (b[key] == "") and (not value or float(b[key]) == pytest.approx(float(value), rel=1e-4)), key
+            assert (value == "") == (b[key] == "") and (not value or float(b[key]) == pytest.approx(float(value), rel=1e-3)), key
     for name, tensor in weights(folder / "one").items():
-        torch.testing.assert_close(weights(folder / "out")[name], tensor, rtol=1e-3, atol=2e-6)
+        torch.testing.assert_close(weights(folder / "out")[name], tensor, rtol=1e-3, atol=1e-4)  # a step moves them by 3e-3
 
 
 @pytest.mark.slow
 def test_two_processes_told_to_stop_end_together_and_one_goes_on(train, folder):
     """By torchrun, as on a cluster; then the same line on one device, to the same losses but for rounding."""
-    line = [*TINY, "steps=40", "log_every=1", "validation.every=1000", "batch_size=8", "checkpoint_every=15"]
+    line = [*TINY, *FAST, "steps=40", "log_every=1", "validation.every=1000", "batch_size=8", "checkpoint_every=15"]
     two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
     train(*line, "output_dir=whole")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", str(ROOT / "train.py"), *line, *two]
@@ -209,7 +212,7 @@ def test_two_processes_told_to_stop_end_together_and_one_goes_on(train, folder):
     assert process.returncode != 0 and told.count("stopped by SIGTERM at step") == 1
     assert "going on from" in train(*line).stdout
     for a, b in zip(rows(folder / "whole"), rows(folder / "out"), strict=True):
-        assert a["step"] == b["step"] and (not a["loss"] or float(b["loss"]) == pytest.approx(float(a["loss"]), rel=1e-4))
+        assert a["step"] == b["step"] and (not a["loss"] or float(b["loss"]) == pytest.approx(float(a["loss"]), rel=2e-3))
 
 
 LEARNED = dict(

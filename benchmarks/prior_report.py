@@ -103,7 +103,7 @@ def neighbours(drawn: torch.Tensor, store: PictureStore, nearest: int = 3):
     """A row per sample: the sample, then its nearest training pictures, or their mirror images, by Euclidean distance."""
     flat = store.pixels.reshape(len(store), -1).astype(np.float32) / 127.5 - 1.0
     tiles = []
-    for sample in drawn.clamp(-1, 1):
+    for number, sample in enumerate(drawn.clamp(-1, 1)):
         both = [np.linalg.norm(flat - x.numpy().reshape(-1), axis=1) for x in (sample, sample.flip(-1))]
         order = np.argsort(np.minimum(*both))[:nearest]
         tiles.append(to_image(sample))
@@ -111,7 +111,7 @@ def neighbours(drawn: torch.Tensor, store: PictureStore, nearest: int = 3):
             picture = store.picture(index)
             tiles.append(to_image(picture.flip(-1) if both[1][index] < both[0][index] else picture))
             away = min(both[0][index], both[1][index]) / flat.shape[1] ** 0.5
-            print(f"sample {len(tiles) // (nearest + 1)}: {store.ids[index]} is {away:.3f} away (root mean square)")
+            print(f"sample {number}: {store.ids[index]} is {away:.3f} away (root mean square)")
     return sheet(tiles, columns=2 * (nearest + 1))
 
 

@@ -8,7 +8,6 @@ from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Literal
 
-import wandb
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 
@@ -59,6 +58,8 @@ class Wandb:
 
     def finish(self, code: int) -> None:
         """Close the run, so that a sweep's next job begins one of its own."""
+        import wandb  # slow to import, and sample.py comes by here too
+
         if wandb.run is not None:
             wandb.finish(code)
 

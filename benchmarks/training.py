@@ -87,7 +87,7 @@ def measure(batch_size: int, precision: int | str, steps: int, accelerator: str)
         data.plan(len(prior.levels), steps, batch_size, 1, 0)
         module = PriorTraining(prior, MinSNR(), AdamW(1e-6), Constant(), steps)
         callbacks = [pairs, Watch(), TrainingLog(root / "metrics.csv", [], steps, batch_size), average(0.999)]
-        trainer = settings.trainer(callbacks, steps, 10**9, 1.0, [])
+        trainer = settings.training(callbacks, steps, 10**9, 1, 1.0, [])
         trainer.fit(module, datamodule=data)
     warm = slice(2, None)
     ratios = [a / b for a, b in zip(pairs.ours[warm], pairs.bare[warm], strict=False)]

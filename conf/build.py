@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from dataclasses import is_dataclass
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, get_type_hints
@@ -14,14 +15,19 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from conf.command import Stop, one_line, refusing
+from evaluation.evaluation import Evaluation
+from evaluation.frozen import describe
 from evaluation.output import OutputFolder
 from evaluation.run import Restoration
 from evaluation.training import Training
 
-RESTORATION = ("operator", "noise", "solver", "grid", "transition", "fit", "runtime", "metrics", "prior")
+RESTORATION = ("operator", "noise", "solver", "grid", "transition", "fit", "trainer", "metrics", "prior")
+EVALUATION = ("data", "operator", "noise", "solver", "grid", "transition", "metrics", "trainer", "callbacks", "logger", "prior")
 TRAINING = ("weighting", "optimiser", "lr_schedule", "trainer", "validation", "export", "logger", "data", "prior")
 INTERPOLATED = ("network", "schedule", "parametrisation", "transition")
 """Groups of train.yaml that stand in other parts: the new prior's, and the validation's transition."""
+SWEPT = ("objective", "table")
+"""Keys of evaluate.yaml that are about a sweep, not about a job."""
 
 
 def build_restoration(config: DictConfig, output_dir: Path) -> Restoration:
@@ -30,7 +36,19 @@ def build_restoration(config: DictConfig, output_dir: Path) -> Restoration:
     check_values({"overwrite": config.overwrite}, OutputFolder, "")
     parts = {part: build(config[part]) for part in parts}
     with refusing():
-        return Restoration(**parts, **settings, output=OutputFolder(output_dir, config.overwrite))
+        return Restoration(**parts, **settings, problem=_problem(config), output=OutputFolder(output_dir, config.overwrite))
+
+
+def build_evaluation(config: DictConfig, output_dir: Path) -> Evaluation:
+    """The run a composed evaluate.yaml describes. Raises Stop for values of the wrong kind, before anything is loaded."""
+    parts, settings = _checked(config, Evaluation, EVALUATION, SWEPT)
+    parts = {part: build(config[part]) for part in parts}
+    with refusing():
+        return Evaluation(**parts, **settings, problem=_problem(config), output=output_dir)
+
+
+def _problem(config: DictConfig) -> dict[str, Any]:
+    return describe(*(OmegaConf.to_container(config[part], resolve=True) for part in ("operator", "noise")))
 
 
 def build_training(config: DictConfig, output_dir: Path) -> Training:
@@ -44,7 +62,7 @@ def build_training(config: DictConfig, output_dir: Path) -> Training:
 
 def _checked(config: DictConfig, run: type, parts: tuple[str, ...], elsewhere: tuple[str, ...]) -> tuple[tuple[str, ...], dict]:
     """The parts of `run`, and its settings as plain values, every value compared with the argument it is for."""
-    settings = [name for name in inspect.signature(run).parameters if name not in (*parts, "output")]
+    settings = [name for name in inspect.signature(run).parameters if name not in (*parts, "output", "problem")]
     known = {*parts, *settings, *elsewhere, "output_dir", "overwrite"}
     for key in config:
         if key not in known:
@@ -86,7 +104,7 @@ def check_values(values: dict[str, Any], target: Any, name: str) -> None:
     prefix = f"{name}." if name else ""
     known = inspect.signature(target).parameters
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())
-    hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    hints = get_type_hints(target if is_dataclass(target) or not inspect.isclass(target) else target.__init__)
     for key, value in values.items():
         if key not in known and not open_ended:
             raise Stop(f"{prefix}{key} is unknown; {target.__name__} takes {', '.join(known)}")

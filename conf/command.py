@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
 from typing import NoReturn
 
 from hydra.core.hydra_config import HydraConfig
@@ -21,6 +23,9 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from conf import PROJECT
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
+TOLD = (130, 138, 143, 124)
+"""Exit codes of runs that were told to stop: Ctrl-C, SIGUSR1, SIGTERM, their own clock."""
+ERROR = "error.txt"
 TRACEBACK = "HYDRA_FULL_ERROR"
 WANTS_TRACEBACK = os.environ.get(TRACEBACK) == "1"
 
@@ -42,17 +47,30 @@ def refusing() -> Iterator[None]:
         raise Stop(one_line(error)) from error
 
 
-def job(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """A Hydra main's function. Alone, a Stop ends the script at once; in a sweep it fails this job and no other."""
+def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], float | None]:
+    """A Hydra main's function. Alone, a Stop ends the script at once.
+
+    In a sweep whatever goes wrong fails this job and no other, and its traceback is left in the job's folder; but a
+    job that was told to stop ends the sweep.
+    """
 
     @wraps(main)
-    def run(config: DictConfig) -> None:
+    def run(config: DictConfig) -> float | None:
+        if HydraConfig.get().mode != RunMode.MULTIRUN:
+            try:
+                return main(config)
+            except Stop as error:
+                end(error)
+        kept = Path(HydraConfig.get().runtime.output_dir) / ERROR
+        kept.unlink(missing_ok=True)
         try:
-            main(config)
-        except Stop as error:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise
-            end(error)
+            return main(config)
+        except Exception as error:
+            if getattr(error, "code", None) in TOLD:
+                end(error)
+            kept.write_text(traceback.format_exc())
+            print(f"error: {kept.parent.name}: {one_line(error)}", file=sys.stderr)
+            return None
 
     return run
 

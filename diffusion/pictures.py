@@ -154,7 +154,12 @@ def _pixels(picture: Image.Image, channels: int) -> np.ndarray:
     return np.asarray(flat, dtype=np.float32).reshape(flat.height, flat.width, channels) / 255.0
 
 
+def as_bits(x: Tensor) -> Tensor:
+    """[-1, 1], clamped → 0 … 255, uint8, on the CPU, of the same shape."""
+    return ((x.detach().float().cpu().clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
+
+
 def to_image(x: Tensor) -> Image.Image:
     """(C, H, W) in [-1, 1], clamped → an 8-bit picture, grey for one channel."""
-    bits = ((x.detach().float().cpu().clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
+    bits = as_bits(x)
     return Image.fromarray(bits.squeeze(0).numpy() if len(bits) == 1 else bits.permute(1, 2, 0).numpy())

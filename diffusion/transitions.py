@@ -38,6 +38,13 @@ class Transition:
             return mean if tau == 0.0 else mean.add(noise.normal(x), alpha=tau)
         return mean.addcmul(tau, noise.normal(x))
 
+    def check(self, learned_variance: bool) -> None:
+        """Raises ValueError where a network with (or without) learned variance does not do."""
+        if self.needs_variance and not learned_variance:
+            raise ValueError(
+                "transition=learned_range needs a prior with learned variance, and this one has none; use transition=fixed_small"
+            )
+
     def spread(self, now: NoiseLevel, then: NoiseLevel, fraction: Tensor | None) -> tuple[float, float | Tensor]:
         """(c, τ): the noise level taken from ε̂, and the one put back as fresh noise."""
         raise NotImplementedError
@@ -77,8 +84,7 @@ class LearnedRange(Transition):
     needs_variance = True
 
     def spread(self, now, then, fraction):
-        if fraction is None:
-            raise ValueError("transition=learned_range needs a prior with learned variance; use transition=fixed_small")
+        self.check(fraction is not None)
         small, large = posterior_variance(now, then), step_variance(now, then)
         return sqrt(small), sqrt(small) * (large / small) ** (0.5 * fraction)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -45,6 +45,11 @@ class Pictures(Dataset):
     def read(self, index: int) -> Tensor:
         return read_picture(self.paths[index], self.channels, self.size, self.fit)
 
+    def only(self, kept: Sequence[int]) -> Self:
+        """Take these of the pictures, by their index."""
+        self.paths, self.ids = [self.paths[i] for i in kept], [self.ids[i] for i in kept]
+        return self
+
     def check(self) -> None:
         """Read every picture once, so that a bad one is told before anything is computed."""
         for index in range(len(self.paths)):
@@ -58,6 +63,7 @@ class Nothing(Dataset):
 
     def __init__(self, num_samples: int = 1) -> None:
         self.num_samples = num_samples
+        self.ids = ["unconditional"]
 
     def __len__(self) -> int:
         return self.num_samples
@@ -78,3 +84,16 @@ def collate(items: list[Batch]) -> Batch:
         None if truth[0] is None else torch.cat(truth),
         None if measured[0] is None else torch.cat(measured),
     )
+
+
+class Batches(Dataset):
+    """Whole batches of `items`, one for each group of indices: a batch is the same whoever computes it, and whenever."""
+
+    def __init__(self, items: Dataset, groups: Sequence[Sequence[int]]) -> None:
+        self.items, self.groups = items, list(groups)
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, number: int) -> Batch:
+        return collate([self.items[index] for index in self.groups[number]])

@@ -1,7 +1,9 @@
-"""How much memory a training step takes, before a kernel ends the process for it without a word."""
+"""How much memory a run takes: before, so that no kernel ends the process without a word, and after."""
 
 from __future__ import annotations
 
+import resource
+import sys
 from pathlib import Path
 
 import torch
@@ -32,3 +34,11 @@ def free_bytes() -> int | None:
     except (OSError, ValueError):  # no control group, or "max" for no limit
         return free
     return min(free, limit - used)
+
+
+def peak_mib(device: torch.device) -> float:
+    """The most this process has held so far, in MiB: on its GPU where it computes on one, else of the machine's memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -17,10 +17,17 @@ from torch import Tensor
 
 from diffusion.pictures import to_image
 from evaluation.figure import draw_figure
-from evaluation.metrics import NAMES
+from evaluation.records import RECORDS
 from evaluation.restoration import Restored
 
-RECORDS = "records.jsonl"
+FORMS = {
+    "psnr": ("PSNR (dB) ↑", ".2f"),
+    "ssim": ("SSIM ↑", ".3f"),
+    "lpips": ("LPIPS ↓", ".3f"),
+    "lpips_vgg": ("LPIPS vgg ↓", ".3f"),
+    "lpips_squeeze": ("LPIPS squeeze ↓", ".3f"),
+}
+"""How each metric is headed, and how its figures are written."""
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -57,6 +64,60 @@ def append_line(path: Path, line: str) -> None:
         os.close(descriptor)
 
 
+def save_picture(path: Path, x: Tensor) -> None:
+    """(C, H, W) in [-1, 1] → a PNG."""
+    image = to_image(x)
+    write_whole(path, lambda stream: image.save(stream, "PNG"))
+
+
+def save_pictures(root: Path, done: Restored, b: int) -> None:
+    """The pictures of item b → images/<id>/; no restoration where it failed."""
+    record = done.records[b]
+    folder = root / "images" / record["id"]
+    made = done.x0 if record["error"] is None else None
+    for name, pictures in (
+        ("truth", done.truth),
+        ("measurement", done.y),
+        ("noisy", done.start),
+        (f"restoration-{record['sample']}", made),
+    ):
+        if pictures is not None:
+            save_picture(folder / f"{name}.png", pictures[b])
+
+
+def write_figure(root: Path, records: list[dict], title: str, rows: int = 8, samples: int = 4) -> None:
+    """figure.png: the pictures of `records` side by side, `samples` a row, or rows of samples where there is nothing beside them."""
+    tiles = figure_tiles(root, records, rows, samples)
+    if tiles:
+        figure = draw_figure(tiles, title)
+        write_whole(root / "figure.png", lambda stream: figure.save(stream, "PNG"))
+
+
+def figure_tiles(root: Path, records: list[dict], rows: int, samples: int) -> list[list[tuple[str, Image.Image]]]:
+    """The figure's tiles: a row per picture, or rows of samples where there is neither truth nor measurement."""
+    by_id: dict[str, list[dict]] = {}
+    for record in records:
+        by_id.setdefault(record["id"], []).append(record)
+    drawn = []
+    for name, own in by_id.items():
+        folder = root / "images" / name
+        given = [(folder / f"{kind}.png", label(kind, own[0])) for kind in ("truth", "measurement")]
+        made = [(folder / f"restoration-{r['sample']}.png", label("restoration", r)) for r in own]
+        tiles = [(text, Image.open(path)) for path, text in given if path.exists()]
+        width = samples if tiles else 8
+        shown = [(text, Image.open(path)) for path, text in made if path.exists()]
+        drawn.append(tiles + shown[:width])
+        if not tiles:
+            drawn += [shown[i : i + width] for i in range(width, min(len(shown), width * rows), width)]
+    return [row for row in drawn if row]
+
+
+def label(kind: str, record: dict) -> str:
+    psnr = record.get({"truth": "", "measurement": "psnr_measurement", "restoration": "psnr"}[kind])
+    name = f"sample {record['sample']}" if kind == "restoration" else kind
+    return name if psnr is None else f"{name}\n{psnr:.2f} dB"
+
+
 class OutputFolder:
     """config.yaml, records.jsonl, images/<id>/…, figure.png and summary.json under `root`.
 
@@ -89,13 +150,7 @@ class OutputFolder:
     def add(self, done: Restored) -> None:
         """Write the pictures and the records of a finished batch."""
         for b, record in enumerate(done.records):
-            folder = self.root / "images" / record["id"]
-            if done.truth is not None:
-                self._picture(folder / "truth.png", done.truth[b])
-            if done.y is not None:
-                self._picture(folder / "measurement.png", done.y[b])
-            if record["error"] is None:
-                self._picture(folder / f"restoration-{record['sample']}.png", done.x0[b])
+            save_pictures(self.root, done, b)
             append_line(self.root / RECORDS, json.dumps(record, allow_nan=False))
             self.tally.add(record)
             if self.tally.pictures <= self.figure_rows and len(self.shown) < 8 * self.figure_rows:
@@ -104,38 +159,9 @@ class OutputFolder:
     def finish(self, title: str, footnote: str) -> None:
         """Write figure.png and summary.json from what is on record."""
         if self.shown:
-            figure = draw_figure(self._rows(), title)
-            write_whole(self.root / "figure.png", lambda f: figure.save(f, "PNG"))
+            write_figure(self.root, self.shown, title, self.figure_rows, self.figure_samples)
         summary = {"title": title, **self.tally.summary(), "footnote": footnote or None}
         write_whole(self.root / "summary.json", lambda f: f.write(json.dumps(summary, indent=2, ensure_ascii=False).encode() + b"\n"))
-
-    def _picture(self, path: Path, x: Tensor) -> None:
-        image = to_image(x)
-        write_whole(path, lambda f: image.save(f, "PNG"))
-
-    def _rows(self) -> list[list[tuple[str, Image.Image]]]:
-        """The figure's tiles: a row per picture, or rows of samples where there is neither truth nor measurement."""
-        by_id: dict[str, list[dict]] = {}
-        for record in self.shown:
-            by_id.setdefault(record["id"], []).append(record)
-        rows = []
-        for name, records in by_id.items():
-            folder = self.root / "images" / name
-            given = [(folder / f"{kind}.png", self._label(kind, records[0])) for kind in ("truth", "measurement")]
-            made = [(folder / f"restoration-{r['sample']}.png", self._label("restoration", r)) for r in records]
-            tiles = [(text, Image.open(path)) for path, text in given if path.exists()]
-            width = self.figure_samples if tiles else 8
-            samples = [(text, Image.open(path)) for path, text in made if path.exists()]
-            rows.append(tiles + samples[:width])
-            if not tiles:
-                rows += [samples[i : i + width] for i in range(width, min(len(samples), width * self.figure_rows), width)]
-        return [row for row in rows if row]
-
-    @staticmethod
-    def _label(kind: str, record: dict) -> str:
-        psnr = record.get({"truth": "", "measurement": "psnr_measurement", "restoration": "psnr"}[kind])
-        name = f"sample {record['sample']}" if kind == "restoration" else kind
-        return name if psnr is None else f"{name}\n{psnr:.2f} dB"
 
 
 class Tally:
@@ -144,7 +170,8 @@ class Tally:
     Records come picture by picture; `first_failure` is the first record with an error.
     """
 
-    keys = (*NAMES, "residual", "seconds", "nfe_forward", "nfe_vjp", "sigma_y", *(f"{name}_measurement" for name in NAMES))
+    metrics = ("psnr", "ssim", "lpips")
+    keys = (*metrics, "residual", "seconds", "nfe_forward", "nfe_vjp", "sigma_y", *(f"{name}_measurement" for name in metrics))
 
     def __init__(self) -> None:
         self.pictures = self.records = self.failed = 0
@@ -182,7 +209,7 @@ def table(tally: Tally, footnote: str) -> str:
             return format(mean, form)
         return "– *" if footnote and key.startswith("lpips") else "–"
 
-    forms = {"psnr": ".2f", "ssim": ".3f", "lpips": ".3f"}
+    forms = {name: FORMS[name][1] for name in tally.metrics}
     rows = [
         ["measurement", *(cell(f"{name}_measurement", form) for name, form in forms.items()), "", "", ""],
         [
@@ -193,7 +220,7 @@ def table(tally: Tally, footnote: str) -> str:
             cell("seconds", ".1f"),
         ],
     ]
-    headers = ["", "PSNR (dB) ↑", "SSIM ↑", "LPIPS ↓", "residual", "NFE forward + vjp", "seconds a picture"]
+    headers = ["", *(FORMS[name][0] for name in forms), "residual", "NFE forward + vjp", "seconds a picture"]
     if not any(tally.counts[f"{name}_measurement"] for name in forms):
         rows = rows[1:]
     drawn = tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, colalign=("left",) + ("right",) * 6)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import blake2b
 from math import isfinite
 from time import perf_counter
 
@@ -14,9 +15,11 @@ from torch import Tensor
 from diffusion.denoiser import Denoiser
 from diffusion.levels import NoiseLevel
 from diffusion.noise import ImageNoise, image_generator
+from diffusion.pictures import as_bits
 from diffusion.transitions import Transition
 from evaluation.data import Batch
-from evaluation.metrics import NAMES, Metrics
+from evaluation.memory import peak_mib
+from evaluation.metrics import Metrics
 from operators.base import Operator
 from operators.noise import Measurement, MeasurementNoise
 from solvers.base import Problem, Progress, Solution, Solver
@@ -28,7 +31,8 @@ Report = Callable[[Problem, Progress], bool | None]
 class Restored:
     """One finished batch: `x0` and `truth` (B, C, H, W), `y` (B, C', H', W'), in [-1, 1], and a record per item.
 
-    `truth` and `y` are None where there is none.
+    `truth` and `y` are None where there is none, `start` (the noised picture, (B, C, H, W)) for solvers that start
+    from noise.
     """
 
     ids: tuple[str, ...]
@@ -37,6 +41,7 @@ class Restored:
     y: Tensor | None
     x0: Tensor
     records: list[dict]
+    start: Tensor | None = None
 
 
 class RestorationModule(pl.LightningModule):
@@ -44,7 +49,8 @@ class RestorationModule(pl.LightningModule):
 
     An item's result is a function of (configuration, seed, picture id, sample) alone: the measurement is drawn
     from the generator of (seed, id), so that every sample and every solver sees the same y, and the sampling
-    noise from that of (seed, id, sample). `image_shape` is (C, H, W).
+    noise from that of (seed, id, sample). `measurement_seed` is the seed of measurements that were made before.
+    `problem_key` stands for operator and noise in the records' measurement_hash. `image_shape` is (C, H, W).
     """
 
     def __init__(
@@ -58,12 +64,16 @@ class RestorationModule(pl.LightningModule):
         metrics: Metrics,
         image_shape: tuple[int, int, int],
         seed: int = 0,
+        measurement_seed: int | None = None,
+        problem_key: str = "",
         report: Report | None = None,
     ) -> None:
         super().__init__()
         self.denoiser, self.operator, self.metrics = denoiser, operator, metrics
         self.solver, self.noise, self.transition, self.levels = solver, noise, transition, levels
         self.image_shape, self.seed, self.report = image_shape, seed, report
+        self.measurement_seed = seed if measurement_seed is None else measurement_seed
+        self.problem_key = problem_key
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> Restored:
         started = perf_counter()
@@ -74,18 +84,23 @@ class RestorationModule(pl.LightningModule):
         seconds = (perf_counter() - started) / len(batch.ids)
         records = self.records(batch, problem, solution, seconds)
         y = measurement.y if self.solver.uses_measurement else None
-        return Restored(batch.ids, batch.samples, batch.truth, y, solution.x0, records)
+        return Restored(batch.ids, batch.samples, batch.truth, y, solution.x0, records, self.start(batch, problem))
+
+    def start(self, batch: Batch, problem: Problem) -> Tensor | None:
+        """The picture the solver started from, drawn again from the same generators; None where that is noise alone."""
+        if not self.solver.starts_from_picture:
+            return None
+        return self.solver.init(replace(problem, noise=self.sampling_noise(batch)), self.levels[0])
 
     def measure(self, batch: Batch) -> Measurement:
         """Draw the operator for these pictures and make y, or take the y that was given."""
-        generators = [image_generator(self.seed, name, "measurement") for name in batch.ids]
+        generators = [image_generator(self.measurement_seed, name, "measurement") for name in batch.ids]
         self.operator.draw(self.blank(batch), generators)
         if batch.measured is not None:
             return self.noise.measured(self.operator, batch.measured)
         return self.noise.measure(self.operator, self.blank(batch) if batch.truth is None else batch.truth, generators)
 
     def problem(self, batch: Batch, measurement: Measurement) -> Problem:
-        sampling = [image_generator(self.seed, name, number, "sampling") for name, number in zip(batch.ids, batch.samples, strict=True)]
         return Problem(
             denoiser=self.denoiser,
             transition=self.transition,
@@ -93,8 +108,12 @@ class RestorationModule(pl.LightningModule):
             y=measurement.y,
             sigma_y=measurement.sigma_y,
             blank=self.blank(batch),
-            noise=ImageNoise(sampling),
+            noise=self.sampling_noise(batch),
         )
+
+    def sampling_noise(self, batch: Batch) -> ImageNoise:
+        items = zip(batch.ids, batch.samples, strict=True)
+        return ImageNoise([image_generator(self.seed, name, number, "sampling") for name, number in items])
 
     def blank(self, batch: Batch) -> Tensor:
         return torch.zeros(len(batch.ids), *self.image_shape, device=self.device)
@@ -102,11 +121,14 @@ class RestorationModule(pl.LightningModule):
     def records(self, batch: Batch, problem: Problem, solution: Solution, seconds: float) -> list[dict]:
         """One plain dictionary per item, as records.jsonl holds it; what has no value, or no finite one, is None."""
         restored = self._scores(solution.x0, batch.truth)
-        measured = {name: None for name in NAMES}
-        residual = sigma = None
+        names = self.metrics.names
+        measured = {name: None for name in names}
+        residual = sigma = hashes = None
+        peak = peak_mib(self.device)
         if self.solver.uses_measurement:
             residual = problem.misfit(solution.x0).tolist()
             sigma = problem.sigma_y.flatten().tolist()
+            hashes = self._hashes(batch)
             measured = self._scores(problem.operator.picture(problem.y), batch.truth)
 
         def at(values: list[float] | None, b: int) -> float | None:
@@ -114,7 +136,7 @@ class RestorationModule(pl.LightningModule):
 
         records = []
         for b, (name, sample, failed) in enumerate(zip(batch.ids, batch.samples, solution.failed_at, strict=True)):
-            scores = {key: None if failed is not None else at(restored[key], b) for key in NAMES}
+            scores = {key: None if failed is not None else at(restored[key], b) for key in names}
             records.append(
                 {"id": name, "sample": sample, "seed": self.seed}
                 | scores
@@ -125,13 +147,24 @@ class RestorationModule(pl.LightningModule):
                     "seconds": seconds,
                     "sigma_y": at(sigma, b),
                 }
-                | {f"{key}_measurement": at(measured[key], b) for key in NAMES}
-                | {"error": None if failed is None else _failure(failed, solution.levels)}
+                | {f"{key}_measurement": at(measured[key], b) for key in names}
+                | {
+                    "measurement_hash": hashes and hashes[b],
+                    "peak_memory_mib": peak,
+                    "error": None if failed is None else _failure(failed, solution.levels),
+                }
             )
         return records
 
     def _scores(self, x: Tensor, truth: Tensor | None) -> dict[str, list[float] | None]:
-        return {name: None for name in NAMES} if truth is None else self.metrics(x, truth)
+        return {name: None for name in self.metrics.names} if truth is None else self.metrics(x, truth)
+
+    def _hashes(self, batch: Batch) -> list[str]:
+        """Which y each picture has: of its pixels, the operator, the noise and the seed, not of floats that differ by machine."""
+        given = batch.measured if batch.truth is None else batch.truth
+        rows = [b""] * len(batch.ids) if given is None else [as_bits(x).numpy().tobytes() for x in given]
+        keys = [repr((self.problem_key, self.measurement_seed, name)).encode() for name in batch.ids]
+        return [blake2b(key + row, digest_size=8).hexdigest() for key, row in zip(keys, rows, strict=True)]
 
 
 def _failure(step: int, levels: list[NoiseLevel]) -> str:

@@ -1,26 +1,31 @@
-"""Where a training run computes: Lightning's Trainer from a few words."""
+"""Where a run computes: Lightning's Trainer from a few words."""
 
 from __future__ import annotations
 
 import logging
 import warnings
 from collections.abc import Sequence
-from typing import Literal
+from datetime import timedelta
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.environments import SLURMEnvironment
+from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
 from evaluation.checkpointing import WholeFiles
 
+PATIENCE = timedelta(days=2)
+"""How long a process that has done its share waits for the others."""
+
 
 class TrainerSettings:
-    """`devices` of an `accelerator` on each of `num_nodes` machines; with more than one in all, `strategy` shares the batches.
+    """`devices` of an `accelerator` on each of `num_nodes` machines; with more than one in all, `strategy` shares the work.
 
-    A step's batch is shared among them all, and taken in `accumulate` turns: what is learned does not depend on either.
-    `precision` is the network's alone; weights, optimiser and loss stay float32. `compile` hands the network to
-    torch.compile (minutes at first). `threads` bounds the CPU threads of each process.
+    A result does not depend on how many share it. `precision` is the network's alone; weights, states, optimiser and
+    loss stay float32. `channels_last` lays convolutions out pixel by pixel, faster on CPUs and tensor cores; `compile`
+    hands the network to torch.compile (minutes at first). `threads` bounds the CPU threads of each process.
 
     Raises ValueError for GPUs that are not there, half precision without one, and numbers below one.
     """
@@ -32,7 +37,6 @@ class TrainerSettings:
         num_nodes: int = 1,
         strategy: Literal["auto", "ddp"] = "auto",
         precision: Literal[32, 16, "bf16"] = 32,
-        accumulate: int = 1,
         channels_last: bool = True,
         compile: bool = False,
         threads: int | None = None,
@@ -44,11 +48,12 @@ class TrainerSettings:
             raise ValueError(f"trainer.devices={devices}, but torch sees {seen} CUDA devices on this machine; set trainer.devices={seen}")
         if precision == 16 and (accelerator == "cpu" or seen == 0):
             raise ValueError("trainer.precision=16 needs a GPU; use trainer.precision=bf16 or 32")
-        for name, value in (("devices", devices), ("num_nodes", num_nodes), ("accumulate", accumulate), ("threads", threads)):
+        for name, value in (("devices", devices), ("num_nodes", num_nodes), ("threads", threads)):
             if value is not None and value < 1:
                 raise ValueError(f"trainer.{name} must be at least 1, got {value}; set trainer.{name}")
         self.accelerator, self.devices, self.num_nodes, self.strategy = accelerator, devices, num_nodes, strategy
-        self.precision, self.accumulate = {32: "32-true", 16: "16-mixed", "bf16": "bf16-mixed"}[precision], accumulate
+        self.precision = {32: "32-true", 16: "16-mixed", "bf16": "bf16-mixed"}[precision]
+        self.autocast = {32: None, 16: torch.float16, "bf16": torch.bfloat16}[precision]
         self.channels_last, self.compile, self.threads = channels_last, compile, threads
 
     @property
@@ -69,8 +74,31 @@ class TrainerSettings:
         if self.compile:
             network.compile()
 
-    def trainer(self, callbacks: Sequence[pl.Callback], steps: int, validate_every: int, clip: float | None, loggers: list) -> pl.Trainer:
-        """A quiet Trainer of `steps` optimiser steps, in one epoch."""
+    def training(
+        self, callbacks: Sequence[pl.Callback], steps: int, validate_every: int, accumulate: int, clip: float | None, loggers: list
+    ) -> pl.Trainer:
+        """A Trainer of `steps` optimiser steps, each taken in `accumulate` turns, in one epoch."""
+        return pl.Trainer(
+            **self._shared(callbacks, loggers),
+            strategy=self.strategy,
+            precision=self.precision,
+            max_steps=steps,
+            max_epochs=1,
+            accumulate_grad_batches=accumulate,
+            gradient_clip_val=clip,
+            val_check_interval=validate_every * accumulate,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+        )
+
+    def prediction(self, callbacks: Sequence[pl.Callback], loggers: list) -> pl.Trainer:
+        """A Trainer that lets solvers differentiate. Its precision is full: solvers put the network alone under `autocast`."""
+        alone = self.strategy == "auto" or self.world == 1
+        return pl.Trainer(**self._shared(callbacks, loggers), strategy="auto" if alone else DDPStrategy(timeout=PATIENCE))
+
+    def _shared(self, callbacks: Sequence[pl.Callback], loggers: list) -> dict[str, Any]:
+        """What both are: quiet, with our own files, data and progress."""
         for name in ("pytorch_lightning", "lightning_fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
         for message in (
@@ -78,29 +106,20 @@ class TrainerSettings:
             ".*LeafSpec.*",
             ".*resuming from a checkpoint that ended before.*",
             ".*Checkpoint directory.*",
+            ".*srun. command is available.*",
         ):
             warnings.filterwarnings("ignore", message=message)
         slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
-        return pl.Trainer(
-            accelerator=self.accelerator,
-            devices=self.devices,
-            num_nodes=self.num_nodes,
-            strategy=self.strategy,
-            precision=self.precision,
-            plugins=[WholeFiles(), *slurm],
-            max_steps=steps,
-            max_epochs=1,
-            accumulate_grad_batches=self.accumulate,
-            gradient_clip_val=clip,
-            val_check_interval=validate_every * self.accumulate,
-            check_val_every_n_epoch=None,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            inference_mode=False,
-            logger=loggers,
-            log_every_n_steps=1,
-            callbacks=list(callbacks),
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        return {
+            "accelerator": self.accelerator,
+            "devices": self.devices,
+            "num_nodes": self.num_nodes,
+            "plugins": [WholeFiles(), *slurm],
+            "callbacks": list(callbacks),
+            "logger": loggers,
+            "use_distributed_sampler": False,
+            "inference_mode": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+        }

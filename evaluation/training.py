@@ -23,8 +23,9 @@ from evaluation.export import Export
 from evaluation.loggers import NoLogger, Wandb
 from evaluation.memory import activation_bytes, free_bytes
 from evaluation.output import write_whole
+from evaluation.stopping import CODES, ToldToStop
 from evaluation.trainer import TrainerSettings
-from evaluation.training_callbacks import Checkpoints, NotFinite, ToldToStop, TrainingLog, Validate, Watch, average
+from evaluation.training_callbacks import Checkpoints, NotFinite, TrainingLog, Validate, Watch, average
 from evaluation.training_folder import TrainingFolder
 from evaluation.validation import Validation, denoising_psnr
 
@@ -38,7 +39,7 @@ class Training:
     """The parts of a run. `check` refuses what cannot work before anything is computed; `run` does the work.
 
     The network of `prior` is trained from the weights it has for `steps` optimiser steps of `batch_size` pictures, over
-    all devices and turns together. `ema` is the decay of the averaged weights, which are validated and exported;
+    all devices and `accumulate` turns together. `ema` is the decay of the averaged weights, which are validated and exported;
     `clip` the largest norm of a step's gradient, or None. `max_hours` ends a run early, to be gone on with later.
     """
 
@@ -54,6 +55,7 @@ class Training:
     output: Path
     steps: int = 10000
     batch_size: int = 16
+    accumulate: int = 1
     ema: float = 0.999
     clip: float | None = 1.0
     variance_weight: float = 1e-3
@@ -67,7 +69,7 @@ class Training:
     finished: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "checkpoint_every", "keep_checkpoints", "log_every"):
+        for name in ("steps", "batch_size", "accumulate", "checkpoint_every", "keep_checkpoints", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}; set {name}")
         if not 0.0 <= self.ema < 1.0:
@@ -85,16 +87,16 @@ class Training:
         """
         self.found = None if self.overwrite else self.folder.find(config, self.steps)
         self.finished = self.found is not None and self.found.step == self.steps and self.folder.exported(self.steps)
-        shares = self.trainer.world * self.trainer.accumulate
+        shares = self.trainer.world * self.accumulate
         if self.batch_size % shares:
             raise ValueError(
-                f"batch_size={self.batch_size} cannot be shared evenly ({self.trainer.world} devices, {self.trainer.accumulate} turns); "
+                f"batch_size={self.batch_size} cannot be shared evenly ({self.trainer.world} devices, {self.accumulate} turns); "
                 f"set batch_size to a multiple of {shares}"
             )
         self.validation.check(self.prior)
         self._check_memory(self.batch_size // shares)
         self.data.read(self.prior.channels, self.prior.size)
-        self.data.plan(len(self.prior.levels), self.steps, self.batch_size, self.trainer.accumulate, self.seed)
+        self.data.plan(len(self.prior.levels), self.steps, self.batch_size, self.accumulate, self.seed)
 
     def _check_memory(self, share: int) -> None:
         """On a CPU nothing is raised when memory ends: the process is. So a batch that cannot fit is refused before."""
@@ -146,12 +148,14 @@ class Training:
         try:
             loggers = self.logger(self.output, config) if self.first else []
             *callbacks, checkpoints = self._callbacks()
-            trainer = self.trainer.trainer([*callbacks, checkpoints], self.steps, self.validation.every, self.clip, loggers)
-            with checkpoints.listening():
+            trainer = self.trainer.training(
+                [*callbacks, checkpoints], self.steps, self.validation.every, self.accumulate, self.clip, loggers
+            )
+            with checkpoints.listener.listening():
                 trainer.fit(module, datamodule=self.data, ckpt_path=self.found and str(self.found.path), weights_only=True)
             code = 0
         except ToldToStop as error:
-            code = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 138}.get(str(error), TIMED_OUT)
+            code = CODES.get(str(error), TIMED_OUT)
             if self.first:
                 self.stopped = (f"stopped by {error} at step {trainer.global_step} of {self.steps}; the same line goes on from there", code)
         except NotFinite as error:
@@ -209,7 +213,7 @@ class Training:
         return self.data.held_out(max(self.validation.denoise, self.validation.restore))
 
     def _smaller(self) -> str:
-        return f"raise trainer.accumulate, which changes nothing but memory and time, or lower batch_size={self.batch_size}"
+        return f"raise accumulate, which changes nothing but memory and time, or lower batch_size={self.batch_size}"
 
     def _after_bad_loss(self) -> str:
         """What to do when the loss has gone."""

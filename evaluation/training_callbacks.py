@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from threading import current_thread, main_thread
 from time import monotonic
 
 import pytorch_lightning as pl
@@ -21,15 +18,12 @@ from tqdm import tqdm
 
 from evaluation.checkpointing import CheckpointFolder
 from evaluation.output import append_line, write_whole
+from evaluation.stopping import Listener, ToldToStop
 from evaluation.validation import Findings, Validation
 
 
 class NotFinite(RuntimeError):
     """The loss stopped being a number."""
-
-
-class ToldToStop(Exception):
-    """Ends a run before its end, its state saved. Its message is what told it to."""
 
 
 def stepped(trainer: pl.Trainer, batch_idx: int) -> bool:
@@ -224,7 +218,6 @@ class Checkpoints(pl.Callback):
     too. A second Ctrl-C ends it at once.
     """
 
-    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
     ranks_agree_every = 10
 
     def __init__(
@@ -232,7 +225,7 @@ class Checkpoints(pl.Callback):
     ) -> None:
         self.folder, self.watch, self.every, self.validate_every, self.steps = folder, watch, every, validate_every, steps
         self.max_seconds, self.started = max_seconds, monotonic()
-        self.told: str | None = None
+        self.listener = Listener()
         self.saved = -1
 
     def on_load_checkpoint(self, trainer, pl_module, checkpoint: dict) -> None:
@@ -244,29 +237,9 @@ class Checkpoints(pl.Callback):
             progress[part] = dict.fromkeys(("ready", "started", "processed"), done) | {"completed": done - behind}
         progress["is_last_batch"] = False  # a finished run's last batch is not that of a longer one
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take note of signals from here on, before the first step too: the processes of a run then end together."""
-        before = {number: signal.getsignal(number) for number in self.signals}
-        self._listen()
-        try:
-            yield
-        finally:
-            for number, handler in before.items() if current_thread() is main_thread() else ():
-                signal.signal(number, handler)
-
-    def _listen(self) -> None:
-        for number in self.signals if current_thread() is main_thread() else ():
-            signal.signal(number, self._tell)
-
     def on_train_start(self, trainer, pl_module) -> None:
         self.saved = trainer.global_step
-        self._listen()  # Lightning has set handlers of its own meanwhile
-
-    def _tell(self, number: int, frame: object) -> None:
-        if self.told == "SIGINT" and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.told = signal.Signals(number).name
+        self.listener.listen()  # Lightning has set handlers of its own meanwhile
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         if not stepped(trainer, batch_idx):
@@ -278,20 +251,21 @@ class Checkpoints(pl.Callback):
             pass  # saved, and stopped if need be, once it is validated
         elif (trainer.world_size == 1 or step % self.ranks_agree_every == 0) and self._told_any(trainer):
             self._save(trainer, pl_module)
-            raise ToldToStop(self.told or "another process")
+            raise ToldToStop(self.listener.told or "another process")
         elif step % self.every == 0:
             self._save(trainer, pl_module)
 
     def on_validation_end(self, trainer, pl_module) -> None:
         self._save(trainer, pl_module)
         if trainer.global_step < self.steps and self._told_any(trainer):
-            raise ToldToStop(self.told or "another process")
+            raise ToldToStop(self.listener.told or "another process")
 
     def _told_any(self, trainer: pl.Trainer) -> bool:
         """Whether any process was told to stop; all of them have to ask at once."""
-        if self.told is None and self.max_seconds is not None and monotonic() - self.started > self.max_seconds:
-            self.told = "max_hours"
-        return trainer.strategy.reduce_boolean_decision(self.told is not None, all=False)
+        listener = self.listener
+        if listener.told is None and self.max_seconds is not None and monotonic() - self.started > self.max_seconds:
+            listener.told = "max_hours"
+        return trainer.strategy.reduce_boolean_decision(listener.told is not None, all=False)
 
     def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if self.saved == trainer.global_step:

@@ -14,10 +14,12 @@ import yaml
 from diffusion.priors import CARD
 from evaluation.checkpointing import CheckpointFolder, read_whole
 from evaluation.output import write_whole
+from evaluation.run_config import differences
 
 FREE = (
     "steps",
     "trainer",
+    "accumulate",
     "validation",
     "export",
     "logger",
@@ -28,8 +30,9 @@ FREE = (
     "max_hours",
     "output_dir",
     "overwrite",
+    "data.cache",
+    "data.workers",
 )
-FREE_PARTS = (("data", "cache"), ("data", "workers"))
 """What may change between a run and the one that goes on from it: nothing that decides what is learned, but its length."""
 
 
@@ -70,7 +73,7 @@ class TrainingFolder:
         checkpoints = self.checkpoints.all()
         if not checkpoints:
             return None
-        changes = self._changes(config)
+        changes = differences(self.config, config, FREE)
         if changes:
             raise ValueError(
                 f"{self.root} holds a run with another configuration: {'; '.join(changes)}; "
@@ -101,31 +104,3 @@ class TrainingFolder:
             write_whole(self.skipped, lambda stream: stream.write(text.getvalue().encode(errors="surrogateescape")))
         else:
             self.skipped.unlink(missing_ok=True)
-
-    def _changes(self, config: dict) -> list[str]:
-        """What differs between the run here and `config`, as lines key: there → here."""
-        try:
-            before = yaml.safe_load(self.config.read_text(encoding="utf-8"))["config"]
-        except FileNotFoundError:  # what the checkpoints fit shows when they are loaded
-            return []
-        except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError) as error:
-            raise ValueError(
-                f"{self.config} is damaged, so its run cannot be compared with this one; overwrite=true begins anew"
-            ) from error
-        old, new = flat(_fixed(before)), flat(_fixed(config))
-        return [f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-
-
-def _fixed(config: dict) -> dict:
-    kept = {key: value for key, value in config.items() if key not in FREE}
-    for part, name in FREE_PARTS:
-        if isinstance(kept.get(part), dict):
-            kept[part] = {key: value for key, value in kept[part].items() if key != name}
-    return kept
-
-
-def flat(node: object, path: str = "") -> dict[str, object]:
-    """Nested dictionaries → {dotted key: value}."""
-    if not isinstance(node, dict):
-        return {path: node}
-    return {key: value for name, inner in node.items() for key, value in flat(inner, f"{path}.{name}" if path else str(name)).items()}

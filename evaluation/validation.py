@@ -82,8 +82,7 @@ class Validation:
         self.grid(prior.levels)
         self.solver.levels(self.grid, prior.levels)
         self.operator.draw(torch.zeros(1, prior.channels, *prior.size), [image_generator(0, "check")])
-        if not prior.probe() and self.transition.needs_variance:
-            raise ValueError("transition=learned_range needs a prior with learned variance; use transition=fixed_small")
+        self.transition.check(prior.probe())
 
     def __call__(self, denoiser: Denoiser, prior: Prior, pictures: Sequence[tuple[str, Tensor]]) -> Findings:
         """Look at `denoiser`, of `prior`, with (id, picture (C, H, W) in [-1, 1]) of the fixed set."""

@@ -84,11 +84,13 @@ class Solver:
     """Walks a list of levels, one `step` each, from `init`.
 
     `needs_gradient` says whether `step` differentiates through the network; `uses_measurement` is False for a
-    method that ignores y. An image that is no longer finite is frozen at its last finite state; the others go on.
+    method that ignores y; `starts_from_picture` is True where `init` noises y instead of drawing noise alone. An image
+    that is no longer finite is frozen at its last finite state; the others go on.
     """
 
     needs_gradient = False
     uses_measurement = True
+    starts_from_picture = False
     check_every = 32
 
     def levels(self, grid: Grid, table: Sequence[NoiseLevel]) -> list[NoiseLevel]:

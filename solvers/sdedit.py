@@ -15,6 +15,7 @@ class SDEdit(Unconditional):
     """
 
     uses_measurement = True
+    starts_from_picture = True
 
     def __init__(self, t_star: int = 500) -> None:
         self.t_star = t_star

@@ -13,6 +13,8 @@ class Tweedie(Solver):
     the paper's denoising experiment; its table 1 counts t from the noisy end, so its t = 100 is our t = 900.
     """
 
+    starts_from_picture = True
+
     def __init__(self, t: int = 500) -> None:
         self.t = t
 

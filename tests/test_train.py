@@ -129,7 +129,7 @@ STOPS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL]
 @pytest.mark.slow
 def test_interrupted_and_gone_on_with_is_the_same_as_never_interrupted(train, folder):
     """Killed four times, with dropout, turns and a mean over rows: every figure and every weight is the same to the bit."""
-    line = [*TINY, "steps=300", "log_every=7", "checkpoint_every=10", "validation.every=90", "trainer.accumulate=2", "network.dropout=0.1"]
+    line = [*TINY, "steps=300", "log_every=7", "checkpoint_every=10", "validation.every=90", "accumulate=2", "network.dropout=0.1"]
     train(*line, "output_dir=whole")
     codes = []
     for turn, number in enumerate(STOPS):
@@ -170,7 +170,7 @@ def test_a_longer_run_in_more_turns_goes_on_from_a_damaged_checkpoint(train, fol
     train(*line, "steps=10")
     newest = folder / "out" / "checkpoints" / "step-00000010.ckpt"
     newest.write_bytes(newest.read_bytes()[:5000])
-    done = train(*line, "steps=20", "trainer.accumulate=2")
+    done = train(*line, "steps=20", "accumulate=2")
     assert f"damaged and left out: {Path('out/checkpoints/step-00000010.ckpt')}" in done.stdout and "step-00000005.ckpt" in done.stdout
     assert yaml.safe_load((folder / "out" / "prior" / "card.yaml").read_text())["training"]["steps"] == 20
     (folder / "out" / "prior" / "card.yaml").write_text("training: {steps: 10}")  # as if killed before the export
@@ -345,8 +345,8 @@ BAD = {
     "another architecture": ([*COMMON, *GIVEN], "does not fit the network", another_architecture),
     "network beside a prior": ([*COMMON, "prior=faces64", "network=unet64"], "brings its own network"),
     "no such prior": ([*COMMON, "prior=nonsense"], "prior=nonsense is unknown"),
-    "memory": ([*TINY, "batch_size=4000000"], "raise trainer.accumulate"),
-    "uneven": ([*TINY, "trainer.accumulate=3"], "cannot be shared evenly"),
+    "memory": ([*TINY, "batch_size=4000000"], "raise accumulate"),
+    "uneven": ([*TINY, "accumulate=3"], "cannot be shared evenly"),
     "steps": ([*TINY, "steps=0"], "steps must be at least 1"),
     "kind": ([*TINY, "optimiser.lr=fast"], "optimiser.lr='fast' is of the wrong kind"),
     "rate": ([*TINY, "optimiser.lr=-1.0"], "learning rate must be positive"),

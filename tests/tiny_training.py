@@ -111,7 +111,7 @@ def fit(
     resume: Path | None = None,
 ) -> pl.Trainer:
     """Train `module` for its steps as train.py does."""
-    trainer = TrainerSettings("cpu", accumulate=accumulate).trainer(callbacks, module.steps, validate_every, clip, [])
+    trainer = TrainerSettings("cpu").training(callbacks, module.steps, validate_every, accumulate, clip, [])
     trainer.fit(module, datamodule=data, ckpt_path=resume and str(resume), weights_only=True)
     return trainer
 

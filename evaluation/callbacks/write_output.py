@@ -1,4 +1,4 @@
-"""Lightning callbacks of a restoration run."""
+"""sample.py's writer."""
 
 from __future__ import annotations
 

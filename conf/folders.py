@@ -1,0 +1,45 @@
+"""Names of output folders, made of what was asked for: the same line finds its own run again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from hashlib import blake2b
+
+ROOT = "outputs/evaluate"
+UNNAMED = (
+    *("output_dir", "overwrite", "trainer", "logger", "callbacks", "batch_size", "objective", "hydra", "report"),
+    *("data.workers", "data.freeze"),
+    *("metrics.lpips.trunk", "metrics.lpips.download", "metrics.lpips.url"),
+)
+"""Overrides that do not make it another run, unless they say how precise it is."""
+LONGEST = 120
+
+
+def job_folder(overrides: Sequence[str]) -> str:
+    """["solver=sdedit", "data.root=/a/faces"] → data.root=faces~1a2b,solver=sdedit: sorted, without paths, not too long."""
+    named = sorted(override for override in overrides if not _unnamed(override.lstrip("+~").split("=", 1)[0]))
+    name = ",".join(_short(override) for override in named) or "default"
+    if len(name) > LONGEST:
+        digest = blake2b("\n".join(named).encode(), digest_size=4).hexdigest()
+        name = f"{name[: LONGEST - 9]}~{digest}"
+    return name
+
+
+def _unnamed(key: str) -> bool:
+    return key != "trainer.precision" and any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in UNNAMED)
+
+
+def _short(override: str) -> str:
+    """Without folders and without what a file's name may not hold; a hash tells apart what that makes alike."""
+    key, _, value = override.partition("=")
+    plain = value.strip("'\"")
+    short = os.path.basename(plain.rstrip("/")) if "/" in plain else plain
+    short = "".join(c if c.isalnum() or c in "._-+[]" else "_" for c in short)
+    if short != plain:
+        short += f"~{blake2b(value.encode(), digest_size=2).hexdigest()}"
+    return f"{key.replace('/', '.')}={short}"
+
+
+def sweep_folder(output_dir: str | None) -> str:
+    return output_dir or ROOT

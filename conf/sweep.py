@@ -1,0 +1,45 @@
+"""The end of a sweep: what failed, the leaderboard, and a table where it has one. Hydra calls it wherever the jobs ran."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from conf.command import ERROR, FAILED
+
+
+class Failures(Callback):
+    """Exit code 1 where a job failed."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        root = Path(config.hydra.sweep.dir)
+        failed = sorted(root.glob(f"*/{ERROR}"))
+        if failed:
+            print(f"error: {len(failed)} jobs of the sweep failed; their tracebacks: {root}/*/{ERROR}", file=sys.stderr)
+            sys.exit(FAILED)
+
+
+class Leaderboard(Failures):
+    """The leaderboard over the sweep's folder, and the sweep's table."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            self.draw(config)
+        except Exception as error:  # Hydra would turn it into a warning
+            print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+            sys.exit(FAILED)
+        super().on_multirun_end(config, **kwargs)
+
+    def draw(self, config: DictConfig) -> None:
+        from conf.build import build
+        from evaluation.leaderboard import write_leaderboard
+
+        root = Path(config.hydra.sweep.dir)
+        board = write_leaderboard(root, config.objective)
+        print(f"\n{board.text}")
+        if config.table is not None:
+            print(f"\n{build(config.table).write(root, board.jobs)}")

@@ -1,0 +1,172 @@
+"""One evaluation from built parts to a summary: resumable, shared by any number of processes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_only
+from torch.utils.data import DataLoader, Dataset
+
+from evaluation.callbacks.write_records import WriteRecords
+from evaluation.data import Batches, Nothing
+from evaluation.evaluation_folder import POSTERIOR, EvaluationFolder, pending
+from evaluation.frozen import FrozenPictures, freeze
+from evaluation.loggers import NoLogger, Wandb
+from evaluation.output import append_line, write_figure
+from evaluation.parts import Parts
+from evaluation.picture_set import PictureSet
+from evaluation.posterior import posterior_record
+from evaluation.progress import ProgressReport
+from evaluation.records import read_lines
+from evaluation.stopping import CODES, Listener, ToldToStop
+from evaluation.summary import summarise, table
+
+
+@dataclass(kw_only=True)
+class Evaluation(Parts):
+    """`check` refuses what cannot work before anything is computed; `run` does what is not on record yet.
+
+    Batches are the same groups of items whoever computes them, so that resuming and sharing change no number.
+    """
+
+    data: PictureSet
+    callbacks: dict[str, pl.Callback]
+    logger: NoLogger | Wandb
+    output: Path
+    overwrite: bool = False
+    known: set[tuple[str, int]] = field(default_factory=set, init=False)
+    stopped: tuple[str, int] | None = field(default=None, init=False)
+    finished: dict | None = field(default=None, init=False)
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that speaks and writes."""
+        return rank_zero_only.rank == 0
+
+    def check(self, config: dict) -> None:
+        """Raises ValueError or OSError, in one line, for parts that do not go together and pictures that do not do.
+
+        `config` is the resolved configuration; a run in the same folder with another one is not gone on with.
+        """
+        self.folder = EvaluationFolder(self.output, rank_zero_only.rank or 0, self.overwrite)
+        self.known = self.folder.find(config)
+        self.items = self._items()
+        keys = [(name, sample) for name in self.items.ids for sample in range(self.num_samples)]
+        groups = [range(i, min(i + self.batch_size, len(keys))) for i in range(0, len(keys), self.batch_size)]
+        self.pending = pending(groups, keys, self.known)
+        before = self.folder.summary()
+        if not self.pending and before is not None and before["records"] == len(keys) and not self.overwrite:
+            self.finished = before
+            return
+        self.settle()
+        self._check_items()
+        if self.items.kind == "truth":
+            self.metrics.prepare()
+
+    def _items(self) -> Dataset:
+        if not self.solver.uses_measurement:
+            if self.data.root is not None or self.data.measurements is not None:
+                raise ValueError("this solver looks at no picture; leave out data.root and data.measurements, or choose another solver")
+            return Nothing(self.num_samples)
+        if self.data.measurements is None:
+            return self.data.pictures(self.image_shape, self.num_samples)
+        frozen = FrozenPictures(Path(self.data.measurements), self.num_samples)
+        return frozen.only(self.data.chosen(frozen.ids))
+
+    def _check_items(self) -> None:
+        if isinstance(self.items, FrozenPictures):
+            self.items.check(self.module(), self.problem)
+        else:
+            self.items.check()
+        if self.data.freeze is not None and self.trainer.world > 1:
+            raise ValueError(
+                "measurements are frozen by one process; run data.freeze on one device, then the others with data.measurements"
+            )
+
+    def title(self, words: str) -> str:
+        """What is about to happen, in a line or two."""
+        lines = [f"{words} · {len(self.levels) - 1} steps"]
+        if self.known:
+            lines.append(f"{len(self.known)} of {len(self.items)} restorations are on record; going on")
+        return "\n".join(lines)
+
+    def run(self, config: dict, text: str, title: str) -> dict | None:
+        """Restore what is not on record yet, then summarise; → the summary, or None where told to stop (see `stopped`).
+
+        `text` is what config.yaml will hold.
+        """
+        listener = Listener()
+        code = 1
+        try:
+            with listener.listening():
+                if self.first:
+                    self.folder.open(text)
+                self._restore(listener, config)
+                summary = self._summarise(title) if self.first else None
+            code = 0
+            return summary
+        except ToldToStop as error:
+            code = CODES.get(str(error), 1)
+            self.stopped = (f"stopped by {error}; what is finished is on record, and the same line goes on", code)
+            return None
+        finally:
+            self.logger.finish(code)
+
+    def _restore(self, listener: Listener, config: dict) -> None:
+        if not self.pending:
+            return
+        module = self.module(None, getattr(self.items, "seed", None))
+        if self.data.freeze is not None:
+            digest = freeze(Path(self.data.freeze), module, self.items, self.problem)
+            print(f"measurements: {self.data.freeze}, SHA-256 {digest}")
+            self.items = FrozenPictures(Path(self.data.freeze), self.num_samples)
+        trainer = self.trainer.prediction([WriteRecords(self.folder, self.known), *self.callbacks.values()], [])
+        mine = self.pending[trainer.global_rank :: trainer.world_size]
+        progress = ProgressReport(len(mine)) if self.first else None
+
+        def report(problem, step) -> None:
+            if listener.told is not None:
+                raise ToldToStop(listener.told)
+            if progress is not None:
+                progress(problem, step)
+
+        module.report = report
+        loader = DataLoader(Batches(self.items, mine), batch_size=None, num_workers=self.data.workers)
+        try:
+            self.predict(trainer, module, loader)
+            trainer.strategy.barrier("evaluated")
+        finally:
+            if progress is not None:
+                progress.close()
+
+    def _summarise(self, title: str) -> dict:
+        records = self.folder.merge()
+        posterior = self._posterior(records) if self.num_samples > 1 else []
+        summary = summarise(title, records, posterior, self.metrics.names, self.num_samples) | {"footnote": self.metrics.footnote or None}
+        shown = [record for record in records if record["id"] in self.items.ids[:8]]
+        write_figure(self.output, shown[: 8 * max(8, self.num_samples)], title)
+        self.folder.finish(summary)
+        return summary
+
+    def _posterior(self, records: list[dict]) -> list[dict]:
+        """posterior.jsonl, with the pictures added that are not in it yet."""
+        path = self.output / POSTERIOR
+        found = {record["id"]: record for record in read_lines(path)} if path.is_file() else {}
+        by_id: dict[str, list[dict]] = {}
+        for record in records:
+            by_id.setdefault(record["id"], []).append(record)
+        self.metrics.to("cpu")
+        for name, own in by_id.items():
+            if name not in found:
+                found[name] = posterior_record(self.output, own, self.metrics)
+                append_line(path, json.dumps(found[name], allow_nan=False))
+        return [found[name] for name in sorted(by_id)]
+
+    def outcome(self, summary: dict) -> str:
+        """The table, and where everything is."""
+        places: list[tuple[str, Any]] = [("pictures", self.output / "images"), ("figure", self.output / "figure.png")]
+        return "\n".join([table(summary), "", *(f"{name + ':':9} {path}" for name, path in places)])

@@ -1,0 +1,105 @@
+"""The folder of an evaluation: gone on with, shared by processes, never doubled."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from evaluation.output import append_line, save_pictures, write_whole
+from evaluation.records import RECORDS, mend, part, parts, read_lines, read_records
+from evaluation.restoration import Restored
+from evaluation.run_config import CONFIG, differences
+
+FREE = (
+    *(f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "channels_last", "compile", "threads")),
+    *(f"metrics.{lpips}.{name}" for lpips in ("lpips", "lpips_vgg", "lpips_squeeze") for name in ("trunk", "download", "url")),
+    "batch_size",
+    "callbacks",
+    "logger",
+    "output_dir",
+    "overwrite",
+    "objective",
+    "report",
+    "table",
+    "data.freeze",
+    "data.workers",
+)
+"""What may change between a run and the one that goes on from it: nothing that a picture's result depends on."""
+
+SUMMARY, POSTERIOR = "summary.json", "posterior.jsonl"
+MADE = (SUMMARY, POSTERIOR, "figure.png", "report.html", "error.txt")
+
+
+class EvaluationFolder:
+    """config.yaml, records.jsonl, images/<id>/…, posterior.jsonl, figure.png, report.html and summary.json under `root`.
+
+    Process `rank` appends to a file of its own; the first one merges them. Pictures are written before their
+    record, so a record vouches for them.
+    """
+
+    def __init__(self, root: Path, rank: int, overwrite: bool = False) -> None:
+        self.root, self.rank, self.overwrite = root, rank, overwrite
+
+    def find(self, config: dict) -> set[tuple[str, int]]:
+        """The items on record by an earlier run with this configuration, as (id, sample).
+
+        Raises ValueError where the run here is another one, and PermissionError where nothing can be written.
+        """
+        nearest = next(p for p in (self.root, *self.root.resolve().parents) if p.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+            raise PermissionError(f"cannot write to {nearest}; set output_dir to a folder that can be written")
+        if self.overwrite or not parts(self.root):
+            return set()
+        changes = differences(self.root / CONFIG, config, FREE)
+        if changes:
+            raise ValueError(
+                f"{self.root} holds a run with another configuration: {'; '.join(changes)}; "
+                "choose another output_dir, or overwrite=true to begin anew"
+            )
+        return {(record["id"], record["sample"]) for path in parts(self.root) for record in read_lines(path)}
+
+    def open(self, text: str) -> None:
+        """Write config.yaml and mend what a killed process left; with `overwrite`, what an earlier run left here goes."""
+        if self.overwrite:
+            for path in [*parts(self.root), *(self.root / name for name in MADE)]:
+                path.unlink(missing_ok=True)
+            shutil.rmtree(self.root / "images", ignore_errors=True)
+        for path in [*parts(self.root), self.root / POSTERIOR]:
+            mend(path)
+        for partial in [*self.root.glob(".*.????????"), *self.root.glob("images/*/.*.png.*")]:
+            partial.unlink(missing_ok=True)
+        (self.root / "error.txt").unlink(missing_ok=True)
+        write_whole(self.root / CONFIG, lambda stream: stream.write(text.encode()))
+
+    def add(self, done: Restored, known: set[tuple[str, int]]) -> None:
+        """Write the pictures and records of a batch; those `known` from before stay as they are."""
+        for b, record in enumerate(done.records):
+            if (record["id"], record["sample"]) not in known:
+                save_pictures(self.root, done, b)
+                append_line(part(self.root, self.rank), json.dumps(record, allow_nan=False))
+
+    def merge(self) -> list[dict]:
+        """All records, in order in one file; the other parts go."""
+        records = read_records(self.root)
+        write_whole(self.root / RECORDS, lambda stream: stream.writelines(json.dumps(r).encode() + b"\n" for r in records))
+        for path in parts(self.root)[1:]:
+            path.unlink()
+        return records
+
+    def summary(self) -> dict | None:
+        """What an earlier run wrote last, or None."""
+        try:
+            return json.loads((self.root / SUMMARY).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def finish(self, summary: dict) -> None:
+        write_whole(self.root / SUMMARY, lambda f: f.write(json.dumps(summary, indent=2, ensure_ascii=False).encode() + b"\n"))
+
+
+def pending(groups: Sequence[Sequence[int]], keys: Sequence[tuple[str, int]], known: set[tuple[str, int]]) -> list[Sequence[int]]:
+    """The batches of which something is not on record yet."""
+    return [group for group in groups if any(keys[index] not in known for index in group)]

@@ -1,0 +1,87 @@
+"""The parts of any restoration run, put together."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch.utils.data import DataLoader
+
+from diffusion.denoiser import Denoiser
+from diffusion.grids import Grid
+from diffusion.noise import image_generator
+from diffusion.priors import Prior
+from diffusion.transitions import Transition
+from evaluation.metrics import Metrics
+from evaluation.restoration import Report, RestorationModule
+from evaluation.trainer import TrainerSettings
+from operators.base import Operator
+from operators.noise import MeasurementNoise
+from solvers.base import Solver
+
+
+@dataclass(kw_only=True)
+class Parts:
+    """What a picture's result depends on: `prior`, `operator`, `noise`, `solver`, `grid`, `transition` and `seed`.
+
+    `num_samples` restorations a picture are computed by `trainer`, `batch_size` at once, and scored by `metrics`.
+    `problem` describes operator and noise, as plain values.
+    """
+
+    prior: Prior
+    operator: Operator
+    noise: MeasurementNoise
+    solver: Solver
+    grid: Grid
+    transition: Transition
+    trainer: TrainerSettings
+    metrics: Metrics
+    seed: int = 0
+    num_samples: int = 1
+    batch_size: int = 8
+    problem: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("num_samples", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}; set {name}")
+        self.image_shape = (self.prior.channels, *self.prior.size)
+
+    def settle(self) -> None:
+        """Find the levels and the measurement's shape (C', H', W'). Raises ValueError for parts that do not go together."""
+        self.levels = self.solver.levels(self.grid, self.prior.levels)
+        blank = torch.zeros(1, *self.image_shape)
+        self.operator.draw(blank, [image_generator(self.seed, "check")])
+        self.measurement_shape = tuple(self.operator(blank).shape[1:])
+        self.transition.check(self.prior.probe())
+
+    def module(self, report: Report | None = None, measurement_seed: int | None = None) -> RestorationModule:
+        self.trainer.prepare(self.prior.network)
+        return RestorationModule(
+            denoiser=Denoiser(self.prior, self.trainer.autocast),
+            solver=self.solver,
+            operator=self.operator,
+            noise=self.noise,
+            transition=self.transition,
+            levels=self.levels,
+            metrics=self.metrics,
+            image_shape=self.image_shape,
+            seed=self.seed,
+            measurement_seed=measurement_seed,
+            problem_key=json.dumps(self.problem, sort_keys=True),
+            report=report,
+        )
+
+    def predict(self, trainer: pl.Trainer, module: RestorationModule, loader: DataLoader) -> None:
+        """Restore every batch. Raises ValueError where the machine cannot, KeyboardInterrupt for Ctrl-C."""
+        try:
+            trainer.predict(module, loader, return_predictions=False)
+        except torch.OutOfMemoryError as error:
+            raise ValueError(f"out of memory at batch_size={self.batch_size}; lower it, or set trainer.precision=bf16") from error
+        except MisconfigurationException as error:  # what Lightning will not do on this machine
+            raise ValueError(f"{str(error).splitlines()[0]}; choose another trainer") from error
+        except SystemExit as error:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from error

@@ -1,0 +1,46 @@
+"""What several samples of a picture say together: their mean, scored, and where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite
+from pathlib import Path
+
+import torch
+
+from diffusion.pictures import Exact, read_picture
+from evaluation.metrics import Metrics
+from evaluation.output import save_picture
+
+WHITE = 0.25
+"""The standard deviation, on [0, 1] pictures, that is white in std.png: the same for all, so that they compare."""
+
+
+def posterior_record(root: Path, records: Sequence[dict], metrics: Metrics) -> dict:
+    """Read the restorations of one picture (those of `records` that did not fail), write mean.png and std.png → a record.
+
+    The mean is of the 8-bit pictures as saved. `deviation` is the mean over pixels and channels of the samples'
+    standard deviation (n − 1 below), on [0, 1] pictures. Figures without a value are None.
+    """
+    folder = root / "images" / records[0]["id"]
+    paths = [folder / f"restoration-{record['sample']}.png" for record in records if record["error"] is None]
+    found = {"id": records[0]["id"], "samples": len(paths)}
+    if len(paths) < 2:
+        return found | dict.fromkeys((*metrics.names, "deviation"))
+    samples = torch.stack([read(path) for path in paths])
+    mean, deviation = samples.mean(0), samples.std(0) / 2.0
+    save_picture(folder / "mean.png", mean)
+    save_picture(folder / "std.png", 2.0 * deviation.mean(0, keepdim=True) / WHITE - 1.0)
+    truth = folder / "truth.png"
+    scores = {name: [None] for name in metrics.names} if not truth.exists() else metrics(mean[None], read(truth)[None])
+    kept = {name: value if value is not None and isfinite(value) else None for name, (value,) in scores.items()}
+    return found | kept | {"deviation": deviation.mean().item()}
+
+
+def read(path: Path) -> torch.Tensor:
+    """A PNG of ours → (C, H, W) in [-1, 1]."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        size, channels = (picture.height, picture.width), len(picture.getbands())
+    return read_picture(path, channels, size, Exact())

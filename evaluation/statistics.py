@@ -1,0 +1,85 @@
+"""What a sample of pictures says about all pictures: means with intervals, paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean of `n` values, its standard error s/√n, and the `LEVEL` interval mean ± t_{n−1} s/√n (Student 1908).
+
+    With fewer than two values there is neither error nor interval: None.
+    """
+
+    mean: float
+    se: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+    def plain(self) -> dict[str, float | int | None]:
+        return asdict(self)
+
+
+def estimate(values: Sequence[float | None]) -> Estimate | None:
+    """The estimate from the values that exist (None and non-finite ones do not); None where none does."""
+    kept = np.array([value for value in values if _exists(value)], dtype=np.float64)
+    n = len(kept)
+    if n == 0:
+        return None
+    mean = float(kept.mean())
+    if n == 1:
+        return Estimate(mean, None, None, None, 1)
+    se = float(kept.std(ddof=1) / np.sqrt(n))
+    half = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1)) * se
+    return Estimate(mean, se, mean - half, mean + half, n)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of the paired differences first − second, their interval, and the p-values of two paired tests.
+
+    `t_test` is Student's for the mean (two-sided): below 1 − `LEVEL` where the interval leaves out 0, and nowhere else.
+    `wilcoxon` is the signed-rank test (Wilcoxon 1945), which assumes symmetry only. Both are None with fewer than two
+    pairs or where no pair differs, `t_test` also where all pairs differ by the same amount: no spread to measure it by.
+    """
+
+    estimate: Estimate
+    t_test: float | None
+    wilcoxon: float | None
+
+    def plain(self) -> dict[str, float | int | None]:
+        return self.estimate.plain() | {"t_test": self.t_test, "wilcoxon": self.wilcoxon}
+
+
+def paired(first: Sequence[float | None], second: Sequence[float | None]) -> Difference | None:
+    """Compare two runs picture by picture; the two sequences are aligned, ValueError where their lengths differ.
+
+    Pairs that lack a finite value on either side are left out. None where no pair is left.
+    """
+    both = [(a, b) for a, b in zip(first, second, strict=True) if _exists(a) and _exists(b)]
+    differences = np.array([a - b for a, b in both], dtype=np.float64)
+    found = estimate(differences.tolist())
+    if found is None:
+        return None
+    if found.n < 2 or not np.any(differences):
+        return Difference(found, None, None)
+    return Difference(found, _student(found), float(stats.wilcoxon(differences).pvalue))
+
+
+def _exists(value: float | None) -> bool:
+    return value is not None and bool(np.isfinite(value))
+
+
+def _student(found: Estimate) -> float | None:
+    """Two-sided p = 2 P(t_{n−1} > |mean| / se); None where the spread is rounding alone (scipy warns there and goes on)."""
+    if found.se <= 10 * np.finfo(np.float64).eps * abs(found.mean):
+        return None
+    return 2 * float(stats.t.sf(abs(found.mean) / found.se, found.n - 1))

@@ -30,6 +30,15 @@ FORMS = {
 """How each metric is headed, and how its figures are written."""
 
 
+def heading(metric: str) -> str:
+    """psnr → PSNR (dB) ↑; a metric of your own goes by its name."""
+    return FORMS.get(metric, (metric,))[0]
+
+
+def form(metric: str) -> str:
+    return FORMS.get(metric, ("", ".3f"))[1]
+
+
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Create `path` by `write(stream)` under a temporary name and a rename, so that no half file is ever seen."""
     path.parent.mkdir(parents=True, exist_ok=True)

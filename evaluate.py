@@ -1,7 +1,8 @@
-"""Evaluate solvers on a folder of pictures: python evaluate.py --help."""
+"""Evaluate solvers on a folder of pictures, score pictures made elsewhere, compare runs: python evaluate.py --help."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import hydra
@@ -11,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf import PROJECT
 from conf.command import FAILED, Stop, command, job, refusing
-from conf.folders import ROOT, job_folder
+from conf.folders import ROOT, job_folder, name_sweep
 
 BUNDLED_FACES = PROJECT / "examples" / "faces"
 
@@ -19,16 +20,27 @@ BUNDLED_FACES = PROJECT / "examples" / "faces"
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 @job
 def main(config: DictConfig) -> float | None:
-    from conf.build import build_evaluation, source_state
+    """What a tuner improves, `objective`, is returned."""
+    if config.compare is not None:
+        return comparison(config)
+    summary = scoring(config) if config.samples is not None or config.truth is not None else evaluation(config)
+    found = summary and summary["statistics"]["single"].get(config.objective)
+    return found and found["mean"]
+
+
+def evaluation(config: DictConfig) -> dict | None:
+    """Restore and score a folder of pictures; → the summary, None in a process that only helps."""
+    from conf.build import build_evaluation
+    from evaluation.summary import outcome
 
     hydra_config = HydraConfig.get()
     choices = hydra_config.runtime.choices
     if choices.prior == "new":
         raise Stop("prior=new is an untrained network, for train.py; choose another prior")
-    sweeping = hydra_config.mode == RunMode.MULTIRUN
-    overrides = list(hydra_config.overrides.task)
-    folder = Path(hydra_config.runtime.output_dir if sweeping else config.output_dir or f"{ROOT}/{job_folder(overrides)}")
+    folder = output_folder(config)
     run = build_evaluation(config, folder)
+    if run.trainer.world > 1 and alone():
+        raise Stop("a sweep cannot share a job among processes of its own: each would run the sweep; use one device a job, or a launcher")
     if run.solver.uses_measurement and run.data.root is None and run.data.measurements is None:
         run.data.root = config.data.root = str(BUNDLED_FACES)
     plain = OmegaConf.to_container(config, resolve=True)
@@ -36,37 +48,78 @@ def main(config: DictConfig) -> float | None:
         run.check(plain)
     if run.finished is not None:
         if run.first:
-            print(f"already evaluated: {folder}\n\n{run.outcome(run.finished)}")
-        return objective(config, run.finished)
+            print(f"already evaluated: {folder}\n\n{outcome(run.finished, folder)}")
+        return run.finished
 
     problem = f"{choices.operator} · {run.noise.label} · " if run.solver.uses_measurement else ""
     title = run.title(f"{choices.solver} · {problem}{choices.prior}")
     if run.first:
         print(title)
-    record = {
-        "config": plain,
-        "choices": OmegaConf.to_container(choices),
+    with refusing():
+        summary = run.run(plain, record(config), title.splitlines()[0])
+    if run.stopped is not None:
+        raise Stop(*run.stopped)
+    if summary is not None:
+        print(f"\n{outcome(summary, folder)}")
+        if summary["failed"]:
+            raise Stop(f"{summary['failed']} of {summary['records']} failed; {summary['first_failure']}", FAILED)
+    return summary
+
+
+def scoring(config: DictConfig) -> dict:
+    """Score pictures that were made elsewhere; → the summary."""
+    from conf.build import build_scoring
+    from evaluation.summary import outcome
+
+    folder = output_folder(config)
+    run = build_scoring(config, folder)
+    with refusing():
+        run.check(OmegaConf.to_container(config, resolve=True))
+        print(f"already scored: {folder}" if run.finished else run.title())
+        summary = run.finished or run.run(record(config))
+    print(f"\n{outcome(summary, folder)}")
+    return summary
+
+
+def comparison(config: DictConfig) -> None:
+    """Two runs, picture by picture."""
+    from conf.build import two_runs
+    from evaluation.comparison import compare
+
+    with refusing():
+        print(compare(*two_runs(config)).text())
+
+
+def output_folder(config: DictConfig) -> Path:
+    """A sweep's job has its own; otherwise output_dir, or a name made of the overrides."""
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode == RunMode.MULTIRUN:
+        return Path(hydra_config.runtime.output_dir)
+    return Path(config.output_dir or f"{ROOT}/{job_folder(hydra_config.overrides.task)}")
+
+
+def alone() -> bool:
+    """Whether this is a job of a sweep in the sweep's own process, which Lightning would start again as a whole."""
+    hydra_config = HydraConfig.get()
+    return hydra_config.mode == RunMode.MULTIRUN and hydra_config.launcher._target_.endswith("BasicLauncher")
+
+
+def record(config: DictConfig) -> str:
+    """The text of config.yaml: all that made this run."""
+    from conf.build import source_state
+
+    hydra_config = HydraConfig.get()
+    overrides = list(hydra_config.overrides.task)
+    content = {
+        "config": OmegaConf.to_container(config, resolve=True),
+        "choices": OmegaConf.to_container(hydra_config.runtime.choices),
         "overrides": overrides,
         "command": " ".join(["python", "evaluate.py", *overrides]),
         "source": source_state(PROJECT),
     }
-    with refusing():
-        summary = run.run(plain, OmegaConf.to_yaml(OmegaConf.create(record)), title.splitlines()[0])
-    if run.stopped is not None:
-        raise Stop(*run.stopped)
-    if summary is None:
-        return None
-    print(f"\n{run.outcome(summary)}")
-    if summary["failed"]:
-        raise Stop(f"{summary['failed']} of {summary['records']} failed; {summary['first_failure']}", FAILED)
-    return objective(config, summary)
-
-
-def objective(config: DictConfig, summary: dict) -> float | None:
-    """The figure that a tuner improves."""
-    found = summary["statistics"]["single"].get(config.objective)
-    return None if found is None else found["mean"]
+    return OmegaConf.to_yaml(OmegaConf.create(content))
 
 
 if __name__ == "__main__":
+    name_sweep(sys.argv)
     command(main)

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from conf.folders import job_folder, sweep_folder
+from conf.folders import job_folder, sweep_folder, sweep_name
 
 PROJECT = Path(__file__).resolve().parent.parent
 
 OmegaConf.register_new_resolver("project", lambda path: str(PROJECT / path), replace=True)
 OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
 OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True)
+OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)

@@ -19,6 +19,7 @@ from evaluation.evaluation import Evaluation
 from evaluation.frozen import describe
 from evaluation.output import OutputFolder
 from evaluation.run import Restoration
+from evaluation.scoring import Scoring
 from evaluation.training import Training
 
 RESTORATION = ("operator", "noise", "solver", "grid", "transition", "fit", "trainer", "metrics", "prior")
@@ -26,8 +27,8 @@ EVALUATION = ("data", "operator", "noise", "solver", "grid", "transition", "metr
 TRAINING = ("weighting", "optimiser", "lr_schedule", "trainer", "validation", "export", "logger", "data", "prior")
 INTERPOLATED = ("network", "schedule", "parametrisation", "transition")
 """Groups of train.yaml that stand in other parts: the new prior's, and the validation's transition."""
-SWEPT = ("objective", "table")
-"""Keys of evaluate.yaml that are about a sweep, not about a job."""
+OTHER = ("objective", "table", "samples", "truth", "compare")
+"""Keys of evaluate.yaml that are about a sweep, or other work than restoring."""
 
 
 def build_restoration(config: DictConfig, output_dir: Path) -> Restoration:
@@ -41,10 +42,29 @@ def build_restoration(config: DictConfig, output_dir: Path) -> Restoration:
 
 def build_evaluation(config: DictConfig, output_dir: Path) -> Evaluation:
     """The run a composed evaluate.yaml describes. Raises Stop for values of the wrong kind, before anything is loaded."""
-    parts, settings = _checked(config, Evaluation, EVALUATION, SWEPT)
+    parts, settings = _checked(config, Evaluation, EVALUATION, OTHER)
     parts = {part: build(config[part]) for part in parts}
     with refusing():
         return Evaluation(**parts, **settings, problem=_problem(config), output=output_dir)
+
+
+def build_scoring(config: DictConfig, output_dir: Path) -> Scoring:
+    """The scores that samples= and truth= ask for. Raises Stop for values of the wrong kind and for one without the other."""
+    for key, other in (("samples", "truth"), ("truth", "samples")):
+        if config[key] is None:
+            raise Stop(f"{other}= is given without {key}=; pictures are scored against others of the same names: add {key}=FOLDER")
+    plain = {key: OmegaConf.to_container(config)[key] for key in ("samples", "truth", "overwrite")}
+    check_types(config.metrics, "metrics")
+    check_values(plain, Scoring, "")
+    return Scoring(**plain, metrics=build(config.metrics), output=output_dir)
+
+
+def two_runs(config: DictConfig) -> tuple[Path, Path]:
+    """The folders of compare=[DIR1,DIR2]. Raises Stop for anything else."""
+    given = OmegaConf.to_container(config)["compare"]
+    if not isinstance(given, list) or len(given) != 2 or not all(isinstance(one, str) for one in given):
+        raise Stop(f"compare={given} names no two runs; give two folders, as in compare=[DIR1,DIR2]")
+    return Path(given[0]), Path(given[1])
 
 
 def _problem(config: DictConfig) -> dict[str, Any]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from hashlib import blake2b
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 
 ROOT = "outputs/evaluate"
 UNNAMED = (
@@ -43,3 +47,17 @@ def _short(override: str) -> str:
 
 def sweep_folder(output_dir: str | None) -> str:
     return output_dir or ROOT
+
+
+def name_sweep(arguments: list[str]) -> None:
+    """Give a sweep on the command line (sys.argv) a folder of its own where it has none, made of the whole line as a run's is."""
+    overrides = [argument for argument in arguments[1:] if not argument.startswith("-")]
+    if {"-m", "--multirun"} & {*arguments} and not any(override.startswith("output_dir=") for override in overrides):
+        arguments.append(f"output_dir='{ROOT}/{job_folder(overrides)}'")
+
+
+def sweep_name() -> str | None:
+    """The name of the folder that the jobs of this sweep share; None where there is no sweep."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return None
+    return Path(HydraConfig.get().sweep.dir).resolve().name

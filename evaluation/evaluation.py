@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader, Dataset
 
+from evaluation.callbacks.base import EvaluationCallback
+from evaluation.callbacks.log_run import LogRun
 from evaluation.callbacks.write_records import WriteRecords
+from evaluation.conclusion import conclude
 from evaluation.data import Batches, Nothing
-from evaluation.evaluation_folder import POSTERIOR, EvaluationFolder, pending
+from evaluation.evaluation_folder import EvaluationFolder, pending
 from evaluation.frozen import FrozenPictures, freeze
-from evaluation.loggers import NoLogger, Wandb
-from evaluation.output import append_line, write_figure
+from evaluation.loggers import Dashboard
 from evaluation.parts import Parts
 from evaluation.picture_set import PictureSet
-from evaluation.posterior import posterior_record
 from evaluation.progress import ProgressReport
-from evaluation.records import read_lines
 from evaluation.stopping import CODES, Listener, ToldToStop
-from evaluation.summary import summarise, table
+
+FAILED, REFUSED = 1, 2
+"""Exit codes, as the dashboards are told them: of failed restorations and errors, of what the machine or the folder refused."""
 
 
 @dataclass(kw_only=True)
@@ -35,7 +36,7 @@ class Evaluation(Parts):
 
     data: PictureSet
     callbacks: dict[str, pl.Callback]
-    logger: NoLogger | Wandb
+    logger: Dashboard
     output: Path
     overwrite: bool = False
     known: set[tuple[str, int]] = field(default_factory=set, init=False)
@@ -66,6 +67,8 @@ class Evaluation(Parts):
         self._check_items()
         if self.items.kind == "truth":
             self.metrics.prepare()
+        if self.metrics.distribution is not None:
+            self.metrics.distribution.check(len(self.items.ids))
 
     def _items(self) -> Dataset:
         if not self.solver.uses_measurement:
@@ -100,23 +103,31 @@ class Evaluation(Parts):
         `text` is what config.yaml will hold.
         """
         listener = Listener()
-        code = 1
+        code = FAILED
         try:
             with listener.listening():
                 if self.first:
                     self.folder.open(text)
-                self._restore(listener, config)
-                summary = self._summarise(title) if self.first else None
-            code = 0
+                loggers = self.logger(self.output, config, self.overwrite) if self.first else []
+                callbacks = [LogRun(self.logger, self.output), *self.callbacks.values()]
+                self._restore(listener, callbacks, loggers)
+                summary = self._summarise(title, callbacks, loggers) if self.first else None
+            code = FAILED if summary and summary["failed"] else 0
             return summary
         except ToldToStop as error:
             code = CODES.get(str(error), 1)
             self.stopped = (f"stopped by {error}; what is finished is on record, and the same line goes on", code)
             return None
+        except (ValueError, OSError):
+            code = REFUSED
+            raise
+        except KeyboardInterrupt:
+            code = CODES["SIGINT"]
+            raise
         finally:
             self.logger.finish(code)
 
-    def _restore(self, listener: Listener, config: dict) -> None:
+    def _restore(self, listener: Listener, callbacks: list[pl.Callback], loggers: list[Logger]) -> None:
         if not self.pending:
             return
         module = self.module(None, getattr(self.items, "seed", None))
@@ -124,7 +135,7 @@ class Evaluation(Parts):
             digest = freeze(Path(self.data.freeze), module, self.items, self.problem)
             print(f"measurements: {self.data.freeze}, SHA-256 {digest}")
             self.items = FrozenPictures(Path(self.data.freeze), self.num_samples)
-        trainer = self.trainer.prediction([WriteRecords(self.folder, self.known), *self.callbacks.values()], [])
+        trainer = self.trainer.prediction([WriteRecords(self.folder, self.known), *callbacks], loggers)
         mine = self.pending[trainer.global_rank :: trainer.world_size]
         progress = ProgressReport(len(mine)) if self.first else None
 
@@ -143,30 +154,10 @@ class Evaluation(Parts):
             if progress is not None:
                 progress.close()
 
-    def _summarise(self, title: str) -> dict:
-        records = self.folder.merge()
-        posterior = self._posterior(records) if self.num_samples > 1 else []
-        summary = summarise(title, records, posterior, self.metrics.names, self.num_samples) | {"footnote": self.metrics.footnote or None}
-        shown = [record for record in records if record["id"] in self.items.ids[:8]]
-        write_figure(self.output, shown[: 8 * max(8, self.num_samples)], title)
-        self.folder.finish(summary)
-        return summary
+    def _summarise(self, title: str, callbacks: list[pl.Callback], loggers: list[Logger]) -> dict:
+        def tell(summary: dict, records: list[dict]) -> None:
+            for callback in callbacks:
+                if isinstance(callback, EvaluationCallback):
+                    callback.on_evaluation_end(self.output, summary, records, loggers)
 
-    def _posterior(self, records: list[dict]) -> list[dict]:
-        """posterior.jsonl, with the pictures added that are not in it yet."""
-        path = self.output / POSTERIOR
-        found = {record["id"]: record for record in read_lines(path)} if path.is_file() else {}
-        by_id: dict[str, list[dict]] = {}
-        for record in records:
-            by_id.setdefault(record["id"], []).append(record)
-        self.metrics.to("cpu")
-        for name, own in by_id.items():
-            if name not in found:
-                found[name] = posterior_record(self.output, own, self.metrics)
-                append_line(path, json.dumps(found[name], allow_nan=False))
-        return [found[name] for name in sorted(by_id)]
-
-    def outcome(self, summary: dict) -> str:
-        """The table, and where everything is."""
-        places: list[tuple[str, Any]] = [("pictures", self.output / "images"), ("figure", self.output / "figure.png")]
-        return "\n".join([table(summary), "", *(f"{name + ':':9} {path}" for name, path in places)])
+        return conclude(self.folder, title, self.metrics, self.num_samples, tell)

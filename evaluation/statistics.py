@@ -71,15 +71,15 @@ def paired(first: Sequence[float | None], second: Sequence[float | None]) -> Dif
         return None
     if found.n < 2 or not np.any(differences):
         return Difference(found, None, None)
-    return Difference(found, _student(found), float(stats.wilcoxon(differences).pvalue))
+    return Difference(found, _student(found, np.abs(both).max()), float(stats.wilcoxon(differences).pvalue))
 
 
 def _exists(value: float | None) -> bool:
     return value is not None and bool(np.isfinite(value))
 
 
-def _student(found: Estimate) -> float | None:
-    """Two-sided p = 2 P(t_{n−1} > |mean| / se); None where the spread is rounding alone (scipy warns there and goes on)."""
-    if found.se <= 10 * np.finfo(np.float64).eps * abs(found.mean):
+def _student(found: Estimate, largest: float) -> float | None:
+    """Two-sided p = 2 P(t_{n−1} > |mean| / se); None where the spread is no more than rounding of values up to `largest`."""
+    if found.se <= 10 * np.finfo(np.float64).eps * largest:
         return None
     return 2 * float(stats.t.sf(abs(found.mean) / found.se, found.n - 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from pathlib import Path
 from statistics import fmean
 
 from tabulate import tabulate
@@ -49,7 +50,7 @@ def summarise(title: str, records: Sequence[dict], posterior: Sequence[dict], me
             "nfe_forward": mean(records, "nfe_forward"),
             "nfe_vjp": mean(records, "nfe_vjp"),
             "seconds": over(groups, lambda own: mean(own, "seconds")),
-            "peak_memory_mib": max((record["peak_memory_mib"] for record in records), default=None),
+            "peak_memory_mib": max((r["peak_memory_mib"] for r in records if r["peak_memory_mib"] is not None), default=None),
         },
         "sigma_y": mean(records, "sigma_y"),
         "measurements": blake2b("\n".join(hashes).encode(), digest_size=8).hexdigest() if hashes else None,
@@ -87,13 +88,22 @@ def table(summary: dict) -> str:
             rows.append([name, *(cell(found[metric], metric, footnote) for metric in metrics)])
     drawn = tabulate(rows, headers=["", *(FORMS[name][0] for name in metrics)], tablefmt="simple", disable_numparse=True)
     cost, residual = summary["cost"], summary["statistics"]["single"]["residual"]
-    facts = [f"{summary['pictures']} pictures", f"NFE {cost['nfe_forward'] or 0:.0f} forward + {cost['nfe_vjp'] or 0:.0f} vjp"]
+    facts = [f"{summary['pictures']} pictures"]
+    facts += [f"NFE {cost['nfe_forward']:.0f} forward + {cost['nfe_vjp']:.0f} vjp"] if cost["nfe_forward"] is not None else []
     facts += [f"{cost['seconds']['mean']:.2f} s a restoration"] if cost["seconds"] else []
     facts += [f"residual {residual['mean']:.4f}"] if residual else []
     facts += [f"sigma_y {summary['sigma_y']:.3g}"] if summary["sigma_y"] is not None else []
     facts += [f"peak memory {cost['peak_memory_mib']:.0f} MiB"] if cost["peak_memory_mib"] else []
+    if summary.get("distribution"):
+        drawn += "\n\n" + " · ".join(f"{name.upper()} {value:.4g}" for name, value in summary["distribution"].items())
     tail = f"\n* {footnote}" if footnote else ""
     return f"{drawn}\n\n{' · '.join(facts)}\nmean ± standard error over pictures, [95 % interval]{tail}"
+
+
+def outcome(summary: dict, root: Path) -> str:
+    """The table, and where everything is."""
+    places = (("pictures", "images"), ("figure", "figure.png"), ("report", "report.html"))
+    return "\n".join([table(summary), "", *(f"{name + ':':9} {root / file}" for name, file in places)])
 
 
 def cell(found: dict | None, metric: str, footnote: str | None) -> str:

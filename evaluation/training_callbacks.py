@@ -12,11 +12,11 @@ from time import monotonic
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EMAWeightAveraging
-from pytorch_lightning.loggers import WandbLogger
 from torch import Tensor
 from tqdm import tqdm
 
 from evaluation.checkpointing import CheckpointFolder
+from evaluation.loggers import log_picture
 from evaluation.output import append_line, write_whole
 from evaluation.stopping import Listener, ToldToStop
 from evaluation.validation import Findings, Validation
@@ -204,10 +204,8 @@ class Validate(pl.Callback):
         self.journal.write(trainer, findings.figures)
         told = ", ".join(f"{name} {value:.2f}" for name, value in findings.figures.items())
         tqdm.write(f"validated at step {trainer.global_step}: {told}")  # above the bar, if there is one
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                for name, picture in findings.pictures.items():
-                    logger.log_image(name, [picture], step=trainer.global_step)
+        for name, picture in findings.pictures.items():
+            log_picture(trainer.loggers, name, picture, trainer.global_step)
 
 
 class Checkpoints(pl.Callback):

@@ -44,3 +44,23 @@ def run(path: Path) -> wandb_internal_pb2.RunRecord:
 def config(path: Path) -> dict[str, object]:
     """The run's configuration, as plain values."""
     return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in run(path).config.update}
+
+
+def summary(path: Path) -> dict[str, object]:
+    """What the dashboard shows of the run as a whole: of each figure the last one given, of nested ones all parts."""
+    found: dict[str, object] = {}
+    for record in records(path):
+        if record.WhichOneof("record_type") == "summary":
+            found |= {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.summary.update}
+    return found
+
+
+def exit_code(path: Path) -> int | None:
+    """As the run was finished with; None where it was not."""
+    return next((record.exit.exit_code for record in records(path) if record.WhichOneof("record_type") == "exit"), None)
+
+
+def artifacts(path: Path) -> dict[str, dict[str, Path]]:
+    """The type of each artifact that was logged, and its files, by their names in it, where they wait to be sent."""
+    logged = (record.artifact for record in records(path) if record.WhichOneof("record_type") == "artifact")
+    return {one.type: {entry.path: Path(entry.local_path) for entry in one.manifest.contents} for one in logged}

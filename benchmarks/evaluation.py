@@ -1,0 +1,128 @@
+"""What an evaluation costs beside its sampling, and what it holds in memory: python benchmarks/evaluation.py --help.
+
+Cost: the scores (PSNR, SSIM, LPIPS) and the files of a batch, timed beside the bare solver on the same batch, in turns in
+one process. Files are written while the next batch is sampled; here they are timed as if they were not, so the share is
+an upper bound.
+
+Memory: two runs of evaluate.py with the identity operator and the tweedie solver on generated pictures, of few and of many
+pictures, each in a process of its own; the peak resident memory of each, from its summary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+import torch
+from PIL import Image
+from tabulate import tabulate
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from diffusion.denoiser import Denoiser  # noqa: E402
+from diffusion.grids import Linspace  # noqa: E402
+from diffusion.priors import from_folder  # noqa: E402
+from diffusion.transitions import FixedSmall  # noqa: E402
+from evaluation.data import Batch  # noqa: E402
+from evaluation.evaluation_folder import EvaluationFolder  # noqa: E402
+from evaluation.lpips_distance import LPIPS, TrunkMissing  # noqa: E402
+from evaluation.metrics import Metrics  # noqa: E402
+from evaluation.restoration import RestorationModule  # noqa: E402
+from operators.inpainting import InpaintBox  # noqa: E402
+from operators.noise import Gaussian  # noqa: E402
+from solvers.dps import DPS  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=25, help="of DPS; its share is scaled to --full-steps")
+    parser.add_argument("--full-steps", type=int, default=250, help="what a real run takes")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--trunk", default=None, help="LPIPS trunk weights; without, LPIPS is left out where it cannot be had")
+    parser.add_argument("--few", type=int, default=100, help="pictures of the small run for memory; 0 leaves memory out")
+    parser.add_argument("--many", type=int, default=10_000)
+    chosen = parser.parse_args()
+    cost(chosen)
+    if chosen.few:
+        memory(chosen.few, chosen.many)
+
+
+def cost(chosen: argparse.Namespace) -> None:
+    """Median seconds of a batch's sampling, scores and files."""
+    prior = from_folder(str(ROOT / "diffusion" / "weights" / "faces64"))
+    prior.network.to(memory_format=torch.channels_last)
+    lpips = LPIPS(trunk=chosen.trunk, download=False)
+    metrics = Metrics(lpips)
+    try:
+        lpips.locate()
+    except TrunkMissing as error:
+        print(f"without LPIPS: {error}")
+    metrics.prepare()
+    shape = (prior.channels, *prior.size)
+    levels = Linspace(chosen.steps)(prior.levels)
+    module = RestorationModule(Denoiser(prior), DPS(), InpaintBox(), Gaussian(), FixedSmall(), levels, metrics, shape)
+    size = chosen.batch_size
+    truth = torch.rand(size, *shape) * 2.0 - 1.0
+    times: dict[str, list[float]] = {"sampling": [], "scores": [], "files": []}
+    with tempfile.TemporaryDirectory() as folder:
+        output = EvaluationFolder(Path(folder), 0)
+        for turn in range(chosen.turns):
+            batch = Batch(tuple(f"{turn}-{b}" for b in range(size)), (0,) * size, truth, None)
+            problem = module.problem(batch, module.measure(batch))
+            start = perf_counter()
+            solution = module.solver.solve(problem, levels)
+            times["sampling"].append(perf_counter() - start)
+            start = perf_counter()
+            module.records(batch, problem, solution, 0.0)
+            times["scores"].append(perf_counter() - start)
+            done = module.predict_step(batch)
+            start = perf_counter()
+            output.add(done, set())
+            times["files"].append(perf_counter() - start)
+    sampling, scores, files = (median(values) / size for values in times.values())
+    full = sampling * chosen.full_steps / chosen.steps
+    rows = [[f"DPS, {chosen.full_steps} steps", full, 1.0], ["scores", scores, scores / full], ["files", files, files / full]]
+    print(tabulate(rows, headers=["", "seconds a picture", "of sampling"], floatfmt=("", ".4f", ".4f"), tablefmt="pipe"))
+
+
+def memory(few: int, many: int) -> None:
+    """Peak memory of a run of `few` pictures and of one of `many`."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        draw = np.random.default_rng(0)
+        (folder / "pictures").mkdir()
+        for number in range(many):
+            Image.fromarray(draw.integers(256, size=(32, 32, 3), dtype=np.uint8)).save(folder / "pictures" / f"{number:06d}.png")
+        rows = [[count, *run(folder, count)] for count in (few, many)]
+    print(tabulate(rows, headers=["pictures", "peak MiB", "seconds"], floatfmt=".0f", tablefmt="pipe"))
+    print(f"{(rows[1][1] / rows[0][1] - 1.0) * 100.0:+.1f} % for {many / few:.0f} times the pictures")
+
+
+def run(folder: Path, count: int) -> tuple[float, float]:
+    """(peak MiB, seconds) of an evaluation of the first `count` pictures by a network that only scales."""
+    output = folder / f"run-{count}"
+    network = ["prior=custom", "prior.network._target_=broken_networks.Shrink", "prior.checkpoint=null", "prior.size=[32,32]"]
+    problem = ["operator=identity", "noise=none", "solver=tweedie", "metrics.lpips=null", "trainer=cpu", "trainer.threads=1"]
+    line = [sys.executable, str(ROOT / "evaluate.py"), f"data.root={folder / 'pictures'}", f"data.limit={count}", "batch_size=16"]
+    start = perf_counter()
+    subprocess.run([*line, *network, *problem, f"output_dir={output}"], check=True, stdout=subprocess.DEVNULL, env=environment())
+    return json.loads((output / "summary.json").read_text())["cost"]["peak_memory_mib"], perf_counter() - start
+
+
+def environment() -> dict[str, str]:
+    import os
+
+    return os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Scores of pictures that anyone made, against their truths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from math import isfinite
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from diffusion.pictures import Exact, find_pictures, read_picture
+from evaluation.conclusion import conclude
+from evaluation.evaluation_folder import EvaluationFolder
+from evaluation.metrics import Metrics
+from evaluation.restoration import Restored
+
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two picture files of one name and one `size` (height, width), read with `channels`."""
+
+    name: str
+    sample: Path
+    truth: Path
+    size: tuple[int, int]
+    channels: int
+
+
+def pairs(samples: str | Sequence[str], truth: str | Sequence[str]) -> tuple[list[Pair], list[str], list[str]]:
+    """Pictures matched by file name without suffix, sorted; and the names that only samples, or only truth, have.
+
+    Raises FileNotFoundError where there are no pictures and ValueError where a name is there twice, none is in both,
+    or two of a name differ in size.
+    """
+    made, true = (by_name(where, key) for where, key in ((samples, "samples"), (truth, "truth")))
+    both = sorted({*made} & {*true})
+    if not both:
+        told = f"samples has {', '.join(sorted(made)[:3])}, …; truth has {', '.join(sorted(true)[:3])}, …"
+        raise ValueError(f"no picture of samples has a name that one of truth has ({told}); rename them alike, suffixes apart")
+    found = [_pair(name, made[name], true[name]) for name in both]
+    return found, sorted({*made} - {*both}), sorted({*true} - {*both})
+
+
+def by_name(where: str | Sequence[str], key: str) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in find_pictures(where):
+        if path.stem in found:
+            raise ValueError(f"{key} has two pictures called {path.stem}: {found[path.stem]} and {path}; pictures are matched by name")
+        found[path.stem] = path
+    return found
+
+
+def _pair(name: str, sample: Path, truth: Path) -> Pair:
+    sizes, grey = [], []
+    for path in (sample, truth):
+        try:
+            with Image.open(path) as picture:
+                sizes.append((picture.height, picture.width))
+                grey.append(picture.mode in ("L", "1", "I;16", "I"))
+        except OSError as error:
+            raise ValueError(f"cannot use the picture {path}: {error}") from error
+    if sizes[0] != sizes[1]:
+        (h, w), (height, width) = sizes
+        raise ValueError(f"{sample} is {h} x {w}, but its truth {truth} is {height} x {width}; bring them to one size first")
+    return Pair(name, sample, truth, sizes[0], 1 if all(grey) else 3)
+
+
+def scored(found: Sequence[Pair], metrics: Metrics) -> Iterator[Restored]:
+    """Batches of pictures of one size with a record each, as evaluate.py writes them; what a score does not know is None."""
+    for (size, channels), group in groupby(sorted(found, key=_kind), key=_kind):
+        alike = list(group)
+        for start in range(0, len(alike), BATCH):
+            part = alike[start : start + BATCH]
+            x, truth = (torch.stack([read_picture(path, channels, size, Exact()) for path in paths]) for paths in _paths(part))
+            yield Restored(tuple(p.name for p in part), (0,) * len(part), truth, None, x, _records(part, x, truth, metrics))
+
+
+def _kind(pair: Pair) -> tuple[tuple[int, int], int]:
+    return pair.size, pair.channels
+
+
+def _paths(part: Sequence[Pair]) -> tuple[list[Path], list[Path]]:
+    return [p.sample for p in part], [p.truth for p in part]
+
+
+def _records(part: Sequence[Pair], x: Tensor, truth: Tensor, metrics: Metrics) -> list[dict]:
+    scores = metrics(x, truth)
+    unknown = ("residual", "nfe_forward", "nfe_vjp", "seconds", "sigma_y", *(f"{name}_measurement" for name in metrics.names))
+    return [
+        {"id": pair.name, "sample": 0, "seed": None}
+        | {name: value if isfinite(value := scores[name][b]) else None for name in metrics.names}
+        | dict.fromkeys((*unknown, "measurement_hash", "peak_memory_mib", "error"))
+        for b, pair in enumerate(part)
+    ]
+
+
+@dataclass
+class Scoring:
+    """Scores the pictures of `samples` against those of `truth`, each a file, folder, glob or list, matched by name.
+
+    Leaves the same folder as an evaluation. `check` refuses what cannot work; `run` does the work.
+    """
+
+    samples: str | list[str]
+    truth: str | list[str]
+    metrics: Metrics
+    output: Path
+    overwrite: bool = False
+    finished: dict | None = field(default=None, init=False)
+
+    def check(self, config: dict) -> None:
+        """Raises ValueError or OSError, in one line, for pictures that cannot be compared."""
+        self.folder = EvaluationFolder(self.output, 0, self.overwrite)
+        self.known = self.folder.find(config)
+        self.pairs, self.only_samples, self.only_truth = pairs(self.samples, self.truth)
+        summary = self.folder.summary()
+        if summary is not None and self.known == {(pair.name, 0) for pair in self.pairs}:
+            self.finished = summary
+            return
+        self.metrics.prepare()
+        if self.metrics.distribution is not None:
+            self.metrics.distribution.check(len(self.pairs))
+
+    def title(self) -> str:
+        """What is scored, and which pictures have no partner."""
+        lines = [f"{self.samples} against {self.truth}: {len(self.pairs)} pictures"]
+        for names, other in ((self.only_samples, "truth"), (self.only_truth, "samples")):
+            if names:
+                shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+                lines.append(f"left out, as {other} has no picture of the name: {len(names)} ({shown})")
+        return "\n".join(lines)
+
+    def run(self, text: str) -> dict:
+        """Score what is not on record yet, then summarise; → the summary. `text` is what config.yaml will hold."""
+        self.folder.open(text)
+        for done in scored([pair for pair in self.pairs if (pair.name, 0) not in self.known], self.metrics):
+            self.folder.add(done, self.known)
+        return conclude(self.folder, self.title().splitlines()[0], self.metrics, 1)

@@ -1,0 +1,36 @@
+"""A cluster, what to run on it, and what a run that nobody interrupts comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from evaluations import draw_pictures, finish, launch
+from slurm import Cluster, lacking
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A SLURM of this test process's own: several may run side by side."""
+    why = lacking()
+    if why is not None:
+        pytest.skip(why)
+    cluster = Cluster().start()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    draw_pictures(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sweep of the documentation in one process, without a cluster: a folder with one folder per job."""
+    folder = tmp_path_factory.mktemp("reference")
+    draw_pictures(folder)
+    finish(launch("python evaluate.py -m data.root=FOLDER solver=dps,sdedit", folder))
+    return folder / "outputs" / "evaluate"

@@ -1,0 +1,136 @@
+"""Every command line of docs/cluster.md that needs SLURM, on a real one."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from evaluations import ROOT, adapted, assert_same_sweep, blocks, documented, figures, finish, launch, of, recorded, wait_for
+from slurm import Cluster
+
+pytestmark = pytest.mark.slow
+SWEPT = Path("outputs") / "evaluate"
+
+
+@pytest.fixture(autouse=True)
+def launchers() -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+
+
+def logs(folder: Path, cluster: Cluster) -> str:
+    """All that the jobs printed, and the daemons."""
+    files = [*folder.glob("*.out"), *folder.glob(".submitit/*/*.out"), *folder.glob(".submitit/*/*.err")]
+    return "\n".join([*(f"--- {path.name}\n{path.read_text()}" for path in files), cluster.logs()])
+
+
+def submit(line: str, folder: Path, cluster: Cluster) -> str:
+    """→ the job's number."""
+    return re.search(r"Submitted batch job (\d+)", finish(launch(line, folder, **cluster.environment)))[1]
+
+
+def over(job: str, folder: Path, cluster: Cluster) -> str:
+    """Wait for a job's end; → what it printed."""
+    wait_for(lambda: not cluster.jobs(f"--jobs={job}"), lambda: logs(folder, cluster))
+    return (folder / f"slurm-{job}.out").read_text()
+
+
+def test_sweeps_become_jobs_with_what_they_ask_for(cluster, folder, reference):
+    """Two sweeps at once, one of them with a GPU a job: every job's figures, and a leaderboard."""
+    gpus = documented("sweep on GPUs") + " output_dir=gpus +hydra.launcher.additional_parameters.comment=mine"
+    sweeps = [launch(line, folder, **cluster.environment) for line in (documented("sweep"), gpus)]
+    for sweep in sweeps:
+        told = finish(sweep)
+        assert "dps" in told and "sdedit" in told and "PSNR (dB) ↑" in told, told
+    assert_same_sweep(folder / SWEPT, reference)
+    assert_same_sweep(folder / "gpus", reference)
+    (plain,), (gpu,) = ([path.name for path in (folder / sweep / ".submitit").glob("*_0")] for sweep in (SWEPT, "gpus"))
+    assert "NumCPUs=4 " in cluster.describe(plain) and "TimeLimit=04:00:00" in cluster.describe(plain)
+    assert "Partition=tests" in cluster.describe(plain) and "gres" not in cluster.describe(plain)
+    assert "gres:gpu:1" in cluster.describe(gpu) and "Comment=mine" in cluster.describe(gpu) and "NumCPUs=8 " in cluster.describe(gpu)
+
+
+def test_a_sweeps_jobs_of_two_ranks_are_preempted_and_requeued_and_go_on(cluster, folder, reference):
+    """One is told by submitit's signal, as when its time is nearly over; the other is requeued as SLURM preempts. Neither is noticed."""
+    sweep = launch(documented("sweep of ranks"), folder, **cluster.environment)
+    run = folder / SWEPT / of("dps", reference).name
+    wait_for(lambda: len(recorded(run)) >= 2, lambda: logs(folder / SWEPT, cluster))
+    before = recorded(run)
+    job = min(cluster.jobs()).split("_")[0]
+    cluster.ask("scancel", "--signal=USR2", f"{job}_0")
+    cluster.ask("scontrol", "requeue", f"{job}_1")
+    told = finish(sweep)
+    assert "PSNR (dB) ↑" in told
+    assert all("Restarts=1" in cluster.describe(f"{job}_{number}") for number in (0, 1)), logs(folder / SWEPT, cluster)
+    assert f"Requeued job {job}_0" in logs(folder / SWEPT, cluster)
+    assert "are on record; going on" in logs(folder / SWEPT, cluster)
+    assert_same_sweep(folder / SWEPT, reference)
+    assert before <= recorded(run)
+    assert not list(folder.glob("outputs/**/error.txt"))
+
+
+def test_a_batch_script_cancelled_and_submitted_again_and_out_of_time(cluster, folder, reference):
+    """Cancelled, it stays so and has kept what was finished; told of its end, it is requeued; it ends as if nothing had been."""
+    (folder / "evaluate.sh").write_text(adapted(documented("script")))
+    run = folder / "run"
+
+    first = submit(documented("submission"), folder, cluster)
+    wait_for(lambda: len(recorded(run)) >= 2, lambda: logs(folder, cluster))
+    cluster.ask("scancel", first)
+    assert "stopped by SIGTERM" in over(first, folder, cluster)
+    assert "JobState=CANCELLED" in cluster.describe(first)
+    before = recorded(run)
+    assert 2 <= len(before) < 16 and not (run / "summary.json").exists()
+
+    second = submit(documented("submission"), folder, cluster)
+    wait_for(lambda: len(recorded(run)) >= len(before) + 2, lambda: logs(folder, cluster))
+    cluster.ask("scancel", "--signal=USR1", second)
+    told = over(second, folder, cluster)
+    assert "stopped by SIGUSR1" in told and told.count("are on record; going on") == 2
+    assert "Restarts=1" in cluster.describe(second) and "JobState=COMPLETED" in cluster.describe(second)
+    assert figures(run) == figures(of("dps", reference))
+    assert before <= recorded(run)
+
+
+def test_srun_and_torchrun_share_an_evaluation(cluster, folder, reference):
+    """From a terminal, and by torchrun inside a job of one task."""
+    script = "#!/bin/bash\n#SBATCH --job-name=evaluate --ntasks-per-node=1 --mem=4G\n"
+    (folder / "ranks.sh").write_text(script + adapted(documented("torchrun")) + " output_dir=torchrun\n")
+    job = submit("sbatch ranks.sh", folder, cluster)
+    told = finish(launch(documented("srun") + " output_dir=srun", folder, **cluster.environment))
+    assert told.count("restoration ") == 1, told
+    over(job, folder, cluster)
+    for run in ("srun", "torchrun"):
+        assert figures(folder / run) == figures(of("dps", reference))
+
+
+def test_training_as_a_batch_script_is_requeued_until_it_is_done(cluster, folder):
+    """The script of docs/training.md, on one node with two processes."""
+    (script,) = (block for block in blocks("training.md") if block.startswith("#!/bin/bash"))
+    network = ["num_channels=8", "channel_mult=[1,2]", "attention_resolutions=[]", "image_size=16", "num_head_channels=8"]
+    quiet = ["validation.denoise=2", "validation.samples=0", "validation.restore=0", "validation.grid.steps=2", "validation.every=10000"]
+    line = ["data.root=pictures", "data.cache=cache", "prior.size=[16,16]", "batch_size=4", "steps=300", "checkpoint_every=10", *quiet]
+    names = {
+        "data.root=FOLDER": " ".join([*line, *(f"network.{flag}" for flag in network)]),
+        "--nodes=2 --ntasks-per-node=4 --gpus-per-node=4": "--nodes=1 --ntasks-per-node=2 --mem=4G --open-mode=append",
+        "trainer.accelerator=gpu trainer.devices=4 trainer.num_nodes=2": "trainer.accelerator=cpu trainer.devices=2 trainer.num_nodes=1",
+        "RUN": "run",
+        " train.py": f" {ROOT}/train.py",
+    }
+    for name, value in names.items():
+        assert name in script
+        script = script.replace(name, value)
+    (folder / "train.sh").write_text(script)
+    job = submit("sbatch train.sh", folder, cluster)
+    wait_for(lambda: list(folder.glob("run/checkpoints/*.ckpt")), lambda: logs(folder, cluster))
+    cluster.ask("scancel", "--signal=USR1", job)
+    told = over(job, folder, cluster)
+    assert "stopped by SIGUSR1" in told and "going on from" in told
+    assert "Restarts=1" in cluster.describe(job) and (folder / "run" / "prior" / "card.yaml").exists(), told
+
+
+def test_the_daemons_belong_to_the_tests(cluster):
+    """A test process that is killed takes its cluster with it."""
+    for daemon in cluster.daemons:
+        assert f"PPid:\t{os.getpid()}\n" in Path(f"/proc/{daemon.pid}/status").read_text()

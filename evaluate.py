@@ -48,6 +48,7 @@ def evaluation(config: DictConfig) -> dict | None:
         run.check(plain)
     if run.finished is not None:
         if run.first:
+            run.mend()
             print(f"already evaluated: {folder}\n\n{outcome(run.finished, folder)}")
         return run.finished
 
@@ -56,7 +57,7 @@ def evaluation(config: DictConfig) -> dict | None:
     if run.first:
         print(title)
     with refusing():
-        summary = run.run(plain, record(config), title.splitlines()[0])
+        summary = run.run(plain, record(config, run.weights), title.splitlines()[0])
     if run.stopped is not None:
         raise Stop(*run.stopped)
     if summary is not None:
@@ -104,7 +105,7 @@ def alone() -> bool:
     return hydra_config.mode == RunMode.MULTIRUN and hydra_config.launcher._target_.endswith("BasicLauncher")
 
 
-def record(config: DictConfig) -> str:
+def record(config: DictConfig, weights: str | None = None) -> str:
     """The text of config.yaml: all that made this run."""
     from conf.build import source_state
 
@@ -115,6 +116,7 @@ def record(config: DictConfig) -> str:
         "choices": OmegaConf.to_container(hydra_config.runtime.choices),
         "overrides": overrides,
         "command": " ".join(["python", "evaluate.py", *overrides]),
+        "weights": weights,
         "source": source_state(PROJECT),
     }
     return OmegaConf.to_yaml(OmegaConf.create(content))

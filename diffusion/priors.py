@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from hashlib import blake2b
 from pathlib import Path
 
 import torch
@@ -82,6 +83,14 @@ class Prior:
         }
 
     @torch.no_grad()
+    def fingerprint(self) -> str:
+        """16 hex digits that stand for the network's weights, wherever they were loaded from."""
+        digest = blake2b(digest_size=8)
+        for name, value in sorted(self.network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
     def probe(self) -> bool:
         """Run the network once on a blank picture; True where it has learned variance.
 

@@ -21,6 +21,7 @@ from evaluation.loggers import Dashboard
 from evaluation.parts import Parts
 from evaluation.picture_set import PictureSet
 from evaluation.progress import ProgressReport
+from evaluation.report import REPORT, write_report
 from evaluation.stopping import CODES, Listener, ToldToStop
 
 FAILED, REFUSED = 1, 2
@@ -54,7 +55,8 @@ class Evaluation(Parts):
         `config` is the resolved configuration; a run in the same folder with another one is not gone on with.
         """
         self.folder = EvaluationFolder(self.output, rank_zero_only.rank or 0, self.overwrite)
-        self.known = self.folder.find(config)
+        self.weights = self.prior.fingerprint()
+        self.known = self.folder.find(config, self.weights)
         self.items = self._items()
         keys = [(name, sample) for name in self.items.ids for sample in range(self.num_samples)]
         groups = [range(i, min(i + self.batch_size, len(keys))) for i in range(0, len(keys), self.batch_size)]
@@ -89,6 +91,11 @@ class Evaluation(Parts):
             raise ValueError(
                 "measurements are frozen by one process; run data.freeze on one device, then the others with data.measurements"
             )
+
+    def mend(self) -> None:
+        """Write the page of a finished run again where it is missing."""
+        if not (self.output / REPORT).exists():
+            write_report(self.output)
 
     def title(self, words: str) -> str:
         """What is about to happen, in a line or two."""

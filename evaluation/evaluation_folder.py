@@ -11,11 +11,12 @@ from pathlib import Path
 from evaluation.output import append_line, save_pictures, write_whole
 from evaluation.records import RECORDS, mend, part, parts, read_lines, read_records
 from evaluation.restoration import Restored
-from evaluation.run_config import CONFIG, differences
+from evaluation.run_config import CONFIG, differences, read_config
 
 FREE = (
     *(f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "channels_last", "compile", "threads")),
     *(f"metrics.{lpips}.{name}" for lpips in ("lpips", "lpips_vgg", "lpips_squeeze") for name in ("trunk", "download", "url")),
+    *(f"prior.{name}" for name in ("path", "checkpoint.path", "checkpoint.url", "checkpoint.name")),
     "batch_size",
     "callbacks",
     "logger",
@@ -27,7 +28,10 @@ FREE = (
     "data.freeze",
     "data.workers",
 )
-"""What may change between a run and the one that goes on from it: nothing that a picture's result depends on."""
+"""What may change between a run and the one that goes on from it: nothing that a picture's result depends on.
+
+Where the weights lie is free; what they are is compared.
+"""
 
 SUMMARY, POSTERIOR = "summary.json", "posterior.jsonl"
 MADE = (SUMMARY, POSTERIOR, "figure.png", "report.html", "error.txt")
@@ -43,8 +47,8 @@ class EvaluationFolder:
     def __init__(self, root: Path, rank: int, overwrite: bool = False) -> None:
         self.root, self.rank, self.overwrite = root, rank, overwrite
 
-    def find(self, config: dict) -> set[tuple[str, int]]:
-        """The items on record by an earlier run with this configuration, as (id, sample).
+    def find(self, config: dict, weights: str | None = None) -> set[tuple[str, int]]:
+        """The items on record by an earlier run with this configuration and these weights, as (id, sample).
 
         Raises ValueError where the run here is another one, and PermissionError where nothing can be written.
         """
@@ -54,12 +58,21 @@ class EvaluationFolder:
         if self.overwrite or not parts(self.root):
             return set()
         changes = differences(self.root / CONFIG, config, FREE)
+        kept = self._weights()
+        if weights is not None and kept not in (None, weights):
+            changes.append(f"the prior's weights were those of {kept}, are those of {weights}")
         if changes:
             raise ValueError(
                 f"{self.root} holds a run with another configuration: {'; '.join(changes)}; "
                 "choose another output_dir, or overwrite=true to begin anew"
             )
         return {(record["id"], record["sample"]) for path in parts(self.root) for record in read_lines(path)}
+
+    def _weights(self) -> str | None:
+        try:
+            return read_config(self.root / CONFIG).get("weights")
+        except FileNotFoundError:
+            return None
 
     def open(self, text: str) -> None:
         """Write config.yaml and mend what a killed process left; with `overwrite`, what an earlier run left here goes."""

@@ -69,9 +69,7 @@ class TensorBoard(Dashboard):
 
     def __init__(self) -> None:
         if find_spec("tensorboard") is None:
-            raise ValueError(
-                'logger=tensorboard needs TensorBoard; install it with pip install -e ".[tensorboard]", or choose another logger'
-            )
+            raise ValueError('logger=tensorboard needs TensorBoard; pip install -e ".[tensorboard]", or choose another logger')
 
     def __call__(self, folder: Path, config: dict, anew: bool = False) -> list[Logger]:
         if anew:
@@ -81,10 +79,13 @@ class TensorBoard(Dashboard):
         return [logger]
 
     def publish(self, loggers: Sequence[Logger], folder: Path, summary: dict, records: Sequence[dict]) -> None:
-        if (folder / FIGURE).is_file():
-            with Image.open(folder / FIGURE) as figure:
-                log_picture(loggers, "figure", figure.convert("RGB"), summary["records"])
-        super().publish(loggers, folder, summary, records)
+        """The summary's figures beside the configuration, and the figure."""
+        for logger in loggers:
+            logger.log_hyperparams(logger.hparams, figures(summary), summary["records"])
+            if (folder / FIGURE).is_file():
+                with Image.open(folder / FIGURE) as figure:
+                    log_picture([logger], "figure", figure, summary["records"])
+            logger.finalize("success")
 
 
 class Wandb(Dashboard):

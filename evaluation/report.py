@@ -26,6 +26,7 @@ ESTIMATES = {
     "best_of_n": ("Best of N", "the best of a picture's samples, chosen with the truth at hand, by each metric for itself"),
 }
 """The rows of statistics in summary.json: what they are called, and what they are."""
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def write_report(root: Path, pictures: int = 60, records: Sequence[dict] | None 
         "settings": settings,
         "config": yaml.safe_dump(settings["config"], sort_keys=False, allow_unicode=True, width=100),
     }
-    return render("report.html.j2", root / "report.html", values)
+    return render("report.html.j2", root / REPORT, values)
 
 
 def any_value(found: dict) -> bool:

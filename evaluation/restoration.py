@@ -69,6 +69,7 @@ class RestorationModule(pl.LightningModule):
         report: Report | None = None,
     ) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer batches than processes
         self.denoiser, self.operator, self.metrics = denoiser, operator, metrics
         self.solver, self.noise, self.transition, self.levels = solver, noise, transition, levels
         self.image_shape, self.seed, self.report = image_shape, seed, report

@@ -26,7 +26,8 @@ PAGE = {INK: "var(--soft)", FAINT: "var(--line)"}
 """The colours that become the page's own where a plot stands in one, so that it follows light and dark."""
 
 DECADE, MOST_TICKS = 10.0, 8
-DODGE = 4.0  # points between lines that share a value
+DODGE, WIDEST = 4.0, 32.0  # typographic points between lines that share a value, and over all of them
+WIDTH, HEIGHT = 6.4, 4.2  # inches
 STYLE = {
     **{"svg.fonttype": "none", "svg.hashsalt": "sweep", "font.size": 10, "font.family": ["DejaVu Sans"]},
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
@@ -69,7 +70,8 @@ def metric_plot(lines: Sequence[Line], xlabel: str, ylabel: str, title: str) -> 
     with matplotlib.rc_context(STYLE):
         figure, axes = _figure(xlabel, ylabel, title)
         for i, line in enumerate(lines):
-            aside = ScaledTranslation((i - (len(lines) - 1) / 2) * DODGE / 72, 0, figure.dpi_scale_trans)
+            points = (i - (len(lines) - 1) / 2) * min(DODGE, WIDEST / len(lines))
+            aside = ScaledTranslation(points / 72, 0, figure.dpi_scale_trans)
             look = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i // len(COLOURS) % len(MARKERS)], "label": line.label}
             errors, means = _errors(line.y), [found.mean for found in line.y]
             axes.errorbar(line.x, means, errors, **look, ms=5, lw=1.4, elinewidth=1, capsize=2.5, transform=axes.transData + aside)
@@ -82,8 +84,9 @@ def metric_plot(lines: Sequence[Line], xlabel: str, ylabel: str, title: str) -> 
             axes.xaxis.set_major_locator(FixedLocator(values))
             axes.xaxis.set_minor_locator(NullLocator())
         if len(lines) > 1:
-            longest = max(len(line.label) for line in lines)
-            figure.legend(loc="outside lower center", ncols=max(1, 80 // (longest + 8)), frameon=False)
+            columns = max(1, 80 // (8 + max(len(line.label) for line in lines)))
+            figure.legend(loc="outside lower center", ncols=columns, frameon=False)
+            figure.set_figheight(HEIGHT + 0.2 * (len(lines) // columns))  # the axes stay as high, however long the legend
     return figure
 
 
@@ -115,7 +118,7 @@ def svg(figure: Figure, name: str) -> Markup:
     """The element <svg>, to stand in a page beside others: its ids begin with `name`, its ink is the page's."""
     stream = io.StringIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(stream, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        figure.savefig(stream, format="svg", transparent=True)
     text = stream.getvalue()
     for colour, of_page in PAGE.items():
         text = text.replace(colour, of_page)
@@ -126,7 +129,7 @@ def svg(figure: Figure, name: str) -> Markup:
 
 
 def _figure(xlabel: str, ylabel: str, title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
     axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
     axes.set_title(title, loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)

@@ -50,7 +50,8 @@ class Job:
     @property
     def runs(self) -> list[Path]:
         """wandb's files, oldest first."""
-        return sorted(self.folder.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime)
+        found = sorted(self.folder.glob("wandb/offline-run-*/*.wandb"))
+        return [wandb_file.finished(path) for path in found]
 
     @property
     def records(self) -> list[dict]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic, sleep
 
 from wandb.proto import wandb_internal_pb2
 
@@ -23,6 +24,8 @@ def records(path: Path) -> Iterator[wandb_internal_pb2.Record]:
             continue
         length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
         assert kind in (FULL, FIRST, MIDDLE, LAST)
+        if at + HEADER + length > len(data):  # still being written
+            return
         parts.append(data[at + HEADER : at + HEADER + length])
         at += HEADER + length
         if kind in (FULL, LAST):
@@ -58,6 +61,15 @@ def summary(path: Path) -> dict[str, object]:
 def exit_code(path: Path) -> int | None:
     """As the run was finished with; None where it was not."""
     return next((record.exit.exit_code for record in records(path) if record.WhichOneof("record_type") == "exit"), None)
+
+
+def finished(path: Path, seconds: float = 30.0) -> Path:
+    """The file, once the run's end is in it: wandb.finish comes back a little before."""
+    until = monotonic() + seconds
+    while exit_code(path) is None:
+        assert monotonic() < until, f"{path} has no end"
+        sleep(0.05)
+    return path
 
 
 def artifacts(path: Path) -> dict[str, dict[str, Path]]:

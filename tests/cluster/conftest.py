@@ -32,5 +32,5 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sweep of the documentation in one process, without a cluster: a folder with one folder per job."""
     folder = tmp_path_factory.mktemp("reference")
     draw_pictures(folder)
-    finish(launch("python evaluate.py -m data.root=FOLDER solver=dps,sdedit", folder))
-    return folder / "outputs" / "evaluate"
+    finish(launch("python evaluate.py -m data.root=FOLDER solver=dps,sdedit output_dir=sweep", folder))
+    return folder / "sweep"

@@ -17,10 +17,10 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE = 300.0
-PICTURES = 16
-TINY = ["prior=custom", "prior.network._target_=broken_networks.Shrink", "prior.checkpoint=null", "prior.size=[16,16]"]
-SLOW = [*TINY, "metrics.lpips=null", "grid.steps=1000", "batch_size=1", "trainer.accelerator=cpu"]
-"""Some seconds of work in sixteen equal pieces, to be interrupted between them."""
+PICTURES = 12
+TINY = ["prior=custom", "prior.network._target_=unhurried_network.Unhurried", "prior.checkpoint=null", "prior.size=[16,16]"]
+SLOW = [*TINY, "metrics.lpips=null", "grid.steps=20", "batch_size=1", "trainer.accelerator=cpu"]
+"""Five seconds of rest in twelve equal pieces, to be interrupted between them."""
 
 NAMES = {
     "data.root=FOLDER": shlex.join(["data.root=pictures", *SLOW]),
@@ -66,12 +66,12 @@ def adapted(text: str) -> str:
 def environment(folder: Path) -> dict[str, str]:
     """Of a user who has the project installed."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("HYDRA", "WANDB", "SLURM", "SUBMITIT"))}
-    own = {"PATH": f"{Path(sys.executable).parent}:{kept['PATH']}", "PYTHONPATH": f"{ROOT / 'tests'}:{ROOT}"}
+    own = {"PATH": f"{Path(sys.executable).parent}:{kept['PATH']}", "PYTHONPATH": f"{ROOT / 'tests'}:{ROOT / 'tests' / 'cluster'}:{ROOT}"}
     return kept | own | {"HOME": str(folder), "TORCH_HOME": str(folder / "torch"), "OMP_NUM_THREADS": "1", "WANDB_SILENT": "true"}
 
 
 def draw_pictures(folder: Path) -> None:
-    """Sixteen pictures in `folder`/pictures."""
+    """`PICTURES` of them in `folder`/pictures."""
     generator = np.random.default_rng(0)
     (folder / "pictures").mkdir()
     for i in range(PICTURES):

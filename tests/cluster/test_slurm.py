@@ -7,11 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
-from evaluations import ROOT, adapted, assert_same_sweep, blocks, documented, figures, finish, launch, of, recorded, wait_for
+from evaluations import PICTURES, ROOT, adapted, assert_same_sweep, blocks, documented, figures, finish, launch, of, recorded, wait_for
 from slurm import Cluster
 
 pytestmark = pytest.mark.slow
-SWEPT = Path("outputs") / "evaluate"
 
 
 @pytest.fixture(autouse=True)
@@ -38,14 +37,15 @@ def over(job: str, folder: Path, cluster: Cluster) -> str:
 
 def test_sweeps_become_jobs_with_what_they_ask_for(cluster, folder, reference):
     """Two sweeps at once, one of them with a GPU a job: every job's figures, and a leaderboard."""
+    cpus = documented("sweep") + " output_dir=cpus"
     gpus = documented("sweep on GPUs") + " output_dir=gpus +hydra.launcher.additional_parameters.comment=mine"
-    sweeps = [launch(line, folder, **cluster.environment) for line in (documented("sweep"), gpus)]
+    sweeps = [launch(line, folder, **cluster.environment) for line in (cpus, gpus)]
     for sweep in sweeps:
         told = finish(sweep)
         assert "dps" in told and "sdedit" in told and "PSNR (dB) ↑" in told, told
-    assert_same_sweep(folder / SWEPT, reference)
+    assert_same_sweep(folder / "cpus", reference)
     assert_same_sweep(folder / "gpus", reference)
-    (plain,), (gpu,) = ([path.name for path in (folder / sweep / ".submitit").glob("*_0")] for sweep in (SWEPT, "gpus"))
+    (plain,), (gpu,) = ([path.name for path in (folder / sweep / ".submitit").glob("*_0")] for sweep in ("cpus", "gpus"))
     assert "NumCPUs=4 " in cluster.describe(plain) and "TimeLimit=04:00:00" in cluster.describe(plain)
     assert "Partition=tests" in cluster.describe(plain) and "gres" not in cluster.describe(plain)
     assert "gres:gpu:1" in cluster.describe(gpu) and "Comment=mine" in cluster.describe(gpu) and "NumCPUs=8 " in cluster.describe(gpu)
@@ -53,21 +53,22 @@ def test_sweeps_become_jobs_with_what_they_ask_for(cluster, folder, reference):
 
 def test_a_sweeps_jobs_of_two_ranks_are_preempted_and_requeued_and_go_on(cluster, folder, reference):
     """One is told by submitit's signal, as when its time is nearly over; the other is requeued as SLURM preempts. Neither is noticed."""
-    sweep = launch(documented("sweep of ranks"), folder, **cluster.environment)
-    run = folder / SWEPT / of("dps", reference).name
-    wait_for(lambda: len(recorded(run)) >= 2, lambda: logs(folder / SWEPT, cluster))
+    swept = folder / "sweep"
+    sweep = launch(documented("sweep of ranks") + " output_dir=sweep", folder, **cluster.environment)
+    run = swept / of("dps", reference).name
+    wait_for(lambda: len(recorded(run)) >= 2, lambda: logs(swept, cluster))
     before = recorded(run)
     job = min(cluster.jobs()).split("_")[0]
     cluster.ask("scancel", "--signal=USR2", f"{job}_0")
     cluster.ask("scontrol", "requeue", f"{job}_1")
     told = finish(sweep)
     assert "PSNR (dB) ↑" in told
-    assert all("Restarts=1" in cluster.describe(f"{job}_{number}") for number in (0, 1)), logs(folder / SWEPT, cluster)
-    assert f"Requeued job {job}_0" in logs(folder / SWEPT, cluster)
-    assert "are on record; going on" in logs(folder / SWEPT, cluster)
-    assert_same_sweep(folder / SWEPT, reference)
+    assert all("Restarts=1" in cluster.describe(f"{job}_{number}") for number in (0, 1)), logs(swept, cluster)
+    assert f"Requeued job {job}_0" in logs(swept, cluster)
+    assert "are on record; going on" in logs(swept, cluster)
+    assert_same_sweep(swept, reference)
     assert before <= recorded(run)
-    assert not list(folder.glob("outputs/**/error.txt"))
+    assert not list(swept.glob("*/error.txt"))
 
 
 def test_a_batch_script_cancelled_and_submitted_again_and_out_of_time(cluster, folder, reference):
@@ -81,7 +82,7 @@ def test_a_batch_script_cancelled_and_submitted_again_and_out_of_time(cluster, f
     assert "stopped by SIGTERM" in over(first, folder, cluster)
     assert "JobState=CANCELLED" in cluster.describe(first)
     before = recorded(run)
-    assert 2 <= len(before) < 16 and not (run / "summary.json").exists()
+    assert 2 <= len(before) < PICTURES and not (run / "summary.json").exists()
 
     second = submit(documented("submission"), folder, cluster)
     wait_for(lambda: len(recorded(run)) >= len(before) + 2, lambda: logs(folder, cluster))

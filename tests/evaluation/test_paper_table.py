@@ -19,6 +19,7 @@ from evaluation.latex import latex
 from evaluation.paper_table import Denoising, PaperTable, Restorations, Samples
 
 ROWS = {"SDEdit (t* = 250)": 22.0, "SDEdit (t* = 500)": 20.0, "ScoreALD": 19.0, "DPS": 28.0}
+PLACES = (-1, 2, 10, 30)  # as texts they sort otherwise
 GREY, RED, GREEN, BLUE = (90, 90, 90), (200, 0, 0), (0, 200, 0), (0, 0, 200)
 
 
@@ -28,11 +29,10 @@ def job(root, row, place, records, footnote=None, finished=True, **config):
 
 
 def fill(root, footnotes=("", "", "", "")) -> None:
-    """A job per row, placed in the order of ROWS, made in another; no LPIPS where there is a footnote."""
-    for place in (2, 0, 3, 1):
-        row, psnr = list(ROWS.items())[place]
-        lpips = None if footnotes[place] else [0.1, 0.2, 0.3]
-        job(root, row, 10 * place, records_of([psnr - 1, psnr, psnr + 1], lpips), footnotes[place] or None)
+    """A job per row, placed in the order of ROWS, which is not that of the folders; no LPIPS where there is a footnote."""
+    for index, (row, psnr) in enumerate(ROWS.items()):
+        lpips = None if footnotes[index] else [0.1, 0.2, 0.3]
+        job(root, row, PLACES[index], records_of([psnr - 1, psnr, psnr + 1], lpips), footnotes[index] or None)
 
 
 def write(root, **arguments) -> str:
@@ -76,7 +76,8 @@ def test_csv_holds_the_figures_in_full(tmp_path):
     write(tmp_path)
     rows = csv_rows(tmp_path / "table2.csv")
     assert list(rows[0]) == ["Method", "psnr", "psnr_se", "psnr_n", "lpips", "lpips_se", "lpips_n", "note"]
-    for row, (name, psnr), found in zip(rows, ROWS.items(), read_jobs(tmp_path), strict=True):
+    jobs = sorted(read_jobs(tmp_path), key=lambda job: job.config["table.place"])
+    for row, (name, psnr), found in zip(rows, ROWS.items(), jobs, strict=True):
         assert row["Method"] == name and float(row["psnr"]) == psnr and row["psnr_n"] == "3" and row["note"] == ""
         assert float(row["psnr_se"]) == found.estimate("single", "psnr").se and float(row["lpips"]) == pytest.approx(0.2)
 
@@ -125,7 +126,7 @@ def test_a_row_that_begins_with_a_bracket_is_no_argument_of_the_line_before(tmp_
 
 def test_cells_without_a_value_say_why_once(tmp_path):
     fill(tmp_path, ("LPIPS: no a_b & 5 % trunk", "", "LPIPS: no a_b & 5 % trunk", ""))
-    bad = job(tmp_path, "SDEdit (t* = 750)", 15, [], finished=False)
+    bad = job(tmp_path, "SDEdit (t* = 750)", 5, [], finished=False)
     (bad / "error.txt").write_text("Traceback\nRuntimeError: out of | memory\n")
     text = write(tmp_path)
     rows = {row[0]: row[1:] for row in terminal_rows(text)}
@@ -149,12 +150,12 @@ def test_cells_without_a_value_say_why_once(tmp_path):
 def test_failed_restorations_are_told(tmp_path):
     diverged = record("face-2", error="not finite")
     job(tmp_path, "some", 0, [*records_of([20.0, 22.0], [0.1, 0.2]), diverged])
-    job(tmp_path, "all", 1, [diverged])
+    job(tmp_path, "all", 1, [diverged], footnote="LPIPS: none")
     job(tmp_path, "unscored", 2, [record("face-0"), record("face-1")])
     text = write(tmp_path)
     rows = terminal_rows(text)[1:]
-    assert rows == [["some [1]", "21.00 ± 1.00", "0.150 ± 0.050"], ["all", "– [2]", "– [2]"], ["unscored", "– [3]", "– [3]"]]
-    assert "[1] 1 of 3 restorations failed; the figures are of the others\n[2] every restoration failed\n[3] no picture has a value" in text
+    assert rows == [["some [1]", "21.00 ± 1.00", "0.150 ± 0.050"], ["all", "– [2]", "– [3]"], ["unscored", "– [4]", "– [4]"]]
+    assert "[1] 1 of 3 restorations failed; the figures are of the others\n[2] every restoration failed\n[3] LPIPS: none\n[4] no" in text
     assert text.endswith("1 to 3 pictures, ± standard error")
     assert tex_rows((tmp_path / "table2.tex").read_text())[1][0] == "some$^{1}$"
 
@@ -169,6 +170,11 @@ def test_the_measurements_row_comes_first_where_all_jobs_share_them(tmp_path):
     fill(tmp_path)
     assert terminal_rows(write(tmp_path, measurement=True))[1] == ["Measurement", "15.00 ± 0.00", "– [1]"]
     assert terminal_rows(write(tmp_path))[1][0] == "SDEdit (t* = 250)"
+    job(tmp_path, "some", -5, [*records_of([20.0, 21.0]), record("face-2", error="not finite")])
+    assert terminal_rows(write(tmp_path, measurement=True))[1:3] == [
+        ["Measurement", "15.00 ± 0.00", "– [1]"],
+        ["some [2]", "20.50 ± 0.50", "– [1]"],
+    ]
     bad = job(tmp_path, "failed", 50, records_of([1.0]), finished=False)
     assert terminal_rows(write(tmp_path, measurement=True))[1][0] == "Measurement"
     (bad / "config.yaml").unlink()
@@ -212,14 +218,14 @@ def tiles(path: Path) -> list[list[tuple[int, int, int]]]:
 
 def test_restorations_are_a_row_per_method(tmp_path):
     fill(tmp_path)
-    for place in range(4):
-        folder = tmp_path / f"row={10 * place}"
-        colour = (50 * place, 0, 0)
+    for index, place in enumerate(PLACES):
+        folder = tmp_path / f"row={place}"
+        colour = (50 * index, 0, 0)
         write_pictures(folder, "face-1", measurement=GREY, truth=GREEN, restoration_0=colour)
         write_pictures(folder, "face-2", measurement=GREY, truth=BLUE, restoration_0=colour)
-    write_pictures(tmp_path / "row=0", "face-0", measurement=RED, truth=RED, restoration_0=RED)
+    write_pictures(tmp_path / "row=2", "face-0", measurement=RED, truth=RED, restoration_0=RED)
     text = write(tmp_path, figure=Restorations())
-    assert tiles(tmp_path / "table2.png") == [[GREY, GREEN, (50 * place, 0, 0)] for place in range(4)]
+    assert tiles(tmp_path / "table2.png") == [[GREY, GREEN, (50 * index, 0, 0)] for index in range(4)]
     assert text.endswith("table2.png") and "![Inpainting results](table2.png)" in (tmp_path / "table2.md").read_text()
     write(tmp_path, figure=Restorations(), picture="face-2")
     assert tiles(tmp_path / "table2.png")[0][1] == BLUE

@@ -243,7 +243,7 @@ def column(browser: Browser, heading: str) -> list[str]:
 
 def test_table_sorts_by_number_both_ways_with_nulls_last(tmp_path, browser):
     run = Run(tmp_path, ["a", "b", "c", "d", "e"])
-    for record, value in zip(run.records, (10.5, -3.25, None, 9.0, 1e-3), strict=True):
+    for record, value in zip(run.records, (10.5, -3.25, None, -12.5, 2e-5), strict=True):
         record["psnr"] = record["psnr_measurement"] = value
     run.records[2] |= {"error": "broken"}
     browser.open(write_report(run.write()))
@@ -251,11 +251,11 @@ def test_table_sorts_by_number_both_ways_with_nulls_last(tmp_path, browser):
     header = "document.querySelector('table.scores thead th:nth-child(2)')"
     assert browser.run(f"{header}.getAttribute('aria-sort')") is None
     browser.click("table.scores thead th:nth-child(2) button")
-    assert column(browser, "PSNR") == ["−3.25", "0.00", "9.00", "10.50", "–"]
+    assert column(browser, "PSNR") == ["−12.50", "−3.25", "0.00", "10.50", "–"]
     assert browser.run(f"{header}.getAttribute('aria-sort')") == "ascending"
     browser.press("Enter")  # the heading kept the focus
-    assert column(browser, "PSNR") == ["10.50", "9.00", "0.00", "−3.25", "–"]
-    assert column(browser, "Picture") == ["a", "d", "e", "b", "c"]
+    assert column(browser, "PSNR") == ["10.50", "0.00", "−3.25", "−12.50", "–"]
+    assert column(browser, "Picture") == ["a", "e", "b", "d", "c"]
     assert browser.run(f"{header}.getAttribute('aria-sort')") == "descending"
     browser.click("table.scores thead th:first-child button")
     assert column(browser, "Picture") == ["a", "b", "c", "d", "e"]

@@ -25,6 +25,7 @@ from conf import PROJECT
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
 TOLD = (130, 138, 143, 124)
 """Exit codes of runs that were told to stop: Ctrl-C, SIGUSR1, SIGTERM, their own clock."""
+UNREAD = 141
 ERROR = "error.txt"
 TRACEBACK = "HYDRA_FULL_ERROR"
 WANTS_TRACEBACK = os.environ.get(TRACEBACK) == "1"
@@ -68,7 +69,7 @@ def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], fl
         except Exception as error:
             if getattr(error, "code", None) in TOLD:
                 end(error)
-            kept.write_text(traceback.format_exc())
+            kept.write_text(f"{traceback.format_exc()}\n{one_line(error)}\n")
             print(f"error: {kept.parent.name}: {one_line(error)}", file=sys.stderr)
             return None
 
@@ -83,6 +84,9 @@ def command(main: Callable[[], None]) -> None:
         main()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(UNREAD)
     except (Stop, HydraException, OmegaConfBaseException) as error:
         end(error)
 

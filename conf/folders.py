@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
@@ -45,8 +45,10 @@ def _short(override: str) -> str:
     return f"{key.replace('/', '.')}={short}"
 
 
-def sweep_folder(output_dir: str | None) -> str:
-    return output_dir or ROOT
+def sweep_folder(output_dir: str | None, overrides: Sequence[str], swept: Mapping[str, object] | None) -> str:
+    """The folder of an experiment that is a sweep: named by the overrides that its jobs share, where it has no other."""
+    shared = [override for override in overrides if override.lstrip("+~").split("=", 1)[0] not in (swept or {})]
+    return output_dir or f"{ROOT}/{job_folder(shared)}"
 
 
 def name_sweep(arguments: list[str]) -> None:

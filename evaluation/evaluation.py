@@ -16,7 +16,7 @@ from evaluation.callbacks.write_records import WriteRecords
 from evaluation.conclusion import conclude
 from evaluation.data import Batches, Nothing
 from evaluation.evaluation_folder import EvaluationFolder, pending
-from evaluation.frozen import FrozenPictures, freeze
+from evaluation.frozen import MANIFEST, FrozenPictures, freeze
 from evaluation.loggers import Dashboard
 from evaluation.parts import Parts
 from evaluation.picture_set import PictureSet
@@ -62,7 +62,8 @@ class Evaluation(Parts):
         groups = [range(i, min(i + self.batch_size, len(keys))) for i in range(0, len(keys), self.batch_size)]
         self.pending = pending(groups, keys, self.known)
         before = self.folder.summary()
-        if not self.pending and before is not None and before["records"] == len(keys) and not self.overwrite:
+        frozen = self.data.freeze is None or (Path(self.data.freeze) / MANIFEST).is_file()
+        if not self.pending and before is not None and before["records"] == len(keys) and frozen and not self.overwrite:
             self.finished = before
             return
         self.settle()
@@ -135,13 +136,13 @@ class Evaluation(Parts):
             self.logger.finish(code)
 
     def _restore(self, listener: Listener, callbacks: list[pl.Callback], loggers: list[Logger]) -> None:
-        if not self.pending:
-            return
         module = self.module(None, getattr(self.items, "seed", None))
         if self.data.freeze is not None:
             digest = freeze(Path(self.data.freeze), module, self.items, self.problem)
             print(f"measurements: {self.data.freeze}, SHA-256 {digest}")
             self.items = FrozenPictures(Path(self.data.freeze), self.num_samples)
+        if not self.pending:
+            return
         trainer = self.trainer.prediction([WriteRecords(self.folder, self.known), *callbacks], loggers)
         mine = self.pending[trainer.global_rank :: trainer.world_size]
         progress = ProgressReport(len(mine)) if self.first else None

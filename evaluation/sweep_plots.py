@@ -21,8 +21,8 @@ from evaluation.statistics import Estimate
 
 COLOURS = ("#2f7fc1", "#d9692b", "#2a9d74", "#c06aa6", "#c79a00", "#4fa9d8", "#8a8f98", "#8c6bb1")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-INK, FAINT = "#222222", "#dddddd"
-PAGE = {INK: "var(--soft)", FAINT: "var(--line)"}
+INK, FAINT, PAPER = "#222222", "#dddddd", "#fefefe"
+PAGE = {INK: "var(--soft)", FAINT: "var(--line)", PAPER: "var(--card)"}
 """The colours that become the page's own where a plot stands in one, so that it follows light and dark."""
 
 DECADE, MOST_TICKS = 10.0, 8
@@ -97,9 +97,9 @@ def pareto_plot(points: Sequence[Point], xlabel: str, ylabel: str, title: str) -
     with matplotlib.rc_context(STYLE):
         figure, axes = _figure(xlabel, ylabel, title)
         axes.plot([p.x for p in best], [p.y.mean for p in best], color=COLOURS[0], lw=1.2, ls="--")
-        for group, colour, size in ((others, "#9a9a9a", 5), (best, COLOURS[0], 7)):
+        for group, colour, size in ((others, "#a3a3a3", 5), (best, COLOURS[0], 7)):
             means, errors = [p.y.mean for p in group], _errors([p.y for p in group])
-            axes.errorbar([p.x for p in group], means, errors, fmt="o", ms=size, color=colour, elinewidth=0.8)
+            axes.errorbar([p.x for p in group], means, errors, fmt="o", ms=size, color=colour, ecolor=(colour, 0.5), elinewidth=0.8)
         axes.margins(0.12)
         _scale(axes, sorted({point.x for point in points}))
         _label(figure, axes, best, points)
@@ -179,7 +179,9 @@ def _annotation(axes: Axes, point: Point, dx: float, dy: float) -> Annotation:
     """The point's label, `dx` and `dy` typographic points aside."""
     ha = "left" if dx > 0 else "right" if dx < 0 else "center"
     va = "bottom" if dy > 0 else "top" if dy < 0 else "center"
-    return axes.annotate(point.label, (point.x, point.y.mean), (dx, dy), textcoords="offset points", ha=ha, va=va, fontsize=8.5)
+    text = axes.annotate(point.label, (point.x, point.y.mean), (dx, dy), textcoords="offset points", ha=ha, va=va, fontsize=8.5)
+    text.set_bbox({"facecolor": PAPER, "alpha": 0.8, "edgecolor": "none", "pad": 0.5})
+    return text
 
 
 def _covered(box: Bbox, taken: Sequence[Bbox], frame: Bbox) -> float:

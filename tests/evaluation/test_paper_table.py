@@ -179,7 +179,7 @@ def test_the_measurements_row_comes_first_where_all_jobs_share_them(tmp_path):
     assert terminal_rows(write(tmp_path, measurement=True))[1][0] == "Measurement"
     (bad / "config.yaml").unlink()
     job(tmp_path, "other", 40, records_of([20.0, 21.0, 22.0], y="other"))
-    assert terminal_rows(write(tmp_path, measurement=True))[1][0] == "SDEdit (t* = 250)"
+    assert terminal_rows(write(tmp_path, measurement=True))[1][0] == "some [1]"
 
 
 def test_jobs_without_a_row_go_by_their_folder_and_those_that_never_began_come_last(tmp_path):

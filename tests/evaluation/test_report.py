@@ -290,11 +290,28 @@ def test_a_picture_is_wiped_by_mouse_and_keys(colours, browser, tmp_path):
     browser.click("#picture-1 .stage", across=0.8)
     assert [seen(browser, tmp_path, x) for x in (0.1, 0.75, 0.85)] == [RED, RED, GREEN]
     assert seen(browser, tmp_path, 0.75, picture=2) == GREEN
+    assert abs(int(browser.run("document.querySelector('#picture-1 input[type=range]').value")) - 80) <= 1
     browser.run("document.querySelector('#picture-1 input[type=range]').focus()")
     browser.press("Home")
     assert [seen(browser, tmp_path, x) for x in (0.02, 0.9)] == [GREEN, GREEN]
     browser.press("End")
     assert [seen(browser, tmp_path, x) for x in (0.1, 0.98)] == [RED, RED]
+
+
+def test_each_shot_carries_its_own_scores(usual, browser):
+    browser.open(usual)
+    record = next(r for r in read_pictures(usual.parent) if r.id == "face-3")
+    own, posterior = record.records[1], record.posterior
+    expected = {
+        "Measurement": f"PSNR {own['psnr_measurement']:.2f} dB · SSIM {own['ssim_measurement']:.3f}",
+        "Sample 1": f"PSNR {own['psnr']:.2f} dB · SSIM {own['ssim']:.3f} · residual {own['residual']:.4f}",
+        "Mean": f"PSNR {posterior['psnr']:.2f} dB · SSIM {posterior['ssim']:.3f}",
+        "Deviation": f"mean {posterior['deviation']:.4f}",
+        "Truth": "",
+    }
+    labels = f"[...document.querySelectorAll('#picture-{record.number} .strip label')]"
+    found = dict(browser.run(f"{labels}.map(label => [label.querySelector('.name').textContent, label.dataset.scores])"))
+    assert {name: found[name] for name in expected} == expected
 
 
 def test_a_picture_shows_what_is_chosen_and_never_the_same_twice(colours, browser, tmp_path):

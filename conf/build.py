@@ -44,6 +44,8 @@ def build_evaluation(config: DictConfig, output_dir: Path) -> Evaluation:
     """The run a composed evaluate.yaml describes. Raises Stop for values of the wrong kind, before anything is loaded."""
     parts, settings = _checked(config, Evaluation, EVALUATION, OTHER)
     parts = {part: build(config[part]) for part in parts}
+    if config.objective not in parts["metrics"].names:
+        raise Stop(f"objective={config.objective} is unknown; choose one of {', '.join(parts['metrics'].names)}")
     with refusing():
         return Evaluation(**parts, **settings, problem=_problem(config), output=output_dir)
 

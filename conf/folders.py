@@ -52,10 +52,14 @@ def sweep_folder(output_dir: str | None, overrides: Sequence[str], swept: Mappin
 
 
 def name_sweep(arguments: list[str]) -> None:
-    """Give a sweep on the command line (sys.argv) a folder of its own where it has none, made of the whole line as a run's is."""
-    overrides = [argument for argument in arguments[1:] if not argument.startswith("-")]
+    """Give a sweep on the command line (sys.argv) a folder of its own where it has none, made of the whole line as a run's is.
+
+    It is put beside the other overrides: Hydra wants them in one piece.
+    """
+    at = [i for i, argument in enumerate(arguments) if i and (argument.startswith("~") or ("=" in argument and argument[0] != "-"))]
+    overrides = [arguments[i] for i in at]
     if {"-m", "--multirun"} & {*arguments} and not any(override.startswith("output_dir=") for override in overrides):
-        arguments.append(f"output_dir='{ROOT}/{job_folder(overrides)}'")
+        arguments.insert(at[-1] + 1 if at else len(arguments), f"output_dir='{ROOT}/{job_folder(overrides)}'")
 
 
 def sweep_name() -> str | None:

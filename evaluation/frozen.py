@@ -85,6 +85,8 @@ class FrozenPictures(Dataset):
             raise ValueError(f"{path} is damaged: {error!r}; make the measurements anew with data.freeze") from error
         if version != VERSION:
             raise ValueError(f"{path} is of version {version}, this project reads {VERSION}")
+        if self.hash != _over(self.files):
+            raise ValueError(f"{path} is damaged: its hash is not that of the pictures it lists; get it again, or freeze anew")
         self.ids = sorted(self.files)
 
     def __len__(self) -> int:

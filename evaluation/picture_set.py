@@ -36,6 +36,8 @@ class PictureSet:
             raise ValueError(f"a run needs at least one picture, got {limit}; set data.limit, or data.limit=null for all")
         if workers < 0:
             raise ValueError(f"there cannot be {workers} reading processes; set data.workers")
+        if measurements is not None and root is not None:
+            raise ValueError("data.root and data.measurements are both given, and measurements hold their own pictures; give one of them")
         if measurements is not None and freeze is not None:
             raise ValueError("data.measurements reads frozen measurements and data.freeze makes them; give one of them")
         self.fit, self.root, self.split, self.validation, self.limit = fit, root, split, validation, limit

@@ -1,0 +1,503 @@
+"""evaluate.py as a user runs it: what it leaves, what its numbers are, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import shutil
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from forks import Run
+from misfortune import break_writing
+from PIL import Image
+from safetensors.torch import load_file
+from scipy import stats
+from tiny_evaluation import (
+    TINY,
+    assert_same,
+    assert_whole,
+    draw_pictures,
+    evaluate,
+    figures,
+    pictures,
+    pixels,
+    posterior,
+    psnr,
+    records,
+    summary,
+    the_line,
+)
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+CORES = os.cpu_count()
+CPUS = ["trainer=ddp", "trainer.accelerator=cpu"]
+PICTURES, SAMPLES = 5, 3
+LINE = ["data.root=pictures", f"num_samples={SAMPLES}", "batch_size=4"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A folder with pictures, in which a run came to its end as `run`; what it printed is in `told`."""
+    folder = tmp_path_factory.mktemp("whole")
+    draw_pictures(folder / "pictures", PICTURES, (20, 24))
+    (folder / "told").write_text(evaluate(folder, *LINE, "output_dir=run").stdout)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    draw_pictures(tmp_path / "pictures", PICTURES, (20, 24))
+    return tmp_path
+
+
+def names() -> list[str]:
+    return [f"face-{i:02}" for i in range(PICTURES)]
+
+
+# What a run leaves
+
+
+def test_a_run_leaves_what_the_page_says(whole):
+    run = whole / "run"
+    left = {"config.yaml", "figure.png", "images", "posterior.jsonl", "records.jsonl", "report.html", "summary.json"}
+    assert {path.name for path in run.iterdir()} == left
+    kinds = {"truth.png", "measurement.png", "mean.png", "std.png", *(f"restoration-{k}.png" for k in range(SAMPLES))}
+    assert {path.name for path in (run / "images").iterdir()} == {*names()}
+    assert all({path.name for path in (run / "images" / name).iterdir()} == kinds for name in names())
+    found = records(run)
+    assert [(one["id"], one["sample"]) for one in found] == [(name, k) for name in names() for k in range(SAMPLES)]
+    assert all((one["nfe_forward"], one["nfe_vjp"], one["seed"], one["error"], one["lpips"]) == (3, 3, 0, None, None) for one in found)
+    assert all(one["sigma_y"] == pytest.approx(0.05) and one["seconds"] > 0 and one["peak_memory_mib"] > 10 for one in found)
+    assert Image.open(run / "figure.png").height >= PICTURES * 64
+    page = (run / "report.html").read_text()
+    assert all(name in page for name in names()) and f"{found[0]['psnr']:.2f}" in page
+
+
+def test_config_yaml_is_the_line_that_made_it(whole):
+    kept = yaml.safe_load((whole / "run" / "config.yaml").read_text())
+    assert kept["overrides"] == [*TINY, *LINE, "output_dir=run"] and kept["command"].startswith("python evaluate.py prior=custom ")
+    assert kept["config"]["grid"]["steps"] == 3 and kept["config"]["num_samples"] == SAMPLES and kept["choices"]["solver"] == "dps"
+    assert kept["source"]["packages"]["torch"] == version("torch")
+
+
+def test_the_table_is_the_summary(whole):
+    told, found = (whole / "told").read_text(), summary(whole / "run")["statistics"]
+    rows = {
+        "measurement": "measurement",
+        "single": f"single sample of {SAMPLES}",
+        "posterior_mean": f"posterior mean of {SAMPLES} samples",
+        "best_of_n": f"best of {SAMPLES} samples",
+    }
+    for key, label in rows.items():
+        (line,) = [line for line in told.splitlines() if line.startswith(label)]
+        one = found[key]["psnr"]
+        assert f"{one['mean']:.2f} ± {one['se']:.2f} [{one['low']:.2f}, {one['high']:.2f}]" in line
+    assert "sigma_y 0.05 in [-1, 1] = 0.025 in [0, 1]" in told and "NFE 3 forward + 3 vjp" in told
+    assert all(f"{Path('run') / name}" in told for name in ("images", "figure.png", "report.html"))
+
+
+# What the numbers are
+
+
+def test_records_are_the_scores_of_the_pictures_as_saved(whole):
+    for one in records(whole / "run"):
+        images = whole / "run" / "images" / one["id"]
+        truth = pixels(images / "truth.png")
+        for key, file in (("psnr", f"restoration-{one['sample']}"), ("psnr_measurement", "measurement")):
+            assert one[key] == pytest.approx(psnr(pixels(images / f"{file}.png"), truth), abs=1e-4)
+        assert one["ssim"] == pytest.approx(ssim(pixels(images / f"restoration-{one['sample']}.png"), truth), abs=1e-5)
+
+
+def ssim(picture: np.ndarray, truth: np.ndarray) -> float:
+    both = (torch.from_numpy(one).permute(2, 0, 1)[None].float() for one in (picture, truth))
+    return structural_similarity_index_measure(*both, data_range=1.0).item()
+
+
+def assert_estimate(found: dict, values: list[float]) -> None:
+    """Mean, s / √n and mean ± t s / √n of `values`, one a picture."""
+    n, mean, se = len(values), np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values))
+    half = stats.t.ppf(0.975, n - 1) * se
+    assert found == {"n": n} | {
+        key: pytest.approx(v, rel=1e-9) for key, v in zip(FIELDS, (mean, se, mean - half, mean + half), strict=True)
+    }
+
+
+FIELDS = ("mean", "se", "low", "high")
+
+
+def test_the_summary_is_recomputed_from_the_records(whole):
+    """Pictures are the units: a picture's samples come first, whatever is made of them."""
+    found, kept = summary(whole / "run"), records(whole / "run")
+    assert (found["pictures"], found["records"], found["failed"], found["complete"]) == (PICTURES, PICTURES * SAMPLES, 0, True)
+
+    def by_picture(key):
+        return [[one[key] for one in kept if one["id"] == name] for name in names()]
+
+    for metric in ("psnr", "ssim"):
+        own = by_picture(metric)
+        assert_estimate(found["statistics"]["single"][metric], [np.mean(values) for values in own])
+        assert_estimate(found["statistics"]["best_of_n"][metric], [max(values) for values in own])
+        assert_estimate(found["statistics"]["measurement"][metric], [values[0] for values in by_picture(f"{metric}_measurement")])
+        assert_estimate(found["statistics"]["posterior_mean"][metric], [one[metric] for one in posterior(whole / "run")])
+    assert_estimate(found["statistics"]["single"]["residual"], [np.mean(values) for values in by_picture("residual")])
+
+
+def test_the_posterior_figures_are_those_of_the_written_pictures(whole):
+    """The mean of the 8-bit samples, scored as saved; how far they spread; the best is no better than the best there is."""
+    for one in posterior(whole / "run"):
+        images = whole / "run" / "images" / one["id"]
+        truth, samples = pixels(images / "truth.png"), np.stack([pixels(images / f"restoration-{k}.png") for k in range(SAMPLES)])
+        mean, deviation = samples.mean(0), samples.std(0, ddof=1)
+        assert np.abs(pixels(images / "mean.png") - mean).max() <= 0.5001 / 255
+        assert np.abs(pixels(images / "std.png") - (deviation.mean(2) / 0.25).clip(0, 1)).max() <= 0.5001 / 255
+        assert one["psnr"] == pytest.approx(psnr(pixels(images / "mean.png"), truth), abs=1e-4)
+        assert one["ssim"] == pytest.approx(ssim(pixels(images / "mean.png"), truth), abs=1e-5)
+        assert one["deviation"] == pytest.approx(deviation.mean(), rel=1e-5) and deviation.mean() > 0.01
+
+
+def test_samples_share_their_measurement_and_nothing_else(whole):
+    for name in names():
+        own = [one for one in records(whole / "run") if one["id"] == name]
+        assert len({one["measurement_hash"] for one in own}) == len({one["psnr_measurement"] for one in own}) == 1
+        assert len({(whole / f"run/images/{name}/restoration-{k}.png").read_bytes() for k in range(SAMPLES)}) == SAMPLES
+    assert len({one["measurement_hash"] for one in records(whole / "run")}) == PICTURES
+
+
+# What changes nothing
+
+
+def assert_alike(run: Path, reference: list[dict], pictures_of: Path) -> None:
+    """The reference's figures but for rounding: of floats in the records, of one of 255 levels in the pictures."""
+    for one, other in zip(figures(run), reference, strict=True):
+        assert one == {key: pytest.approx(value, rel=1e-4) if isinstance(value, float) else value for key, value in other.items()}
+        path = f"images/{one['id']}/restoration-{one['sample']}.png"
+        assert np.abs(pixels(run / path) - pixels(pictures_of / path)).max() <= 1.001 / 255
+
+
+@pytest.mark.parametrize("size", [1, 15])
+def test_the_batch_size_changes_nothing(whole, size):
+    evaluate(whole, *LINE, f"batch_size={size}", f"output_dir=size-{size}")
+    assert_alike(whole / f"size-{size}", figures(whole / "run"), whole / "run")
+
+
+def test_order_and_company_change_nothing(whole):
+    """Two of the pictures, in another order, read ahead by processes; and a sample more."""
+    some = f"data.root=[pictures/{names()[3]}.png,pictures/{names()[1]}.png]"
+    evaluate(whole, some, "num_samples=3", "data.workers=2", "batch_size=6", "output_dir=some")
+    assert_alike(whole / "some", [one for one in figures(whole / "run") if one["id"] in (names()[1], names()[3])], whole / "run")
+    evaluate(whole, "data.root=pictures", "data.limit=2", "num_samples=4", "output_dir=first")
+    first = [one for one in figures(whole / "first") if one["sample"] < SAMPLES]
+    expected = [one for one in figures(whole / "run") if one["id"] in names()[:2]]
+    assert [(one["id"], one["psnr"]) for one in first] == [(one["id"], pytest.approx(one["psnr"], rel=1e-4)) for one in expected]
+
+
+def test_a_run_goes_on_from_what_is_on_record_with_another_batch_size(whole):
+    shutil.copytree(whole / "run", whole / "part")
+    lines = (whole / "run" / "records.jsonl").read_text().splitlines(keepends=True)
+    kept = [lines[i] for i in (0, 1, 2, 3, 7)]
+    (whole / "part" / "records.jsonl").write_text("".join(kept))
+    for name in ("summary.json", "posterior.jsonl"):
+        (whole / "part" / name).unlink()
+    done = evaluate(whole, *LINE, "batch_size=2", "output_dir=part")
+    assert f"5 of {PICTURES * SAMPLES} restorations are on record; going on" in done.stdout
+    assert_alike(whole / "part", figures(whole / "run"), whole / "run")
+    assert {*(line.strip() for line in kept)} <= {*(whole / "part" / "records.jsonl").read_text().splitlines()}
+
+
+def test_the_same_line_again_only_says_so(whole):
+    before = {path: path.stat().st_mtime_ns for path in (whole / "run").rglob("*")}
+    done = evaluate(whole, *LINE, "output_dir=run")
+    assert done.stdout.startswith("already evaluated: run")
+    assert done.stdout.split("\n\n", 1)[1] == (whole / "told").read_text().split("\n\n", 1)[1]
+    assert {path: path.stat().st_mtime_ns for path in (whole / "run").rglob("*")} == before
+
+
+def test_without_an_output_dir_the_line_names_its_folder(folder):
+    evaluate(folder, "data.root=pictures", "data.limit=2")
+    (run,) = (folder / "outputs" / "evaluate").iterdir()
+    assert "data.limit=2" in run.name and "data.root=pictures" in run.name
+    assert evaluate(folder, "data.limit=2", "batch_size=1", "data.root=pictures").stdout.startswith("already evaluated")
+
+
+def test_overwriting_begins_anew(folder):
+    evaluate(folder, "data.root=pictures", "output_dir=run", "num_samples=2")
+    evaluate(folder, "data.root=pictures", "output_dir=run", "seed=1", "data.limit=2", "overwrite=true")
+    evaluate(folder, "data.root=pictures", "output_dir=other", "seed=1", "data.limit=2")
+    assert_same(folder / "run", folder / "other")
+
+
+# Frozen measurements
+
+
+def test_frozen_measurements_are_the_ones_that_would_have_been_made(folder):
+    """y in the files is that of the run; from them, whatever the seed, every solver sees it; and gives what it gives without them."""
+    random = ["operator=inpaint_random", "batch_size=2"]
+    done = evaluate(folder, "data.root=pictures", *random, "data.freeze=frozen", "output_dir=frozen-run")
+    evaluate(folder, "data.root=pictures", *random, "output_dir=plain-run")
+    assert_same(folder / "frozen-run", folder / "plain-run")
+    manifest = json.loads((folder / "frozen" / "measurements.json").read_text())
+    assert f"SHA-256 {manifest['hash']}" in done.stdout and [*manifest["pictures"]] == names()
+    for name in names():
+        content = load_file(folder / "frozen" / f"{name}.safetensors")
+        mask = content["operator.mask"].bool().expand_as(content["y"])
+        assert 0 < mask.float().mean() < 1
+        assert (content["y"] - content["x0"])[mask].std().item() == pytest.approx(0.05, rel=0.3)
+    sdedit = [*random, "solver=sdedit", "solver.t_star=500"]
+    evaluate(folder, "data.measurements=frozen", *sdedit, "output_dir=from-frozen")
+    evaluate(folder, "data.root=pictures", *sdedit, "output_dir=from-pictures")
+    assert_same(folder / "from-frozen", folder / "from-pictures")
+    evaluate(folder, "data.measurements=frozen", *sdedit, "seed=1", "output_dir=seed")
+    both = list(zip(figures(folder / "seed"), figures(folder / "from-frozen"), strict=True))
+    assert all(a["measurement_hash"] == b["measurement_hash"] and a["psnr"] != b["psnr"] for a, b in both)
+
+
+# Pictures made elsewhere, and two runs
+
+
+def test_pictures_made_elsewhere_get_the_scores_they_had(whole):
+    """A run's own restorations, under their truths' names: the same figures; what has no partner is said."""
+    for kind, file in (("restored", "restoration-0"), ("truths", "truth")):
+        (whole / kind).mkdir()
+        for name in names():
+            shutil.copy(whole / "run" / "images" / name / f"{file}.png", whole / kind / f"{name}.png")
+    (whole / "restored" / f"{names()[0]}.png").rename(whole / "restored" / "stranger.png")
+    done = evaluate(whole, "samples=restored", "truth=truths", "output_dir=scores")
+    assert "truth has no picture of the name: 1 (stranger)" in done.stdout and f"no picture of the name: 1 ({names()[0]})" in done.stdout
+    expected = {one["id"]: (one["psnr"], one["ssim"]) for one in records(whole / "run") if one["sample"] == 0 and one["id"] != names()[0]}
+    assert {one["id"]: (one["psnr"], one["ssim"]) for one in records(whole / "scores")} == expected
+    assert_estimate(summary(whole / "scores")["statistics"]["single"]["psnr"], [value[0] for value in expected.values()])
+    assert (whole / "scores" / "report.html").exists()
+    assert evaluate(whole, "samples=restored", "truth=truths", "output_dir=scores").stdout.startswith("already scored")
+
+
+def test_two_runs_are_paired_picture_by_picture(whole):
+    evaluate(whole, "data.root=pictures", "num_samples=3", "solver.zeta=0.1", "output_dir=other")
+    told = evaluate(whole, "compare=[run,other]").stdout
+    per = [[np.mean([r["psnr"] for r in records(whole / run) if r["id"] == name]) for name in names()] for run in ("run", "other")]
+    difference = np.subtract(*per)
+    (row,) = [line for line in told.splitlines() if line.startswith("PSNR")]
+    assert f"{difference.mean():.2f}" in row and f"pictures in common: {PICTURES}" in told
+    assert [int(count) for count in row.split()[-4:]] == [int((difference > 0).sum()), int((difference < 0).sum()), 0, PICTURES]
+    assert re.search(r"solver\.zeta\s+1\.0\s+0\.1", told)
+
+
+# Sweeps
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_past_a_failed_job_and_skips_finished_ones(folder):
+    """The job fails while a file is there; when that is gone the same line does this job and no other."""
+    sweep = ["-m", "data.root=pictures", "output_dir=sweep"]
+    two = [*sweep, "+prior.network.broken=nowhere,wrong"]
+    (folder / "wrong").touch()
+    done = evaluate(folder, *two, code=1)
+    good, bad = (next((folder / "sweep").glob(f"*broken={value}*")) for value in ("nowhere", "wrong"))
+    assert "Traceback" in (bad / "error.txt").read_text() and "the network is broken" in (bad / "error.txt").read_text()
+    told, end = done.stderr.strip().splitlines()[-2:]
+    assert told.startswith(f"error: {bad.name}: ") and "the network is broken" in told and "1 jobs of the sweep failed" in end
+    assert not (bad / "summary.json").exists() and len(records(good)) == PICTURES
+    assert {"leaderboard.html", "leaderboard.csv", "leaderboard.md"} <= {path.name for path in (folder / "sweep").iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in good.rglob("*")}
+    (folder / "wrong").unlink()
+    done = evaluate(folder, *two)
+    assert f"already evaluated: {Path('sweep') / good.name}" in done.stdout.replace(f"{folder}/", "")
+    assert {path: path.stat().st_mtime_ns for path in good.rglob("*")} == before
+    assert not (bad / "error.txt").exists() and figures(bad) == figures(good)
+    assert len((folder / "sweep" / "leaderboard.csv").read_text().splitlines()) == 3
+    more = evaluate(folder, *sweep, "+prior.network.broken=nowhere,wrong,elsewhere")
+    assert more.stdout.count("already evaluated") == 2 and len((folder / "sweep" / "leaderboard.csv").read_text().splitlines()) == 4
+
+
+# What is refused
+
+
+def write_bad_files(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    (folder / "broken").mkdir()
+    (folder / "broken" / "text.png").write_text("no picture")
+    draw_pictures(folder / "others", 2)
+    for i, path in enumerate(sorted((folder / "others").iterdir())):
+        path.rename(folder / "others" / f"other-{i}.png")
+    draw_pictures(folder / "large", 2, (32, 32))
+    (folder / "file").touch()
+
+
+BAD = {
+    "no such root": (["data.root=nowhere"], "no picture at nowhere; give a file, a folder or a glob"),
+    "an empty root": (["data.root=empty"], "no pictures in the folder empty; it should hold files like"),
+    "a picture that is none": (["data.root=broken"], "cannot use the picture broken/text.png: it is no picture of a known format"),
+    "a picture twice": (["data.root=[pictures,pictures/face-00.png]"], "face-00.png is given twice"),
+    "another size": (["fit@data.fit=exact"], "it is 20 x 24, wanted is 16 x 16; use fit=crop"),
+    "an unknown key": (["data.rot=pictures"], "data.rot is unknown; known here: fit, _target_, root, split"),
+    "an unknown new key": (["+sed=1"], "sed is unknown; known here: batch_size, callbacks, compare"),
+    "an unknown option": (["solver=magic"], "solver=magic is unknown; choose one of dps"),
+    "the wrong kind": (["data.limit=many"], "data.limit='many' is of the wrong kind"),
+    "a negative limit": (["data.limit=-3"], "a run needs at least one picture, got -3; set data.limit"),
+    "no limit": (["data.limit=0"], "a run needs at least one picture, got 0; set data.limit"),
+    "an unknown split": (["data.split=train"], "data.split='train' is of the wrong kind: input should be 'all', 'validation' or 'test'"),
+    "an empty split": (["data.split=validation", "data.validation=0.001"], "none of the 5 pictures is in data.split=validation"),
+    "all for validation": (["data.validation=1.0"], "lies between 0 and 1, got 1.0; set data.validation"),
+    "negative workers": (["data.workers=-1"], "there cannot be -1 reading processes; set data.workers"),
+    "no samples": (["num_samples=0"], "num_samples must be at least 1, got 0; set num_samples"),
+    "no batch": (["batch_size=-1"], "batch_size must be at least 1, got -1; set batch_size"),
+    "no devices": (["trainer.devices=0"], "trainer.devices must be at least 1, got 0; set trainer.devices"),
+    "more devices than cores": (
+        ["trainer=ddp", "trainer.accelerator=cpu", f"trainer.devices={CORES + 1}"],
+        f"trainer.devices={CORES + 1}, but this machine has {CORES}",
+    ),
+    "an unknown objective": (["objective=speed"], "objective=speed is unknown; choose one of psnr, ssim, lpips"),
+    "an untrained prior": (["prior=new"], "prior=new is an untrained network"),
+    "pictures for a solver of none": (["solver=unconditional"], "this solver looks at no picture; leave out data.root"),
+    "no such measurements": (
+        ["data.root=null", "data.measurements=nowhere"],
+        "no frozen measurements in nowhere",
+    ),
+    "pictures and measurements": (["data.measurements=nowhere"], "data.root and data.measurements are both given"),
+    "freezing what is frozen": (["data.root=null", "data.measurements=a", "data.freeze=b"], "give one of them"),
+    "freezing by two": ([*CPUS, "trainer.devices=2", "data.freeze=a"], "are frozen by one process"),
+    "no folder to write to": (["output_dir=file/run"], "cannot write to"),
+    "samples without truth": (["samples=pictures"], "samples= is given without truth="),
+    "truth without samples": (["truth=pictures"], "truth= is given without samples="),
+    "no such samples": (["samples=nowhere", "truth=pictures"], "no picture at nowhere"),
+    "samples of other names": (["samples=others", "truth=pictures"], "samples has other-0, other-1, …; truth has face-00"),
+    "samples of another size": (
+        ["samples=large", "truth=pictures"],
+        "face-00.png is 32 x 32, but its truth pictures/face-00.png is 20",
+    ),
+    "samples that are none": (["samples=broken", "truth=broken"], "cannot use the picture broken/text.png"),
+    "one run": (["compare=[pictures]"], "compare=['pictures'] names no two runs; give two folders"),
+    "no runs": (["compare=pictures"], "compare=pictures names no two runs"),
+    "folders without records": (["compare=[pictures,empty]"], "pictures"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(folder, case):
+    """One line with what was seen and what mends it, exit code 2, and nothing written."""
+    write_bad_files(folder)
+    overrides, message = BAD[case]
+    before = sorted(folder.rglob("*"))
+    own = [] if "prior=new" in overrides else TINY
+    done = Run(folder, *own, "data.root=pictures", "output_dir=out", *overrides).wait()
+    assert done.returncode == 2, f"{done.stdout}\n{done.stderr}"
+    assert message in the_line(done) and not done.stdout
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_another_configuration_in_the_same_folder_is_refused_with_the_difference(whole):
+    before = pictures(whole / "run"), (whole / "run" / "config.yaml").read_bytes(), (whole / "run" / "records.jsonl").read_bytes()
+    line = the_line(evaluate(whole, *LINE, "output_dir=run", "solver.zeta=0.5", "seed=7", code=2))
+    assert "seed was 0, is 7" in line and "solver.zeta was 1.0, is 0.5" in line and "overwrite=true" in line and "grid" not in line
+    assert before == (pictures(whole / "run"), (whole / "run" / "config.yaml").read_bytes(), (whole / "run" / "records.jsonl").read_bytes())
+
+
+def tamper_byte(frozen: Path) -> None:
+    path = frozen / "face-01.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def tamper_manifest(change: Callable[[dict], object], frozen: Path) -> None:
+    content = json.loads((frozen / "measurements.json").read_text())
+    change(content)
+    (frozen / "measurements.json").write_text(json.dumps(content))
+
+
+def in_manifest(change: Callable[[dict], object]) -> Callable[[Path], None]:
+    return partial(tamper_manifest, change)
+
+
+def nothing(frozen: Path) -> None:
+    pass
+
+
+DAMAGED = "measurements.json is damaged"
+
+
+TAMPERED = {
+    "a byte": (tamper_byte, [], "face-01.safetensors is missing or not the file that was frozen (its SHA-256 differs)"),
+    "a file": (lambda frozen: (frozen / "face-02.safetensors").unlink(), [], "face-02.safetensors is missing"),
+    "an unknown picture": (in_manifest(lambda found: found["pictures"].update(stranger="0" * 64)), [], DAMAGED),
+    "a picture less": (in_manifest(lambda found: found["pictures"].pop("face-00")), [], DAMAGED),
+    "no pictures": (in_manifest(lambda found: found.pop("pictures")), [], DAMAGED),
+    "another version": (in_manifest(lambda found: found.update(version=9)), [], "measurements.json is of version 9"),
+    "another operator": (nothing, ["operator=inpaint_random"], "were made otherwise: operator._target_ was"),
+    "another noise": (nothing, ["noise.sigma=0.1"], "noise.sigma was 0.05, is 0.1; set these as they were"),
+    "another size": (nothing, ["prior.size=[32,32]"], "are of pictures (3, 16, 16), the prior's are (3, 32, 32)"),
+}
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("frozen")
+    draw_pictures(folder / "pictures", 3)
+    evaluate(folder, "data.root=pictures", "data.freeze=frozen", "output_dir=run")
+    return folder
+
+
+@pytest.mark.parametrize("case", TAMPERED)
+def test_measurements_that_are_not_those_that_were_frozen(frozen, tmp_path, case):
+    shutil.copytree(frozen / "frozen", tmp_path / "frozen")
+    change, overrides, message = TAMPERED[case]
+    change(tmp_path / "frozen")
+    assert message in the_line(evaluate(tmp_path, "data.measurements=frozen", "output_dir=out", *overrides, code=2))
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_measurements_are_not_frozen_over(frozen):
+    line = the_line(evaluate(frozen, "data.root=pictures", "data.freeze=frozen", "seed=1", "output_dir=other", code=2))
+    assert "frozen holds other measurements: seed was 0, is 1" in line
+
+
+# A full disk
+
+
+def limit_files(size: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def fill_disk(name: str) -> None:
+    break_writing(pytest.MonkeyPatch(), name)
+
+
+FULL = {
+    "records.jsonl": partial(limit_files, 4500),
+    "restoration-1.png": partial(fill_disk, "restoration-1.png"),
+    "figure.png": partial(fill_disk, "figure.png"),
+    "summary.json": partial(fill_disk, "summary.json"),
+}
+
+
+@pytest.mark.parametrize("file", FULL)
+def test_a_full_disk_is_told_in_a_line_and_the_same_line_goes_on(whole, tmp_path, file):
+    shutil.copytree(whole / "pictures", tmp_path / "pictures")
+    line = the_line(evaluate(tmp_path, *LINE, "output_dir=run", code=2, before=FULL[file]))
+    assert f"cannot write run/images/face-00/{file}" in line or f"cannot write run/{file}" in line
+    assert "make room or set another output_dir" in line
+    kept = assert_whole(tmp_path / "run") if (tmp_path / "run" / "records.jsonl").exists() else 0
+    assert not (tmp_path / "run" / "summary.json").exists()
+    done = evaluate(tmp_path, *LINE, "output_dir=run")
+    assert kept == 0 or f"{kept} of {PICTURES * SAMPLES} restorations are on record" in done.stdout
+    assert_same(tmp_path / "run", whole / "run")
+
+
+def test_a_folder_that_turns_unwritable_is_told_in_a_line(whole, tmp_path):
+    """A file where pictures' folder should be: what no run as root is kept from writing is refused otherwise."""
+    shutil.copytree(whole / "pictures", tmp_path / "pictures")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "images").touch()
+    line = the_line(evaluate(tmp_path, *LINE, "output_dir=run", code=2))
+    assert "run/images" in line
+    os.unlink(tmp_path / "run" / "images")
+    evaluate(tmp_path, *LINE, "output_dir=run")
+    assert_same(tmp_path / "run", whole / "run")

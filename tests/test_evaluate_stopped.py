@@ -1,0 +1,93 @@
+"""Evaluations that are killed or told to stop, and gone on with: the end is that of a run that nobody interrupted."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from forks import Run
+from tiny_evaluation import TINY, assert_same, assert_whole, draw_pictures, evaluate, ranks, the_line
+
+PICTURES, SAMPLES = 10, 2
+REST = ["+prior.network.rest=0.005"]
+LINE = [*REST, "data.root=pictures", f"num_samples={SAMPLES}", "batch_size=3"]
+WHOLE = PICTURES * SAMPLES
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A folder with pictures and an uninterrupted run, `run`."""
+    folder = tmp_path_factory.mktemp("whole")
+    draw_pictures(folder / "pictures", PICTURES)
+    evaluate(folder, *LINE, "output_dir=run")
+    return folder
+
+
+def on_record(run: Path) -> int:
+    """Whole lines, in the files of all processes."""
+    return sum(path.read_bytes().count(b"\n") for path in run.glob("records*.jsonl"))
+
+
+def moments(run: Path, generator: random.Random) -> list[Callable[[], bool]]:
+    """What to wait for before each kill: of the beginning, of the middle, of the end."""
+    ahead = sorted(generator.sample(range(1, WHOLE), 3))
+    return [
+        lambda: True,
+        (run / "config.yaml").exists,
+        *(lambda count=count: on_record(run) >= count for count in ahead),
+        lambda: on_record(run) >= WHOLE,
+        (run / "posterior.jsonl").exists,
+        (run / "figure.png").exists,
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(whole, seed):
+    """kill -9, at a random time after each of these moments in turn; every run goes on with what the last one left."""
+    generator, run = random.Random(seed), whole / f"killed-{seed}"
+    kills = 0
+    for moment in moments(run, generator):
+        one = Run(whole, *TINY, *LINE, f"output_dir={run.name}")
+        one.wait_until(moment)
+        time.sleep(generator.uniform(0.0, 0.03))
+        before = on_record(run)
+        kills += one.kill() == -signal.SIGKILL
+        assert on_record(run) >= before
+    assert kills >= 6
+    evaluate(whole, *LINE, f"output_dir={run.name}")
+    assert_same(run, whole / "run")
+
+
+CODES = {signal.SIGTERM: 143, signal.SIGUSR1: 138, signal.SIGINT: 130}
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_told_to_stop_it_keeps_what_is_finished_and_says_so(whole, number):
+    run = whole / number.name
+    one = Run(whole, *TINY, *LINE, f"output_dir={run.name}")
+    assert one.wait_until(lambda: on_record(run) >= 4)
+    one.send(number)
+    done = one.wait()
+    assert done.returncode == CODES[number], done.stderr
+    assert the_line(done) == f"error: stopped by {number.name}; what is finished is on record, and the same line goes on"
+    kept = assert_whole(run)
+    assert 4 <= kept < WHOLE and not (run / "summary.json").exists()
+    assert f"{kept} of {WHOLE} restorations are on record; going on" in evaluate(whole, *LINE, f"output_dir={run.name}").stdout
+    assert_same(run, whole / "run")
+
+
+def test_two_processes_killed_twice_and_gone_on_with_by_one(whole):
+    """Each leaves a file of its own; whoever comes next takes them all."""
+    run = whole / "shared"
+    for count in (4, 12):
+        group = ranks(whole, 2, *LINE, f"output_dir={run.name}")
+        assert group[0].wait_until(lambda count=count: on_record(run) >= count)
+        assert {one.kill() for one in group} == {-signal.SIGKILL}
+        assert len(list(run.glob("records*.jsonl"))) >= 2
+    assert "restorations are on record; going on" in evaluate(whole, *LINE, f"output_dir={run.name}").stdout
+    assert_same(run, whole / "run")

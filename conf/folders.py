@@ -18,15 +18,16 @@ UNNAMED = (
 )
 """Overrides that do not make it another run, unless they say how precise it is."""
 LONGEST = 120
+"""Bytes of a name: file systems take 255."""
 
 
 def job_folder(overrides: Sequence[str]) -> str:
     """["solver=sdedit", "data.root=/a/faces"] → data.root=faces~1a2b,solver=sdedit: sorted, without paths, not too long."""
     named = sorted(override for override in overrides if not _unnamed(override.lstrip("+~").split("=", 1)[0]))
     name = ",".join(_short(override) for override in named) or "default"
-    if len(name) > LONGEST:
+    if len(name.encode()) > LONGEST:
         digest = blake2b("\n".join(named).encode(), digest_size=4).hexdigest()
-        name = f"{name[: LONGEST - 9]}~{digest}"
+        name = f"{name.encode()[: LONGEST - 9].decode(errors='ignore')}~{digest}"
     return name
 
 

@@ -15,13 +15,15 @@ from evaluation.callbacks.log_run import LogRun
 from evaluation.callbacks.write_records import WriteRecords
 from evaluation.conclusion import conclude
 from evaluation.data import Batches, Nothing
-from evaluation.evaluation_folder import EvaluationFolder, pending
+from evaluation.evaluation_folder import EvaluationFolder, changed, pending
 from evaluation.frozen import MANIFEST, FrozenPictures, freeze
 from evaluation.loggers import Dashboard
 from evaluation.parts import Parts
 from evaluation.picture_set import PictureSet
 from evaluation.progress import ProgressReport
+from evaluation.records import read_records
 from evaluation.report import REPORT, write_report
+from evaluation.restoration import measurement_hash
 from evaluation.stopping import CODES, Listener, ToldToStop
 
 FAILED, REFUSED = 1, 2
@@ -60,6 +62,8 @@ class Evaluation(Parts):
         self.items = self._items()
         keys = [(name, sample) for name in self.items.ids for sample in range(self.num_samples)]
         groups = [range(i, min(i + self.batch_size, len(keys))) for i in range(0, len(keys), self.batch_size)]
+        self.folder.check_pictures(self.known, {*keys})
+        self._check_known()
         self.pending = pending(groups, keys, self.known)
         before = self.folder.summary()
         frozen = self.data.freeze is None or (Path(self.data.freeze) / MANIFEST).is_file()
@@ -75,13 +79,24 @@ class Evaluation(Parts):
 
     def _items(self) -> Dataset:
         if not self.solver.uses_measurement:
-            if self.data.root is not None or self.data.measurements is not None:
-                raise ValueError("this solver looks at no picture; leave out data.root and data.measurements, or choose another solver")
+            if any(given is not None for given in (self.data.root, self.data.measurements, self.data.freeze)):
+                raise ValueError(
+                    "this solver looks at no picture; leave out data.root, .measurements and .freeze, or choose another solver"
+                )
             return Nothing(self.num_samples)
         if self.data.measurements is None:
             return self.data.pictures(self.image_shape, self.num_samples)
         frozen = FrozenPictures(Path(self.data.measurements), self.num_samples)
         return frozen.only(self.data.chosen(frozen.ids))
+
+    def _check_known(self) -> None:
+        """Raises ValueError where a picture on record has another content by now. Frozen ones have hashes of their own."""
+        kept = {record["id"]: record["measurement_hash"] for record in read_records(self.output)} if self.known else {}
+        known = [i for i, name in enumerate(self.items.ids) if kept.get(name) and not isinstance(self.items, FrozenPictures)]
+        for index in known:
+            name, picture = self.items.ids[index], self.items.read(index)
+            if measurement_hash(self.problem_key, self.seed, name, picture) != kept[name]:
+                raise changed(self.output, name)
 
     def _check_items(self) -> None:
         if isinstance(self.items, FrozenPictures):

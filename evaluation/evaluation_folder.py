@@ -74,8 +74,21 @@ class EvaluationFolder:
         except FileNotFoundError:
             return None
 
+    def check_pictures(self, known: set[tuple[str, int]], keys: set[tuple[str, int]]) -> None:
+        """Raises ValueError where something `known` is not among the items `keys`: the figures would be of pictures that are gone."""
+        gone = sorted({name for name, _ in known - keys})
+        if gone:
+            shown = ", ".join(gone[:3]) + (", …" if len(gone) > 3 else "")
+            raise ValueError(
+                f"{self.root} has records of {len(gone)} pictures that are not here any more ({shown}); "
+                "choose another output_dir, or overwrite=true to begin anew"
+            )
+
     def open(self, text: str) -> None:
-        """Write config.yaml and mend what a killed process left; with `overwrite`, what an earlier run left here goes."""
+        """Write config.yaml and mend what a killed process left; with `overwrite`, what an earlier run left here goes.
+
+        An old summary goes in any case: it is what says that a run is complete.
+        """
         if self.overwrite:
             for path in [*parts(self.root), *(self.root / name for name in MADE)]:
                 path.unlink(missing_ok=True)
@@ -84,7 +97,8 @@ class EvaluationFolder:
             mend(path)
         for partial in [*self.root.glob(".*.????????"), *self.root.glob("images/*/.*.png.*")]:
             partial.unlink(missing_ok=True)
-        (self.root / "error.txt").unlink(missing_ok=True)
+        for name in ("error.txt", SUMMARY):
+            (self.root / name).unlink(missing_ok=True)
         write_whole(self.root / CONFIG, lambda stream: stream.write(text.encode()))
 
     def add(self, done: Restored, known: set[tuple[str, int]]) -> None:
@@ -116,3 +130,8 @@ class EvaluationFolder:
 def pending(groups: Sequence[Sequence[int]], keys: Sequence[tuple[str, int]], known: set[tuple[str, int]]) -> list[Sequence[int]]:
     """The batches of which something is not on record yet."""
     return [group for group in groups if any(keys[index] not in known for index in group)]
+
+
+def changed(root: Path, name: str) -> ValueError:
+    """What is wrong where a picture on record is another one by now."""
+    return ValueError(f"{name} is not the picture that {root} has a record of; choose another output_dir, or overwrite=true to begin anew")

@@ -41,9 +41,10 @@ def form(metric: str) -> str:
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Create `path` by `write(stream)` under a temporary name and a rename, so that no half file is ever seen."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    name = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as stream:
             write(stream)
         os.chmod(name, 0o644)
@@ -52,7 +53,8 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
         raise OSError(f"cannot write {path}: {error.strerror or error}; make room or set another output_dir") from error
     finally:
         with suppress(OSError):
-            os.unlink(name)
+            if name is not None:
+                os.unlink(name)
 
 
 def append_line(path: Path, line: str) -> None:

@@ -50,6 +50,11 @@ class Parts:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}; set {name}")
         self.image_shape = (self.prior.channels, *self.prior.size)
 
+    @property
+    def problem_key(self) -> str:
+        """What stands for operator and noise in the records' measurement_hash."""
+        return json.dumps(self.problem, sort_keys=True)
+
     def settle(self) -> None:
         """Find the levels and the measurement's shape (C', H', W'). Raises ValueError for parts that do not go together."""
         self.levels = self.solver.levels(self.grid, self.prior.levels)
@@ -71,7 +76,7 @@ class Parts:
             image_shape=self.image_shape,
             seed=self.seed,
             measurement_seed=measurement_seed,
-            problem_key=json.dumps(self.problem, sort_keys=True),
+            problem_key=self.problem_key,
             report=report,
         )
 

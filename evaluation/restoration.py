@@ -163,9 +163,13 @@ class RestorationModule(pl.LightningModule):
     def _hashes(self, batch: Batch) -> list[str]:
         """Which y each picture has: of its pixels, the operator, the noise and the seed, not of floats that differ by machine."""
         given = batch.measured if batch.truth is None else batch.truth
-        rows = [b""] * len(batch.ids) if given is None else [as_bits(x).numpy().tobytes() for x in given]
-        keys = [repr((self.problem_key, self.measurement_seed, name)).encode() for name in batch.ids]
-        return [blake2b(key + row, digest_size=8).hexdigest() for key, row in zip(keys, rows, strict=True)]
+        pictures = [None] * len(batch.ids) if given is None else given
+        return [measurement_hash(self.problem_key, self.measurement_seed, *item) for item in zip(batch.ids, pictures, strict=True)]
+
+
+def measurement_hash(problem_key: str, seed: int, name: str, picture: Tensor | None) -> str:
+    row = b"" if picture is None else as_bits(picture).numpy().tobytes()
+    return blake2b(repr((problem_key, seed, name)).encode() + row, digest_size=8).hexdigest()
 
 
 def _failure(step: int, levels: list[NoiseLevel]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffusion.pictures import Exact, find_pictures, read_picture
 from evaluation.conclusion import conclude
-from evaluation.evaluation_folder import EvaluationFolder
+from evaluation.evaluation_folder import EvaluationFolder, changed
 from evaluation.metrics import Metrics
 from evaluation.restoration import Restored
 
@@ -119,6 +119,8 @@ class Scoring:
         self.folder = EvaluationFolder(self.output, 0, self.overwrite)
         self.known = self.folder.find(config)
         self.pairs, self.only_samples, self.only_truth = pairs(self.samples, self.truth)
+        self.folder.check_pictures(self.known, {(pair.name, 0) for pair in self.pairs})
+        self._check_known()
         summary = self.folder.summary()
         if summary is not None and self.known == {(pair.name, 0) for pair in self.pairs}:
             self.finished = summary
@@ -126,6 +128,16 @@ class Scoring:
         self.metrics.prepare()
         if self.metrics.distribution is not None:
             self.metrics.distribution.check(len(self.pairs))
+
+    def _check_known(self) -> None:
+        """Raises ValueError where a picture on record has another content by now."""
+        for pair in self.pairs:
+            kept = self.output / "images" / pair.name
+            if (pair.name, 0) in self.known and any(
+                not torch.equal(*(read_picture(path, pair.channels, pair.size, Exact()) for path in both))
+                for both in ((pair.sample, kept / "restoration-0.png"), (pair.truth, kept / "truth.png"))
+            ):
+                raise changed(self.output, pair.name)
 
     def title(self) -> str:
         """What is scored, and which pictures have no partner."""

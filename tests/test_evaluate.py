@@ -357,6 +357,7 @@ BAD = {
     "an unknown objective": (["objective=speed"], "objective=speed is unknown; choose one of psnr, ssim, lpips"),
     "an untrained prior": (["prior=new"], "prior=new is an untrained network"),
     "pictures for a solver of none": (["solver=unconditional"], "this solver looks at no picture; leave out data.root"),
+    "freezing nothing": (["data.root=null", "solver=unconditional", "data.freeze=a"], "looks at no picture; leave out data.root, .measure"),
     "no such measurements": (
         ["data.root=null", "data.measurements=nowhere"],
         "no frozen measurements in nowhere",
@@ -398,6 +399,33 @@ def test_another_configuration_in_the_same_folder_is_refused_with_the_difference
     line = the_line(evaluate(whole, *LINE, "output_dir=run", "solver.zeta=0.5", "seed=7", code=2))
     assert "seed was 0, is 7" in line and "solver.zeta was 1.0, is 0.5" in line and "overwrite=true" in line and "grid" not in line
     assert before == (pictures(whole / "run"), (whole / "run" / "config.yaml").read_bytes(), (whole / "run" / "records.jsonl").read_bytes())
+
+
+def test_pictures_that_are_gone_or_others_by_now_are_told_and_new_ones_join(folder):
+    """The figures would be of pictures that nobody has; also where the run was finished, and for pictures made elsewhere."""
+    copy = folder / "restored"
+    shutil.copytree(folder / "pictures", copy)
+    lines = (["data.root=pictures", "output_dir=run"], ["samples=restored", "truth=pictures", "output_dir=scores"])
+    for line in lines:
+        evaluate(folder, *line)
+    kept = {path: path.read_bytes() for path in (folder / "pictures").iterdir()}
+    new, old = folder / "pictures" / "face-99.png", folder / "pictures" / "face-01.png"
+    old.write_bytes(kept[folder / "pictures" / "face-02.png"])
+    for line in lines:
+        assert f"face-01 is not the picture that {line[-1].removeprefix('output_dir=')} has a record of" in refused(folder, *line)
+    old.unlink()
+    for line in lines:
+        assert "has records of 1 pictures that are not here any more (face-01); choose another output_dir" in refused(folder, *line)
+    old.write_bytes(kept[old])
+    for place in ("pictures", "restored"):
+        shutil.copy(old, folder / place / new.name)
+    for line, run in zip(lines, ("run", "scores"), strict=True):
+        evaluate(folder, *line)
+        assert summary(folder / run)["pictures"] == len(records(folder / run)) == PICTURES + 1
+
+
+def refused(folder: Path, *line: str) -> str:
+    return the_line(evaluate(folder, *line, code=2))
 
 
 def tamper_byte(frozen: Path) -> None:

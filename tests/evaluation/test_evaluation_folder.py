@@ -76,10 +76,11 @@ def test_what_is_known_is_not_written_again(begun):
 
 
 def test_opening_mends_what_a_killed_run_left(begun):
-    """A cut line, files under their temporary names and an old error go; whole files, and a user's own, stay."""
+    """A cut line, files under temporary names, an old error and the summary of when it was done go; whole files, and a user's own, stay."""
     with part(begun.root, 1).open("w") as stream:
         stream.write(json.dumps(record("c")) + '\n{"id": "d"')
     left = [begun.root / ".summary.json.abcd1234", begun.root / "images" / "a" / ".truth.png.abcd1234", begun.root / "error.txt"]
+    left.append(begun.root / "summary.json")
     own = [begun.root / "notes.txt", begun.root / ".gitignore", begun.root / "images" / "a" / "truth.png"]
     for path in [*left, *own[:2]]:
         path.write_text("x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from datetime import timedelta
@@ -27,7 +28,7 @@ class TrainerSettings:
     loss stay float32. `channels_last` lays convolutions out pixel by pixel, faster on CPUs and tensor cores; `compile`
     hands the network to torch.compile (minutes at first). `threads` bounds the CPU threads of each process.
 
-    Raises ValueError for GPUs that are not there, half precision without one, and numbers below one.
+    Raises ValueError for GPUs and cores that are not there, half precision without one, and numbers below one.
     """
 
     def __init__(
@@ -46,6 +47,9 @@ class TrainerSettings:
         seen = torch.cuda.device_count()
         if accelerator != "cpu" and devices > seen > 0:
             raise ValueError(f"trainer.devices={devices}, but torch sees {seen} CUDA devices on this machine; set trainer.devices={seen}")
+        cores = os.cpu_count() or 1
+        if (accelerator == "cpu" or seen == 0) and devices > cores:
+            raise ValueError(f"trainer.devices={devices}, but this machine has {cores} cores; set trainer.devices={cores} or less")
         if precision == 16 and (accelerator == "cpu" or seen == 0):
             raise ValueError("trainer.precision=16 needs a GPU; use trainer.precision=bf16 or 32")
         for name, value in (("devices", devices), ("num_nodes", num_nodes), ("threads", threads)):

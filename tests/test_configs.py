@@ -35,6 +35,13 @@ PRESETS = {
     *(("network/unet64.yaml", key) for key in ("num_head_channels", "learn_sigma", "min_group_channels")),
     ("trainer/cpu.yaml", "accelerator"),
     ("trainer/ddp.yaml", "strategy"),
+    # What a table of the paper shows.
+    ("experiment/table1_denoising.yaml", "table.heading"),
+    ("experiment/table2_inpainting.yaml", "table.measurement"),
+    ("experiment/table3_deconvolution.yaml", "table.measurement"),
+    ("experiment/figure2_unconditional.yaml", "table.columns"),
+    *(("experiment/" + name, "table.caption") for name in ("table1_denoising.yaml", "table2_inpainting.yaml", "table3_deconvolution.yaml")),
+    ("experiment/figure2_unconditional.yaml", "table.caption"),
     *(("trainer/gpu.yaml", key) for key in ("accelerator", "precision", "compile")),
 }
 """(file, key) where a yaml departs from the constructor's default, on purpose."""
@@ -167,14 +174,24 @@ OPTIONS = [(group, option) for group, names in GROUPS.items() for option in name
 def choose(group: str, option: str) -> tuple[str, list[str]]:
     """The main and the overrides that choose an option: sample, or the first main that has the group.
 
-    An experiment belongs to a main that has every group it overrides.
+    An experiment belongs to a main that has every group it overrides and every key it sets.
     """
     if group in INSIDE:
         main, outer, key = INSIDE[group]
         return main, [outer, f"{key}={option}"]
-    wanted = {group} | {name.removeprefix("override /") for name in overridden(f"{group}/{option}.yaml") if group == "experiment"}
-    having = [file.removesuffix(".yaml") for file in MAINS if wanted <= {name for entry in read(file)["defaults"] for name in entry}]
+    wanted = {group} | (asked(f"{group}/{option}.yaml") if group == "experiment" else set())
+    having = [file.removesuffix(".yaml") for file in MAINS if wanted <= offered(file)]
     return "sample" if "sample" in having else having[0], [f"{group}={option}"]
+
+
+def asked(file: str) -> set[str]:
+    """The groups of the project that an experiment overrides, and the keys it sets."""
+    groups = {name.removeprefix("override /") for name in overridden(file)}
+    return {name for name in groups | set(read(file)) if not name.startswith("hydra") and name != "defaults"}
+
+
+def offered(main: str) -> set[str]:
+    return {name for entry in read(main)["defaults"] for name in entry} | set(read(main))
 
 
 def overridden(file: str) -> list[str]:

@@ -189,7 +189,7 @@ def changed(node: dict, path: str, value: object) -> dict:
 with hydra.initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
     WHOLE = OmegaConf.to_container(hydra.compose("train", overrides=["data.root=pictures", "logger=wandb"]), resolve=True)
 FREE = ("trainer.", "validation.", "export.", "logger.", "data.cache", "data.workers")
-FREE += ("steps", "checkpoint_every", "keep_checkpoints", "log_every", "max_hours", "output_dir", "overwrite")
+FREE += ("steps", "accumulate", "checkpoint_every", "keep_checkpoints", "log_every", "max_hours", "output_dir", "overwrite")
 
 
 @pytest.fixture

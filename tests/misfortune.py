@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 
@@ -14,6 +15,11 @@ class Mischief:
 
     def __reduce__(self):
         return os.mkdir, (str(self.folder),)
+
+
+def no_room() -> None:
+    """Files of this process may not grow beyond 6 kB, as on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 
 
 def break_writing(monkeypatch, name: str, how: str = "write", room: int = 300) -> None:

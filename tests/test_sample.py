@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import resource
 import signal
 import subprocess
-import sys
 import threading
-import time
+from collections.abc import Callable
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
@@ -20,11 +17,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from forks import ROOT, Run
+from misfortune import no_room
 from PIL import Image
 
 from diffusion.networks.unet import UNet
 
-ROOT = Path(__file__).resolve().parent.parent
 FACES = sorted((ROOT / "examples" / "faces").glob("*.png"))
 TINY = ["prior=custom", "prior.network._target_=broken_networks.Shrink", "prior.checkpoint=null", "prior.size=[16,16]"]
 CHEAP = [*TINY, "grid.steps=4"]
@@ -34,20 +32,13 @@ CHEAP = [*TINY, "grid.steps=4"]
 def sample(tmp_path):
     """Run sample.py with overrides, in tmp_path; LPIPS is off unless asked for, so nothing is fetched."""
 
-    def run(*overrides: str, lpips: bool = False, code: int = 0, **options) -> subprocess.CompletedProcess:
-        command = [sys.executable, str(ROOT / "sample.py"), *overrides]
-        if not lpips and not any(o.startswith("metrics") for o in overrides):
-            command.append("metrics.lpips=null")
-        done = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=500, **options)
+    def run(*overrides: str, lpips: bool = False, code: int = 0, before: Callable[[], None] | None = None) -> subprocess.CompletedProcess:
+        off = [] if lpips or any(o.startswith("metrics") for o in overrides) else ["metrics.lpips=null"]
+        done = Run(tmp_path, *overrides, *off, script="sample.py", before=before).wait(500)
         assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
         return done
 
     return run
-
-
-def environment(folder: Path) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("HYDRA")}
-    return kept | {"PYTHONPATH": str(ROOT / "tests"), "TORCH_HOME": str(folder / "torch"), "OMP_NUM_THREADS": "1"}
 
 
 def records(folder: Path) -> list[dict]:
@@ -207,30 +198,23 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
     for k in range(40):
         Image.open(FACES[k % len(FACES)]).save(tmp_path / f"face-{k:02d}.png")
     overrides = [*TINY, "prior.size=[64,64]", "grid.steps=1000", "batch_size=1", "input=face-*.png", "output_dir=out", "metrics.lpips=null"]
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "sample.py"), *overrides], cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE, text=True
-    )
-    path, deadline = tmp_path / "out" / "records.jsonl", time.monotonic() + 120
-    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
+    process = Run(tmp_path, *overrides, script="sample.py")
+    assert process.wait_until((tmp_path / "out" / "records.jsonl").exists)
+    process.send(signal.SIGINT)
+    done = process.wait()
+    assert done.returncode == 130, done.stderr
     rows = records(tmp_path / "out")
     assert 1 <= len(rows) < 40
     for row in rows:
         assert Image.open(tmp_path / "out/images" / row["id"] / "restoration-0.png").size == (64, 64)
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["records"] == len(rows)
-    assert not [p for p in (tmp_path / "out").rglob(".*")] and "Traceback" not in stderr
+    assert not [p for p in (tmp_path / "out").rglob(".*")] and "Traceback" not in done.stderr
 
 
 def test_full_disk_leaves_no_half_file(sample, tmp_path):
     """Files may not grow beyond 6 kB here, as on a full disk: one line, exit code 2, nothing half-written."""
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
-
-    done = sample(*TINY, "prior.size=[64,64]", "grid.steps=4", f"input={FACES[0]}", "output_dir=out", code=2, preexec_fn=limit)
+    done = sample(*TINY, "prior.size=[64,64]", "grid.steps=4", f"input={FACES[0]}", "output_dir=out", code=2, before=no_room)
     assert done.stderr.strip().splitlines()[-1].startswith("error: ") and "File too large" in done.stderr
     assert "Traceback" not in done.stderr
     written = [p for p in (tmp_path / "out").rglob("*") if p.is_file()]

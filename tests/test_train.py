@@ -16,12 +16,12 @@ import pytest
 import torch
 import wandb_file
 import yaml
+from forks import ROOT, Run
 from PIL import Image
 from safetensors.torch import load_file
 
 from diffusion.networks.unet import UNet
 
-ROOT = Path(__file__).resolve().parent.parent
 NETWORK = ["num_channels=8", "channel_mult=[1,2]", "attention_resolutions=[]", "image_size=16", "num_head_channels=8"]
 QUIET = ["validation.denoise=2", "validation.samples=0", "validation.restore=0", "validation.grid.steps=2"]
 COMMON = ["data.root=pictures", "data.cache=cache", "output_dir=out", "batch_size=4", *QUIET]
@@ -31,9 +31,12 @@ FAST = ["optimiser.lr=3e-3", "lr_schedule.warmup=0", "ema=0.5"]
 TINY = [*COMMON, "prior.size=[16,16]", *(f"network.{flag}" for flag in NETWORK)]
 
 
+OWN = {"PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1", "WANDB_SILENT": "true"}
+
+
 def environment(folder: Path) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("HYDRA", "WANDB"))}
-    return kept | {"PYTHONPATH": str(ROOT / "tests"), "HOME": str(folder), "OMP_NUM_THREADS": "1", "WANDB_SILENT": "true"}
+    return kept | OWN | {"HOME": str(folder)}
 
 
 @pytest.fixture
@@ -53,8 +56,11 @@ def train(folder):
     """Run train.py (or another script) with overrides, in the folder."""
 
     def run(*overrides: str, code: int = 0, script: str = "train.py", **extra: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, str(ROOT / script), *overrides]
-        done = subprocess.run(command, cwd=folder, env=environment(folder) | extra, capture_output=True, text=True, timeout=500)
+        if "trainer=ddp" in overrides:  # starts the others by its command line
+            command = [sys.executable, str(ROOT / script), *overrides]
+            done = subprocess.run(command, cwd=folder, env=environment(folder) | extra, capture_output=True, text=True, timeout=500)
+        else:
+            done = Run(folder, *overrides, script=script, environment=OWN | {"HOME": str(folder)} | extra).wait(500)
         assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
         return done
 
@@ -133,14 +139,12 @@ def test_interrupted_and_gone_on_with_is_the_same_as_never_interrupted(train, fo
     train(*line, "output_dir=whole")
     codes = []
     for turn, number in enumerate(STOPS):
-        command = [sys.executable, str(ROOT / "train.py"), *line]
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        wait_for_step(folder / "out", 40 * (turn + 1), process)
-        process.send_signal(number)
-        codes.append(process.wait(60))
-        told = process.stdout.read()
+        process = Run(folder, *line, script="train.py", environment=OWN | {"HOME": str(folder)})
+        assert process.wait_until(lambda step=40 * (turn + 1): at_step(folder / "out", step))
+        process.send(number)
+        done = process.wait()
+        codes.append(done.returncode)
+        told = done.stdout + done.stderr
         if number == signal.SIGKILL:
             continue
         assert f"stopped by {number.name} at step" in told and "the same line goes on" in told
@@ -153,13 +157,8 @@ def test_interrupted_and_gone_on_with_is_the_same_as_never_interrupted(train, fo
     assert "already trained" in train(*line).stdout
 
 
-def wait_for_step(out: Path, step: int, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if any(int(path.stem.removeprefix("step-")) >= step for path in out.glob("checkpoints/step-*.ckpt")):
-            return
-        time.sleep(0.005)
-    pytest.fail(f"no checkpoint of step {step}: {process.stdout.read()}")
+def at_step(out: Path, step: int) -> bool:
+    return any(int(path.stem.removeprefix("step-")) >= step for path in out.glob("checkpoints/step-*.ckpt"))
 
 
 @pytest.mark.slow
@@ -206,7 +205,8 @@ def test_two_processes_told_to_stop_end_together_and_one_goes_on(train, folder):
     train(*line, "output_dir=whole")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", str(ROOT / "train.py"), *line, *two]
     process = subprocess.Popen(command, cwd=folder, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    wait_for_step(folder / "out", 15, process)
+    while process.poll() is None and not at_step(folder / "out", 15):
+        time.sleep(0.005)
     process.send_signal(signal.SIGTERM)  # torchrun hands it on to both
     told, _ = process.communicate(timeout=120)
     assert process.returncode != 0 and told.count("stopped by SIGTERM at step") == 1

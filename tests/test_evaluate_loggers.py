@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,22 +12,17 @@ import numpy as np
 import pytest
 import wandb_file
 import yaml
+from forks import Run
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
 NETWORK = "prior.network._target_=broken_networks.NaNForBright"
 CHEAP = ["prior=custom", NETWORK, "prior.checkpoint=null", "prior.size=[16,16]", "grid.steps=2", "metrics.lpips=null", "data.root=pictures"]
 ROWS = 5
 
 
-def environment(folder: Path) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("HYDRA", "WANDB", "XDG"))}
-    return kept | {"PYTHONPATH": str(ROOT / "tests"), "HOME": str(folder / "home"), "OMP_NUM_THREADS": "1", "WANDB_SILENT": "true"}
-
-
 def evaluate(folder: Path, *overrides: str, code: int = 0) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "evaluate.py"), *overrides, *CHEAP]
-    done = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=500)
+    own = {"HOME": str(folder / "home"), "WANDB_SILENT": "true"}
+    done = Run(folder, *overrides, *CHEAP, environment=own).wait(500)
     assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
     return done
 

@@ -17,6 +17,7 @@ class ToldToStop(Exception):
 
 class Listener:
     """Takes note of SIGTERM, SIGUSR1 and Ctrl-C in `told` instead of dying of them; a second Ctrl-C is one.
+    Of the other two, the first is the reason of the end.
 
     A signal that somebody else listens to already, as a cluster's launcher may, is left to them.
     """
@@ -49,4 +50,5 @@ class Listener:
     def _tell(self, number: int, frame: object) -> None:
         if self.told == "SIGINT" and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.told = signal.Signals(number).name
+        if self.told is None or number == signal.SIGINT:  # srun sends SIGTERM to those still busy obeying its SIGUSR1
+            self.told = signal.Signals(number).name

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.environments import SLURMEnvironment
+from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
@@ -113,7 +113,8 @@ class TrainerSettings:
             ".*srun. command is available.*",
         ):
             warnings.filterwarnings("ignore", message=message)
-        slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+        by_srun = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()  # torchrun may run inside a job of one task
+        slurm = [SLURMEnvironment(auto_requeue=False)] if by_srun else []
         return {
             "accelerator": self.accelerator,
             "devices": self.devices,

@@ -54,6 +54,15 @@ def test_ctrl_c_after_the_scheduler_is_no_second_one():
         assert listener.told == "SIGINT"
 
 
+def test_the_schedulers_first_word_is_the_reason():
+    """A requeued job must not look like a cancelled one where srun ends its slower processes."""
+    listener = Listener()
+    with listener.listening():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert listener.told == "SIGUSR1"
+
+
 def test_a_signal_that_somebody_listens_to_is_left_to_them():
     """As submitit does to SIGUSR1 and SIGTERM."""
     heard = []

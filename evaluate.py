@@ -23,6 +23,8 @@ def main(config: DictConfig) -> float | None:
     """What a tuner improves, `objective`, is returned."""
     if config.compare is not None:
         return comparison(config)
+    if "problem" in config:
+        return truth(config)
     summary = scoring(config) if config.samples is not None or config.truth is not None else evaluation(config)
     found = summary and summary["statistics"]["single"].get(config.objective)
     return found and found["mean"]
@@ -65,6 +67,24 @@ def evaluation(config: DictConfig) -> dict | None:
         if summary["failed"]:
             raise Stop(f"{summary['failed']} of {summary['records']} failed; {summary['first_failure']}", FAILED)
     return summary
+
+
+def truth(config: DictConfig) -> float | None:
+    """One solver against an exact posterior; → its distance to it, for a tuner to make small."""
+    from conf.build import build_truth
+    from evaluation.truth import job as truths
+    from evaluation.truth.table import text
+
+    folder, solver = output_folder(config), HydraConfig.get().runtime.choices.solver
+    run = build_truth(config)
+    plain = OmegaConf.to_container(config, resolve=True)
+    with refusing():
+        found = truths.find(folder, plain, config.overwrite)
+        if found is None:
+            run.check()
+            found = truths.write(folder, run.run(), solver, plain, record(config))
+    print(f"{text([found | {'label': solver}])}\n\n{folder}\n")
+    return found["figures"].get("w2")
 
 
 def scoring(config: DictConfig) -> dict:

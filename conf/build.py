@@ -21,12 +21,14 @@ from evaluation.output import OutputFolder
 from evaluation.run import Restoration
 from evaluation.scoring import Scoring
 from evaluation.training import Training
+from evaluation.truth.experiment import Truth
 
 RESTORATION = ("operator", "noise", "solver", "grid", "transition", "fit", "trainer", "metrics", "prior")
 EVALUATION = ("data", "operator", "noise", "solver", "grid", "transition", "metrics", "trainer", "callbacks", "logger", "prior")
 TRAINING = ("weighting", "optimiser", "lr_schedule", "trainer", "validation", "export", "logger", "data", "prior")
 INTERPOLATED = ("network", "schedule", "parametrisation", "transition")
 """Groups of train.yaml that stand in other parts: the new prior's, and the validation's transition."""
+TRUTH = ("problem", "operator", "noise", "solver", "grid", "transition", "prior")
 OTHER = ("objective", "table", "samples", "truth", "compare")
 """Keys of evaluate.yaml that are about a sweep, or other work than restoring."""
 
@@ -48,6 +50,17 @@ def build_evaluation(config: DictConfig, output_dir: Path) -> Evaluation:
         raise Stop(f"objective={config.objective} is unknown; choose one of {', '.join(parts['metrics'].names)}")
     with refusing():
         return Evaluation(**parts, **settings, problem=_problem(config), output=output_dir)
+
+
+def build_truth(config: DictConfig) -> Truth:
+    """The comparison with an exact posterior that problem= asks for. Raises Stop for values of the wrong kind."""
+    for part in TRUTH:
+        check_types(config[part], part)
+    plain = {key: config[key] for key in ("seed", "batch_size")}
+    check_values(plain, Truth, "")
+    parts = {part: build(config[part]) for part in TRUTH}
+    with refusing():
+        return Truth(**parts, **plain)
 
 
 def build_scoring(config: DictConfig, output_dir: Path) -> Scoring:

@@ -39,6 +39,11 @@ class Leaderboard(Failures):
         from evaluation.leaderboard import write_leaderboard
 
         root = Path(config.hydra.sweep.dir)
+        if any(root.glob("*/truth.json")):
+            from evaluation.truth.table import write_table
+
+            print(f"\n{write_table(root)}")
+            return
         board = write_leaderboard(root, config.objective)
         print(f"\n{board.text}")
         if config.table is not None:

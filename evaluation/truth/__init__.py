@@ -1,0 +1,1 @@
+"""Truth: solvers against posteriors that are known exactly."""

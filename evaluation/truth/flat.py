@@ -1,0 +1,79 @@
+"""Gaussian mixtures over plain vectors, in double precision: what exact posteriors are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy import ndarray
+from scipy.special import logsumexp
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A covariance (D, D), symmetric and positive semidefinite, and through its eigenvalues what follows from it."""
+
+    matrix: ndarray
+
+    @cached_property
+    def eigen(self) -> tuple[ndarray, ndarray]:
+        values, vectors = np.linalg.eigh(self.matrix)
+        return np.maximum(values, 0.0), vectors
+
+    @cached_property
+    def root(self) -> ndarray:
+        """R with R Rᵀ = the matrix."""
+        values, vectors = self.eigen
+        return vectors * np.sqrt(values)
+
+    def log_density(self, residuals: ndarray) -> ndarray:
+        """log N(r; 0, the matrix) for rows r (B, D). Raises ValueError where the matrix is singular."""
+        values, vectors = self.eigen
+        if not values[0] > 1e-12 * values[-1]:
+            raise ValueError("a density is asked for along a direction in which nothing varies")
+        distances = ((residuals @ vectors) ** 2 / values).sum(1)
+        return -0.5 * (distances + np.log(2.0 * np.pi * values).sum())
+
+
+@dataclass(frozen=True)
+class FlatMixture:
+    """Σ_k w_k N(m_k, C_k): `weights` (K,), `means` (K, D), `spreads` one each, which may be the same object."""
+
+    weights: ndarray
+    means: ndarray
+    spreads: Sequence[Spread]
+
+    @cached_property
+    def mean(self) -> ndarray:
+        return self.weights @ self.means
+
+    @cached_property
+    def covariance(self) -> ndarray:
+        """Σ_k w_k (C_k + (m_k − m)(m_k − m)ᵀ)."""
+        apart = self.means - self.mean
+        within = sum(weight * spread.matrix for weight, spread in zip(self.weights, self.spreads, strict=True))
+        return within + (apart.T * self.weights) @ apart
+
+    def sample(self, count: int, generator: np.random.Generator) -> ndarray:
+        """(count, D) independent draws."""
+        chosen = generator.choice(len(self.weights), count, p=self.weights)
+        x = generator.standard_normal((count, self.means.shape[1]))
+        for k in np.unique(chosen):
+            x[chosen == k] = self.means[k] + x[chosen == k] @ self.spreads[k].root.T
+        return x
+
+    def log_density(self, x: ndarray) -> ndarray:
+        """(B,) for rows x (B, D)."""
+        with np.errstate(divide="ignore"):  # a weight may be 0
+            logs = np.log(self.weights)
+        densities = [spread.log_density(x - mean) for mean, spread in zip(self.means, self.spreads, strict=True)]
+        return logsumexp(np.array(densities) + logs[:, None], axis=0)
+
+    def along(self, axes: ndarray) -> FlatMixture:
+        """The law of the coordinates Vᵀx along the columns of V (D, k)."""
+        own: dict[int, Spread] = {}
+        for spread in self.spreads:
+            own.setdefault(id(spread), Spread(axes.T @ spread.matrix @ axes))
+        return FlatMixture(self.weights, self.means @ axes, [own[id(spread)] for spread in self.spreads])

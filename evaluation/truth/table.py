@@ -1,0 +1,108 @@
+"""The table of a truth sweep: every solver on every problem, exact samples first."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+from evaluation.output import write_whole
+from evaluation.truth.job import TRUTH
+
+COLUMNS = {
+    "w2": ("sliced W₂", ".3f"),
+    "mean": ("mean error", ".3f"),
+    "covariance": ("cov. error", ".3f"),
+    "spread": ("spread", ".2f"),
+    "inside_50": ("in 50 %", ".0%"),
+    "inside_95": ("in 95 %", ".0%"),
+    "ranks": ("ranks p", ".2g"),
+}
+"""The figures of `evaluation.truth.figures` and ranks, their headings, and how they are written."""
+
+EXACT = "exact samples"
+
+
+def read(root: Path) -> list[dict]:
+    """What the jobs under `root` found, by problem, then by distance; each with its `label`: the solver and what was varied."""
+    jobs = [json.loads(path.read_text(encoding="utf-8")) | {"folder": path.parent} for path in sorted(root.glob(f"*/{TRUTH}"))]
+    varied = varied_settings(jobs)
+    for job in jobs:
+        own = [f"{key.removeprefix('solver.')}={value}" for key, value in flat(job["settings"]).items() if (key, job["solver"]) in varied]
+        job["label"] = " ".join([job["solver"], *own])
+    return sorted(jobs, key=lambda job: (job["problem"], order(job["figures"].get("w2")), job["label"]))
+
+
+def order(value: float | None) -> float:
+    return float("inf") if value is None else value
+
+
+def varied_settings(jobs: Sequence[dict]) -> set[tuple[str, str]]:
+    """(key, solver) of the settings that differ between jobs of one problem and solver."""
+    found = set()
+    for solver in {job["solver"] for job in jobs}:
+        for problem in {job["problem"] for job in jobs}:
+            own = [flat(job["settings"]) for job in jobs if (job["solver"], job["problem"]) == (solver, problem)]
+            found |= {(key, solver) for one in own for key in one if any(other.get(key) != one[key] for other in own)}
+    return found
+
+
+def flat(settings: dict, above: str = "") -> dict[str, object]:
+    """{"solver": {"zeta": 1}} → {"solver.zeta": 1}."""
+    found = {}
+    for key, value in settings.items():
+        found |= flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return found
+
+
+def rows(jobs: Sequence[dict]) -> list[list[str]]:
+    """A line for each problem's exact samples, then one for each of its jobs."""
+    drawn, problem = [], None
+    for job in jobs:
+        if job["problem"] != problem:
+            problem = job["problem"]
+            drawn.append([problem, EXACT, *cells(job["floor"]), "", ""])
+        spent = f"{job['nfe_forward']} + {job['nfe_vjp']}"
+        label = job["label"] + (f" ({job['failed']} of {job['runs']} runs failed)" if job["failed"] else "")
+        drawn.append(["", label, *cells(job["figures"]), f"{job['seconds']:.1f}", spent])
+    return drawn
+
+
+def cells(figures: dict) -> list[str]:
+    return ["–" if figures.get(key) is None else format(figures[key], form) for key, (_, form) in COLUMNS.items()]
+
+
+HEADINGS = ["problem", "solver", *(heading for heading, _ in COLUMNS.values()), "seconds", "NFE forward + vjp"]
+ALIGNED = ("left", "left") + ("right",) * (len(HEADINGS) - 2)
+
+
+def text(jobs: Sequence[dict]) -> str:
+    return tabulate(rows(jobs), headers=HEADINGS, tablefmt="simple", disable_numparse=True, colalign=ALIGNED)
+
+
+def markdown(jobs: Sequence[dict]) -> str:
+    return tabulate(rows(jobs), headers=HEADINGS, tablefmt="pipe", disable_numparse=True, colalign=ALIGNED) + "\n"
+
+
+def csv_text(jobs: Sequence[dict]) -> str:
+    """Every figure in full, beside its floor."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    spent = ("steps", "seconds", "runs", "failed", "nfe_forward", "nfe_vjp")
+    writer.writerow(["problem", "solver", *COLUMNS, *(f"{key}_exact" for key in COLUMNS), *spent])
+    for job in jobs:
+        figures = [job[kind].get(key) for kind in ("figures", "floor") for key in COLUMNS]
+        writer.writerow([job["problem"], job["label"], *figures, *(job[key] for key in spent)])
+    return stream.getvalue()
+
+
+def write_table(root: Path) -> str:
+    """table.csv and table.md of the jobs under `root`; → the table for the terminal."""
+    jobs = read(root)
+    for name, content in (("table.csv", csv_text(jobs)), ("table.md", markdown(jobs))):
+        write_whole(root / name, lambda stream, content=content: stream.write(content.encode()))
+    return f"{text(jobs)}\n\n{root / 'table.md'}"

@@ -120,6 +120,13 @@ def read_picture(path: Path, channels: int, size: tuple[int, int], fit: Fit) -> 
         raise ValueError(f"cannot use the picture {path}: {error}") from error
 
 
+def read_as_is(path: Path) -> Tensor:
+    """A picture of ours → (C, H, W) in [-1, 1], of its own size and channels."""
+    with Image.open(path) as picture:
+        size, channels = (picture.height, picture.width), len(picture.getbands())
+    return read_picture(path, channels, size, Exact())
+
+
 def decode_picture(stream: BinaryIO, channels: int, size: tuple[int, int], fit: Fit) -> Tensor:
     """An encoded picture → (channels, *size) float32 in [-1, 1], on the grid of 8 bits.
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from evaluation.calibration_plots import write_reliability
 from evaluation.evaluation_folder import POSTERIOR, EvaluationFolder
 from evaluation.metrics import Metrics
 from evaluation.output import append_line, write_figure
@@ -32,6 +33,9 @@ def conclude(folder: EvaluationFolder, title: str, metrics: Metrics, num_samples
     summary = summarise(title, records, posterior, metrics.names, num_samples) | {"footnote": metrics.footnote or None}
     if metrics.distribution is not None:
         summary["distribution"] = metrics.distribution(*_files(folder.root, records))
+    if metrics.calibration is not None:
+        summary["calibration"] = metrics.calibration(folder.root, records)
+        write_reliability(folder.root, summary["calibration"])
     first = sorted({record["id"] for record in records})[:SHOWN]
     write_figure(folder.root, [record for record in records if record["id"] in first and record["sample"] < 8 * SHOWN], title)
     if tell is not None:

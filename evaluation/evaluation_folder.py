@@ -34,7 +34,7 @@ Where the weights lie is free; what they are is compared.
 """
 
 SUMMARY, POSTERIOR = "summary.json", "posterior.jsonl"
-MADE = (SUMMARY, POSTERIOR, "figure.png", "report.html", "error.txt")
+MADE = (SUMMARY, POSTERIOR, "figure.png", "reliability.png", "report.html", "error.txt")
 
 
 class EvaluationFolder:

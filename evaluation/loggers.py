@@ -159,6 +159,9 @@ def figures(summary: dict) -> dict[str, float]:
     """summary.json's figures that have a value, flat: single/psnr, single/psnr_se (standard error), cost/seconds, count/failed, …"""
     found = {f"count/{name}": summary[name] for name in ("pictures", "records", "failed")} | {"sigma_y": summary["sigma_y"]}
     groups = summary["statistics"] | {"cost": summary["cost"], "distribution": summary.get("distribution") or {}}
+    calibration = summary.get("calibration") or {}
+    covered = {f"coverage_{level}": found for level, found in calibration.get("coverage", {}).items()}
+    groups["calibration"] = covered | {"correlation": calibration.get("correlation")}
     for group, values in groups.items():
         for name, value in values.items():
             if isinstance(value, dict):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
+from evaluation.calibration import Calibration
 from evaluation.distribution import Distribution
 from evaluation.lpips_distance import LPIPS, TrunkMissing
 
@@ -16,7 +17,8 @@ class Metrics(nn.Module):
     PSNR and SSIM are torchmetrics' on [0, 1] pictures with data range 1. With `round_to_8bit` all see the pictures as
     their PNGs will hold them. `lpips=None` leaves LPIPS out; once prepared, `footnote` says why it has no value.
     `lpips_vgg` and `lpips_squeeze` are measured beside it where they are given. `names` are the metrics in order.
-    `distribution` compares the set of restorations with that of the truths, once all are done.
+    `distribution` compares the set of restorations with that of the truths, once all are done; `calibration` the spread of
+    each picture's samples with their error.
     """
 
     smallest_ssim = 11
@@ -28,9 +30,10 @@ class Metrics(nn.Module):
         lpips_squeeze: LPIPS | None = None,
         round_to_8bit: bool = True,
         distribution: Distribution | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         super().__init__()
-        self.distribution = distribution
+        self.distribution, self.calibration = distribution, calibration
         given = {"lpips": lpips, "lpips_vgg": lpips_vgg, "lpips_squeeze": lpips_squeeze}
         self.distances = nn.ModuleDict({name: distance for name, distance in given.items() if distance is not None})
         self.round_to_8bit = round_to_8bit

@@ -27,7 +27,7 @@ def histogram(series: Mapping[str, Sequence[float]], xlabel: str, mark: tuple[st
     around = 0.0 if high > low else max(abs(low), 1.0) * 0.05
     bins = min(40, max(8, 2 * isqrt(len(everything))))
     with matplotlib.rc_context(SETTINGS):
-        figure, axes = _axes(xlabel, "pictures")
+        figure, axes = axes_of(xlabel, "pictures")
         for colour, (label, values) in zip((FIRST, SECOND), series.items(), strict=False):
             axes.hist(values, bins, range=(low - around, high + around), label=label, color=colour, alpha=0.6, edgecolor=colour)
         if mark is not None:
@@ -40,7 +40,7 @@ def histogram(series: Mapping[str, Sequence[float]], xlabel: str, mark: tuple[st
 def scatter(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str) -> Markup:
     """A point per picture and, dashed, the line of no change."""
     with matplotlib.rc_context(SETTINGS):
-        figure, axes = _axes(xlabel, ylabel)
+        figure, axes = axes_of(xlabel, ylabel)
         axes.scatter(x, y, s=36 if len(x) < 100 else 12, color=FIRST, alpha=0.6, linewidths=0, label="a picture")
         axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # the line is to run through the points' range, not to widen it
         axes.axline((x[0], x[0]), slope=1, color=INK, linestyle="--", linewidth=1.2, label="no gain")
@@ -48,7 +48,8 @@ def scatter(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str) ->
         return inline_svg(figure, f"{ylabel} against {xlabel}, a point per picture; {gained} of {len(x)} lie above the line of no gain.")
 
 
-def _axes(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+def axes_of(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+    """A figure with one plot in the page's colours."""
     figure = Figure(figsize=(5.0, 3.0), layout="constrained", facecolor="none")
     axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel, facecolor="none")
     axes.locator_params(axis="x", nbins=6)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from diffusion.pictures import Exact, read_picture
+from diffusion.pictures import read_as_is
 from evaluation.metrics import Metrics
 from evaluation.output import save_picture
 
@@ -27,20 +27,11 @@ def posterior_record(root: Path, records: Sequence[dict], metrics: Metrics) -> d
     found = {"id": records[0]["id"], "samples": len(paths)}
     if len(paths) < 2:
         return found | dict.fromkeys((*metrics.names, "deviation"))
-    samples = torch.stack([read(path) for path in paths])
+    samples = torch.stack([read_as_is(path) for path in paths])
     mean, deviation = samples.mean(0), samples.std(0) / 2.0
     save_picture(folder / "mean.png", mean)
     save_picture(folder / "std.png", 2.0 * deviation.mean(0, keepdim=True) / WHITE - 1.0)
     truth = folder / "truth.png"
-    scores = {name: [None] for name in metrics.names} if not truth.exists() else metrics(mean[None], read(truth)[None])
+    scores = {name: [None] for name in metrics.names} if not truth.exists() else metrics(mean[None], read_as_is(truth)[None])
     kept = {name: value if value is not None and isfinite(value) else None for name, (value,) in scores.items()}
     return found | kept | {"deviation": deviation.mean().item()}
-
-
-def read(path: Path) -> torch.Tensor:
-    """A PNG of ours → (C, H, W) in [-1, 1]."""
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        size, channels = (picture.height, picture.width), len(picture.getbands())
-    return read_picture(path, channels, size, Exact())

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 from markupsafe import Markup
 
+from evaluation import calibration_plots
 from evaluation.output import form, heading
 from evaluation.pages import render
 from evaluation.plots import histogram, scatter
@@ -114,6 +115,8 @@ def plots(everything: Sequence[Picture], rows: Sequence[Picture], summary: dict)
         mark = ("σ_y", summary["sigma_y"]) if name == "residual" and summary["sigma_y"] is not None else None
         if len(series["restoration"]) > 1:
             drawn.append(histogram({label: found for label, found in series.items() if found}, title(name), mark))
+    if (summary.get("calibration") or {}).get("pictures"):
+        drawn += calibration_plots.inline(summary["calibration"])
     pairs = [(picture.mean("psnr_measurement"), picture.mean("psnr")) for picture in rows]
     both = [(x, y) for x, y in pairs if x is not None and y is not None]
     if len(both) > 1:

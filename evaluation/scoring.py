@@ -126,6 +126,8 @@ class Scoring:
             self.finished = summary
             return
         self.metrics.prepare()
+        if self.metrics.calibration is not None:
+            self.metrics.calibration.check(1)
         if self.metrics.distribution is not None:
             self.metrics.distribution.check(len(self.pairs))
 

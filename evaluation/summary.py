@@ -9,6 +9,7 @@ from statistics import fmean
 
 from tabulate import tabulate
 
+from evaluation import calibration
 from evaluation.output import FORMS
 from evaluation.statistics import Estimate, estimate
 
@@ -96,6 +97,8 @@ def table(summary: dict) -> str:
     facts += [f"peak memory {cost['peak_memory_mib']:.0f} MiB"] if cost["peak_memory_mib"] else []
     if summary.get("distribution"):
         drawn += "\n\n" + " · ".join(f"{name.upper()} {value:.4g}" for name, value in summary["distribution"].items())
+    if summary.get("calibration"):
+        drawn += "\n\n" + "\n".join(calibration.lines(summary["calibration"]))
     tail = f"\n* {footnote}" if footnote else ""
     return f"{drawn}\n\n{' · '.join(facts)}\nmean ± standard error over pictures, [95 % interval]{tail}"
 

@@ -345,3 +345,11 @@ def test_wandb_of_lightning_takes_pictures(keyless, monkeypatch):
     Wandb().finish(0)
     path = run_file(keyless / "run")
     assert wandb_file.history(path)[0]["trainer/global_step"] == 50 and wandb_file.summary(path)["samples.count"] == 1
+
+
+def test_calibration_is_among_the_figures():
+    found = {"mean": 0.4, "se": 0.01, "low": 0.38, "high": 0.42, "n": 3}
+    calibration = {"pictures": 3, "coverage": {"0.5": found}, "correlation": None}
+    summary = {"pictures": 3, "records": 12, "failed": 0, "sigma_y": None, "statistics": {}, "cost": {}, "calibration": calibration}
+    told = {name: value for name, value in figures(summary).items() if name.startswith("calibration")}
+    assert told == {"calibration/coverage_0.5": 0.4, "calibration/coverage_0.5_se": 0.01}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -582,3 +583,19 @@ def test_plots_hold_every_picture():
     (unit,) = heights(drawn, "second")
     assert [height / unit for height in heights(drawn, "accent")] == pytest.approx([2, 3], abs=1e-3)
     assert "nan" not in plots.histogram({"restoration": [0.0, 0.0]}, "PSNR").lower()
+
+
+def test_distances_of_sets_and_calibration_are_shown(usual, browser, tmp_path):
+    """Plots of both kinds among the others, and their figures."""
+    shutil.copytree(usual.parent, tmp_path / "run")
+    found = {"mean": 0.412, "se": 0.01, "low": 0.39, "high": 0.43, "n": 3}
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    summary["distribution"] = {"fid": 12.34567, "kid": -0.001, "kid_std": 0.002}
+    groups = [{"share": 0.5, "predicted": 0.01, "error": 0.02, "coverage": {"0.5": 0.4}}] * 2
+    ranks = [{"nominal": 0.6, **found}, {"nominal": 0.2, **found}]
+    counted = {"pictures": 3, "samples": 4, "coverage": {"0.5": found}, "rank_coverage": ranks, "correlation": found, "groups": groups}
+    browser.open(write_report(tmp_path / "run", summary=summary | {"calibration": counted}))
+    text = browser.run("document.querySelector('#summary').innerText")
+    assert "12.35" in text and "−0.001" in text and "41.2 ± 1.0 %" in text and "50 % intervals" in text
+    drawn = browser.run("[...document.querySelectorAll('#plots svg')].map(plot => plot.getAttribute('aria-label'))")
+    assert any("60% intervals cover 41%" in label for label in drawn) and "Error against predicted deviation." in drawn

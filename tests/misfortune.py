@@ -17,9 +17,9 @@ class Mischief:
         return os.mkdir, (str(self.folder),)
 
 
-def no_room() -> None:
-    """Files of this process may not grow beyond 6 kB, as on a full disk."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
+def no_room(size: int = 6000) -> None:
+    """Files of this process may not grow beyond `size` bytes, as on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def break_writing(monkeypatch, name: str, how: str = "write", room: int = 300) -> None:

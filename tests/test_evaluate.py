@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +16,7 @@ import pytest
 import torch
 import yaml
 from forks import Run
-from misfortune import break_writing
+from misfortune import break_writing, no_room
 from PIL import Image
 from safetensors.torch import load_file
 from scipy import stats
@@ -490,16 +489,12 @@ def test_other_measurements_are_not_frozen_over(frozen):
 # A full disk
 
 
-def limit_files(size: int) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-
 def fill_disk(name: str) -> None:
     break_writing(pytest.MonkeyPatch(), name)
 
 
 FULL = {
-    "records.jsonl": partial(limit_files, 4500),
+    "records.jsonl": partial(no_room, 4500),
     "restoration-1.png": partial(fill_disk, "restoration-1.png"),
     "figure.png": partial(fill_disk, "figure.png"),
     "summary.json": partial(fill_disk, "summary.json"),

@@ -71,11 +71,12 @@ def evaluation(config: DictConfig) -> dict | None:
 
 def truth(config: DictConfig) -> float | None:
     """One solver against an exact posterior; → its distance to it, for a tuner to make small."""
-    from conf.build import build_truth
+    from conf.build import build_truth, tune
     from evaluation.truth import job as truths
     from evaluation.truth.table import text
 
     folder, solver = output_folder(config), HydraConfig.get().runtime.choices.solver
+    tune(config, solver, HydraConfig.get().overrides.task)
     run = build_truth(config)
     plain = OmegaConf.to_container(config, resolve=True)
     with refusing():

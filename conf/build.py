@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -50,6 +51,15 @@ def build_evaluation(config: DictConfig, output_dir: Path) -> Evaluation:
         raise Stop(f"objective={config.objective} is unknown; choose one of {', '.join(parts['metrics'].names)}")
     with refusing():
         return Evaluation(**parts, **settings, problem=_problem(config), output=output_dir)
+
+
+def tune(config: DictConfig, solver: str, overrides: Sequence[str]) -> None:
+    """Give the solver what the problem's `tuned` has for it, but for what the command line says."""
+    tuned = OmegaConf.to_container(config.problem.get("tuned") or OmegaConf.create()).get(solver, {})
+    for key, value in tuned.items():
+        name = f"solver.{key}"
+        if OmegaConf.select(config, name) is not None and not any(override.lstrip("+").startswith(f"{name}=") for override in overrides):
+            OmegaConf.update(config, name, value)
 
 
 def build_truth(config: DictConfig) -> Truth:

@@ -8,18 +8,20 @@ class Design:
 
     The first are compared with exact samples, all are ranked. `axes` bounds the directions that regions and ranks look
     along, `directions` is how many the sliced Wasserstein distance takes. `name` is what tables call the problem.
-    Raises ValueError for numbers that leave nothing to compare.
+    `tuned` holds what was found for solvers on problems like this one: {"dps": {"zeta": 0.3}}; a solver that is not in
+    it, and whatever is set on the command line, is as it is. Raises ValueError for numbers that leave nothing to compare.
     """
 
     def __init__(
         self,
         name: str,
-        posteriors: int = 4,
-        samples: int = 400,
-        measurements: int = 100,
-        ranks: int = 19,
+        posteriors: int,
+        samples: int,
+        measurements: int,
+        ranks: int,
         axes: int = 8,
         directions: int = 100,
+        tuned: dict[str, dict[str, float | int]] | None = None,
     ) -> None:
         least = {"posteriors": 1, "samples": 20, "measurements": 0, "ranks": 9, "axes": 1, "directions": 1}
         given = {"posteriors": posteriors, "samples": samples, "measurements": measurements, "ranks": ranks, "axes": axes}
@@ -32,7 +34,7 @@ class Design:
         if samples < ranks:
             raise ValueError(f"problem.samples={samples} is less than problem.ranks={ranks}; raise problem.samples")
         self.name, self.posteriors, self.samples, self.measurements, self.ranks = name, posteriors, samples, measurements, ranks
-        self.axes, self.directions = axes, directions
+        self.axes, self.directions, self.tuned = axes, directions, tuned or {}
 
     @property
     def ranked(self) -> bool:

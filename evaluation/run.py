@@ -37,6 +37,8 @@ class Restoration(Parts):
     def check(self) -> None:
         """Raises ValueError or OSError, in one line, for parts that do not go together and inputs that do not do."""
         self.output.check()
+        if self.metrics.distribution is not None or self.metrics.calibration is not None:
+            raise ValueError("sample.py scores each picture by itself; metrics=fid and metrics=calibration are evaluate.py's")
         self.settle()
         self.data = self._data()
         self.data.check()

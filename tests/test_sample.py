@@ -266,6 +266,7 @@ class Trap:
 LOAD = ["prior.checkpoint={_target_: diffusion.checkpoints.Checkpoint, path: %s}"]
 BAD = {
     "untrained prior": (["prior=new"], "prior=new is an untrained network"),
+    "a set's metric": (["metrics=calibration"], "metrics=fid and metrics=calibration are evaluate.py's"),
     "missing picture": (["input=nowhere.png"], "no picture at nowhere.png"),
     "unreadable picture": (["input=text.png"], "cannot use the picture text.png"),
     "truncated picture": (["input=[face.png,cut.png]"], "cannot use the picture cut.png"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -188,10 +189,15 @@ def test_the_batch_size_changes_nothing(whole, size):
     assert_alike(whole / f"size-{size}", figures(whole / "run"), whole / "run")
 
 
+def fork_workers() -> None:
+    """As in a process that a shell has started; one that a fork server has started would have its workers import everything."""
+    multiprocessing.set_start_method("fork", force=True)
+
+
 def test_order_and_company_change_nothing(whole):
     """Two of the pictures, in another order, read ahead by processes; and a sample more."""
     some = f"data.root=[pictures/{names()[3]}.png,pictures/{names()[1]}.png]"
-    evaluate(whole, some, "num_samples=3", "data.workers=2", "batch_size=6", "output_dir=some")
+    evaluate(whole, some, "num_samples=3", "data.workers=2", "batch_size=6", "output_dir=some", before=fork_workers)
     assert_alike(whole / "some", [one for one in figures(whole / "run") if one["id"] in (names()[1], names()[3])], whole / "run")
     evaluate(whole, "data.root=pictures", "data.limit=2", "num_samples=4", "output_dir=first")
     first = [one for one in figures(whole / "first") if one["sample"] < SAMPLES]

@@ -12,6 +12,8 @@ import pytest
 from forks import Run
 from tiny_evaluation import TINY, assert_same, assert_whole, draw_pictures, evaluate, ranks, the_line
 
+from evaluation.records import parts, read_lines
+
 PICTURES, SAMPLES = 10, 2
 REST = ["+prior.network.rest=0.005"]
 LINE = [*REST, "data.root=pictures", f"num_samples={SAMPLES}", "batch_size=3"]
@@ -82,12 +84,13 @@ def test_told_to_stop_it_keeps_what_is_finished_and_says_so(whole, number):
 
 
 def test_two_processes_killed_twice_and_gone_on_with_by_one(whole):
-    """Each leaves a file of its own; whoever comes next takes them all."""
+    """Each leaves a file of its own, and none does what another has done; whoever comes next takes them all."""
     run = whole / "shared"
     for count in (4, 12):
         group = ranks(whole, 2, *LINE, f"output_dir={run.name}")
         assert group[0].wait_until(lambda count=count: on_record(run) >= count)
         assert {one.kill() for one in group} == {-signal.SIGKILL}
-        assert len(list(run.glob("records*.jsonl"))) >= 2
+        kept = [(record["id"], record["sample"]) for path in parts(run) for record in read_lines(path)]
+        assert len(parts(run)) == 2 and len({*kept}) == len(kept) >= count
     assert "restorations are on record; going on" in evaluate(whole, *LINE, f"output_dir={run.name}").stdout
     assert_same(run, whole / "run")

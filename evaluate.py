@@ -84,7 +84,7 @@ def truth(config: DictConfig) -> float | None:
         if found is None:
             run.check()
             found = truths.write(folder, run.run(), solver, plain, record(config))
-    print(f"{text([found | {'label': solver}])}\n\n{folder}\n")
+    print(f"{text([found | {'label': solver}])}\n\nfigures: {folder}\n")
     return found["figures"].get("w2")
 
 

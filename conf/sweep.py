@@ -40,9 +40,9 @@ class Leaderboard(Failures):
 
         root = Path(config.hydra.sweep.dir)
         if any(root.glob("*/truth.json")):
-            from evaluation.truth.table import write_table
+            from evaluation.truth.report import write_report
 
-            print(f"\n{write_table(root)}")
+            print(f"\n{write_report(root)}")
             return
         board = write_leaderboard(root, config.objective)
         print(f"\n{board.text}")

@@ -158,7 +158,7 @@ class Outcome:
         enough = [(cloud, reference) for cloud, reference in zip(clouds, self.references, strict=True) if len(cloud) > 1]
         found = [figures(cloud, reference, self.directions) for cloud, reference in enough]
         means = {key: float(np.mean([one[key] for one in found])) for key in found[0]} if found else {}
-        ranked = self.ranked(drawn)
+        ranked = self.ranked(drawn) if found else None
         return means | {"ranks": None if ranked is None else uniformity(ranked, self.truth.problem.ranks, BINS)}
 
     def ranked(self, drawn: Drawn) -> ndarray | None:

@@ -20,8 +20,9 @@ IGNORED = ("output_dir", "overwrite", "trainer", "logger", "callbacks", "metrics
 
 
 def settings(config: dict) -> dict:
-    """What the figures depend on."""
-    return {key: value for key, value in config.items() if key not in IGNORED}
+    """What the figures depend on; what `tuned` gave the solver stands in the solver's own settings."""
+    kept = {key: value for key, value in config.items() if key not in IGNORED}
+    return kept | {"problem": {key: value for key, value in kept["problem"].items() if key != "tuned"}}
 
 
 def find(folder: Path, config: dict, overwrite: bool) -> dict | None:
@@ -42,6 +43,7 @@ def write(folder: Path, outcome: Outcome, solver: str, config: dict, text: str) 
     found = {
         "problem": truth.problem.name,
         "solver": solver,
+        "tuned": list(truth.problem.tuned.get(solver, {})),
         "steps": len(truth.levels) - 1,
         "figures": finite(outcome.figures),
         "floor": finite(outcome.floor),

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from evaluation.output import write_whole
 from evaluation.truth.job import TRUTH
 
 COLUMNS = {
@@ -28,11 +27,12 @@ EXACT = "exact samples"
 
 
 def read(root: Path) -> list[dict]:
-    """What the jobs under `root` found, by problem, then by distance; each with its `label`: the solver and what was varied."""
+    """What the jobs under `root` found, by problem, then by distance; each with its `label`: the solver, what was varied or tuned."""
     jobs = [json.loads(path.read_text(encoding="utf-8")) | {"folder": path.parent} for path in sorted(root.glob(f"*/{TRUTH}"))]
     varied = varied_settings(jobs)
     for job in jobs:
-        own = [f"{key.removeprefix('solver.')}={value}" for key, value in flat(job["settings"]).items() if (key, job["solver"]) in varied]
+        told = {key for key, solver in varied if solver == job["solver"]} | {f"solver.{key}" for key in job["tuned"]}
+        own = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in flat(job["settings"]).items() if key in told]
         job["label"] = " ".join([job["solver"], *own])
     return sorted(jobs, key=lambda job: (job["problem"], order(job["figures"].get("w2")), job["label"]))
 
@@ -73,7 +73,13 @@ def rows(jobs: Sequence[dict]) -> list[list[str]]:
 
 
 def cells(figures: dict) -> list[str]:
-    return ["–" if figures.get(key) is None else format(figures[key], form) for key, (_, form) in COLUMNS.items()]
+    return [cell(figures.get(key), form) for key, (_, form) in COLUMNS.items()]
+
+
+def cell(value: float | None, form: str) -> str:
+    if value is None:
+        return "–"
+    return "< 1e-9" if form.endswith("g") and value < 1e-9 else format(value, form)
 
 
 HEADINGS = ["problem", "solver", *(heading for heading, _ in COLUMNS.values()), "seconds", "NFE forward + vjp"]
@@ -98,11 +104,3 @@ def csv_text(jobs: Sequence[dict]) -> str:
         figures = [job[kind].get(key) for kind in ("figures", "floor") for key in COLUMNS]
         writer.writerow([job["problem"], job["label"], *figures, *(job[key] for key in spent)])
     return stream.getvalue()
-
-
-def write_table(root: Path) -> str:
-    """table.csv and table.md of the jobs under `root`; → the table for the terminal."""
-    jobs = read(root)
-    for name, content in (("table.csv", csv_text(jobs)), ("table.md", markdown(jobs))):
-        write_whole(root / name, lambda stream, content=content: stream.write(content.encode()))
-    return f"{text(jobs)}\n\n{root / 'table.md'}"

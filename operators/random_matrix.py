@@ -13,7 +13,7 @@ from operators.base import LinearOperator
 
 
 class RandomMatrix(LinearOperator):
-    """y = A x0, A of `rows` rows with entries N(0, 1/D), D = C·H·W: the random sensing of Candès & Tao 2006.
+    """y = A x0, A of `rows` rows with independent normal entries, the random sensing of Candès & Tao 2006, scaled to ‖A‖₂ = 1.
 
     A is a function of `seed` and the picture's shape alone, the same for every picture. y is (B, 1, 1, rows).
     Raises ValueError for fewer than one row, or more rows than a picture has numbers.
@@ -39,7 +39,8 @@ class RandomMatrix(LinearOperator):
         if self.rows > side:
             raise ValueError(f"{self.rows} rows are more than a picture's {side} numbers; set operator.rows={side} or fewer")
         if self.source.shape[1] != side:
-            self.source = torch.from_numpy(Generator(Philox(key=self.seed)).standard_normal((self.rows, side))) / side**0.5
+            entries = torch.from_numpy(Generator(Philox(key=self.seed)).standard_normal((self.rows, side)))
+            self.source = entries / torch.linalg.matrix_norm(entries, 2)
         self.matrix, self.inverse = self.source.to(like), torch.linalg.pinv(self.source).to(like)
         return self
 

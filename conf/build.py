@@ -63,7 +63,10 @@ def tune(config: DictConfig, solver: str, overrides: Sequence[str]) -> None:
 
 
 def build_truth(config: DictConfig) -> Truth:
-    """The comparison with an exact posterior that problem= asks for. Raises Stop for values of the wrong kind."""
+    """The comparison with an exact posterior that problem= asks for. Raises Stop for values of the wrong kind, and for pictures."""
+    for key in ("root", "measurements", "freeze"):
+        if config.data[key] is not None:
+            raise Stop(f"problem= draws its own pictures and measures them; leave out data.{key}, or problem=")
     for part in TRUTH:
         check_types(config[part], part)
     plain = {key: config[key] for key in ("seed", "batch_size")}

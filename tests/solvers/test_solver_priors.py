@@ -16,9 +16,9 @@ from diffusion.transitions import FixedSmall
 from solvers.base import Problem
 
 
-def make_prior(name: str, schedule: str = "linear"):
+def make_prior(name: str, schedule: str = "linear", side: int = 16):
     with hydra.initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        config = hydra.compose("sample", overrides=[f"prior={name}", f"schedule@prior.schedule={schedule}", "prior.size=[16,16]"])
+        config = hydra.compose("sample", overrides=[f"prior={name}", f"schedule@prior.schedule={schedule}", f"prior.size=[{side},{side}]"])
     return instantiate(config.prior, _convert_="all")
 
 
@@ -57,9 +57,9 @@ def test_every_solver_and_operator_run_on_it(name, solver, tmp_path):
 @pytest.mark.parametrize("name", ["gaussian", "gmm"])
 def test_every_schedule_is_taken(name, schedule):
     """Samples of 250 steps have the deviation of the prior's pixels."""
-    prior = make_prior(name, schedule)
+    prior = make_prior(name, schedule, side=8)
     solver, noise = make_solver("unconditional"), ImageNoise([image_generator(0, b) for b in range(100)])
-    blank = torch.zeros(100, 3, 16, 16)
+    blank = torch.zeros(100, 3, 8, 8)
     problem = Problem(Denoiser(prior), FixedSmall(), make_operator("identity", None), blank, blank[:, :1, :1, :1], blank, noise)
     x0 = solver.solve(problem, Linspace(250)(prior.levels)).x0
     exact = Denoiser(prior).network.law.draw([image_generator(1, b) for b in range(100)])

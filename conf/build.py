@@ -104,6 +104,8 @@ def build_training(config: DictConfig, output_dir: Path) -> Training:
     parts, settings = _checked(config, Training, TRAINING, INTERPOLATED)
     torch.manual_seed(settings["seed"])  # a new network's weights are drawn as it is built
     parts = {part: build(config[part]) for part in parts}
+    if not any(True for _ in parts["prior"].network.parameters()):
+        raise Stop("this prior's network is a formula, without weights to train; choose another prior")
     with refusing():
         return Training(**parts, **settings, output=output_dir)
 

@@ -134,3 +134,9 @@ def test_what_cannot_work_is_told_in_one_line(overrides, told, tmp_path):
     assert done.stderr.count("\n") == 1, done.stderr
     assert told in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_prior_without_weights_is_not_trained(tmp_path):
+    done = Run(tmp_path, "prior=gaussian", f"data.root={ROOT / 'examples' / 'faces'}", "output_dir=run", script="train.py").wait()
+    assert done.returncode == 2, done.stderr
+    assert "without weights to train" in done.stderr

@@ -140,3 +140,43 @@ def test_a_prior_without_weights_is_not_trained(tmp_path):
     done = Run(tmp_path, "prior=gaussian", f"data.root={ROOT / 'examples' / 'faces'}", "output_dir=run", script="train.py").wait()
     assert done.returncode == 2, done.stderr
     assert "without weights to train" in done.stderr
+
+
+def lines() -> list[str]:
+    """The commands of docs/truth.md."""
+    text = (ROOT / "docs" / "truth.md").read_text(encoding="utf-8")
+    return [line for block in re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) for line in block.splitlines() if line]
+
+
+def quick(line: str) -> list[str]:
+    """A line with the first value of each list, and two steps."""
+    words = [re.sub(r"(=[^,]*),.*", r"\1", word) for word in line.split()[1:] if not word.startswith("grid.steps=")]
+    if words[0] == "sample.py":
+        return [*words, "grid.steps=2", "metrics.lpips=null", "trainer.accelerator=cpu"]
+    only = [] if any(word.startswith("problem=") for word in words) else ["hydra.sweeper.params.problem=two_modes"]
+    return [*words, "grid.steps=2", *only]
+
+
+@pytest.mark.slow
+def test_every_line_of_the_page_runs(tmp_path):
+    assert len(lines()) >= 15
+    for line in lines():
+        script, *overrides = quick(line)
+        done = Run(tmp_path, *overrides, script=script).wait()
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        assert done.stdout.strip(), line
+
+
+def test_the_page_shows_what_is_tuned():
+    """Each solver's settings in the table of docs/truth.md are those in conf/problem."""
+    shown, problem = {}, ""
+    for line in (ROOT / "docs" / "truth.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("|") and len(cells) == 11:
+            problem = cells[0] or problem
+            solver, *settings = cells[1].replace("exact samples", "exact").split()
+            shown[problem, solver] = {key: float(value) for key, value in (setting.split("=") for setting in settings if "=" in setting)}
+    for path in (ROOT / "conf" / "problem").glob("*.yaml"):
+        for solver, settings in yaml.safe_load(path.read_text())["problem"]["tuned"].items():
+            wanted = {key.rsplit(".", 1)[-1]: value for key, value in settings.items()}
+            assert shown[path.stem, solver] == wanted, (path.stem, solver)

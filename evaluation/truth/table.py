@@ -79,7 +79,9 @@ def cells(figures: dict) -> list[str]:
 def cell(value: float | None, form: str) -> str:
     if value is None:
         return "–"
-    return "< 1e-9" if form.endswith("g") and value < 1e-9 else format(value, form)
+    if form.endswith("g") and value < 1e-9:
+        return "< 1e-9"
+    return f"{value:.0e}" if value >= 1000.0 else format(value, form)
 
 
 HEADINGS = ["problem", "solver", *(heading for heading, _ in COLUMNS.values()), "seconds", "NFE forward + vjp"]

@@ -53,7 +53,9 @@ class Run:
     def wait(self, seconds: float = 120.0) -> subprocess.CompletedProcess:
         self.process.join(seconds)
         out, err = (Path(self.heard.name, name).read_text() if Path(self.heard.name, name).exists() else "" for name in ("out", "err"))
-        assert not self.running, f"still running after {seconds} s: {out}{err}"
+        if self.running:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise AssertionError(f"still running after {seconds} s: {out}{err}")
         self.heard.cleanup()
         return subprocess.CompletedProcess(self.process.name, self.process.exitcode, out, err)
 

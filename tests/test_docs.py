@@ -34,7 +34,7 @@ def lines(page: str) -> list[str]:
 def adapted(line: str) -> list[str]:
     for name, value in NAMES.items():
         line = re.sub(rf"\b{re.escape(name)}\b", value, line)
-    return [*shlex.split(line), *(["metrics.lpips=null"] if "compare=" in line or "samples=" in line else TINY)]
+    return [*shlex.split(line), *(["metrics.lpips=null"] if " compare=" in line or " samples=" in line else TINY)]
 
 
 def run(line: str, folder: Path) -> subprocess.CompletedProcess:

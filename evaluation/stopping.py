@@ -40,7 +40,8 @@ class Listener:
             yield
         finally:
             for number in self.mine:
-                signal.signal(number, before[number])
+                obeyed = self.told is not None and number != signal.SIGINT  # on its way out: srun's SIGTERM must not change the exit code
+                signal.signal(number, signal.SIG_IGN if obeyed else before[number])
 
     def listen(self) -> None:
         """Again, where Lightning has set handlers of its own meanwhile."""

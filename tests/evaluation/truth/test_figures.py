@@ -60,7 +60,9 @@ def test_each_way_of_being_wrong_moves_the_figure_that_stands_for_it(most):
     reference = Reference.of(exact, 2000, most, RNG(0))
     x = exact.sample(2000, RNG(1))
     scale = np.trace(exact.covariance) ** 0.5
-    moved, narrow, wide = (judged(other, reference) for other in (x + [0.3, 0.0, 0.0], exact.mean + 0.5 * (x - exact.mean), 2.0 * x))
+    moved, narrow, wide = (
+        judged(other, reference) for other in (x + np.array([0.3, 0.0, 0.0]), exact.mean + 0.5 * (x - exact.mean), 2.0 * x)
+    )
     assert moved["mean"] == pytest.approx(0.3 / scale, abs=0.03)
     assert moved["w2"] == pytest.approx(0.3 / scale, abs=0.05)
     assert narrow["spread"] == pytest.approx(0.5, abs=0.02)
@@ -132,8 +134,14 @@ def test_the_unconditional_solver_is_told_by_the_misfit_alone():
 
 @pytest.mark.parametrize(
     ("wrong", "told"),
-    [({"posteriors": 0}, "problem.posteriors"), ({"samples": 5}, "problem.samples"), ({"ranks": 12}, "problem.ranks")]
-    + [({"samples": 20, "ranks": 29}, "problem.samples"), ({"axes": 0}, "problem.axes"), ({"directions": 0}, "problem.directions")],
+    [
+        ({"posteriors": 0}, "problem.posteriors"),
+        ({"samples": 5}, "problem.samples"),
+        ({"ranks": 12}, "problem.ranks"),
+        ({"samples": 20, "ranks": 29}, "problem.samples"),
+        ({"axes": 0}, "problem.axes"),
+        ({"directions": 0}, "problem.directions"),
+    ],
 )
 def test_designs_that_leave_nothing_to_compare_are_refused(wrong, told):
     sizes = {"posteriors": 1, "samples": 100, "measurements": 50, "ranks": 9} | wrong

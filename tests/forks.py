@@ -75,6 +75,8 @@ def _run(
     os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    for name in [name for name in os.environ if name.startswith(("HYDRA", "WANDB"))]:
+        del os.environ[name]  # of the test process, where it imported or ran these itself
     os.environ.update({"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests"), "TORCH_HOME": str(folder / "torch")} | environment)
     os.chdir(folder)
     for descriptor, name in ((1, "out"), (2, "err")):

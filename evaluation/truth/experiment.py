@@ -90,7 +90,11 @@ class Truth:
         self.operator.draw(torch.zeros(1, *self.law.shape, dtype=dtype), [image_generator(self.seed, "truth", "operator")])
 
     def run(self) -> Outcome:
-        """Draw the measurements, the solver's samples and the exact ones, and compare."""
+        """Draw the measurements, the solver's samples and the exact ones, and compare.
+
+        With one thread: arrays are so small that others would only be waited for.
+        """
+        torch.set_num_threads(1)
         self._measure()
         posteriors = [self.posterior.given(self.seen[m]) for m in range(self.problem.total)]
         solved, cost = self._solve()

@@ -152,7 +152,7 @@ def quick(line: str) -> list[str]:
     """A line with the first value of each list, and two steps."""
     words = [re.sub(r"(=[^,]*),.*", r"\1", word) for word in line.split()[1:] if not word.startswith("grid.steps=")]
     if words[0] == "sample.py":
-        return [*words, "grid.steps=2", "metrics.lpips=null", "trainer.accelerator=cpu"]
+        return [*words, "grid.steps=2", "metrics.lpips=null", "trainer.accelerator=cpu", "overwrite=true"]  # two start in one second
     only = [] if any(word.startswith("problem=") for word in words) else ["hydra.sweeper.params.problem=two_modes"]
     return [*words, "grid.steps=2", *only]
 

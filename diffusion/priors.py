@@ -82,7 +82,6 @@ class Prior:
             "pixel_range": list(self.pixel_range),
         }
 
-    @torch.no_grad()
     def fingerprint(self) -> str:
         """16 hex digits that stand for the network's weights, wherever they were loaded from."""
         digest = blake2b(digest_size=8)
@@ -91,6 +90,7 @@ class Prior:
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
 
+    @torch.no_grad()
     def probe(self) -> bool:
         """Run the network once on a blank picture; True where it has learned variance.
 

@@ -74,10 +74,7 @@ class Evaluation(Parts):
         self._check_items()
         if self.items.kind == "truth":
             self.metrics.prepare()
-        if self.metrics.calibration is not None:
-            self.metrics.calibration.check(self.num_samples)
-        if self.metrics.distribution is not None:
-            self.metrics.distribution.check(len(self.items.ids))
+        self.metrics.check(len(self.items.ids), self.num_samples)
 
     def _items(self) -> Dataset:
         if not self.solver.uses_measurement:

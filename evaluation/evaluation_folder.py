@@ -11,7 +11,7 @@ from pathlib import Path
 from evaluation.output import append_line, save_pictures, write_whole
 from evaluation.records import RECORDS, mend, part, parts, read_lines, read_records
 from evaluation.restoration import Restored
-from evaluation.run_config import CONFIG, differences, read_config
+from evaluation.run_config import CONFIG, differences, read_config, refuse
 
 FREE = (
     *(f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "channels_last", "compile", "threads")),
@@ -61,11 +61,7 @@ class EvaluationFolder:
         kept = self._weights()
         if weights is not None and kept not in (None, weights):
             changes.append(f"the prior's weights were those of {kept}, are those of {weights}")
-        if changes:
-            raise ValueError(
-                f"{self.root} holds a run with another configuration: {'; '.join(changes)}; "
-                "choose another output_dir, or overwrite=true to begin anew"
-            )
+        refuse(self.root, changes)
         return {(record["id"], record["sample"]) for path in parts(self.root) for record in read_lines(path)}
 
     def _weights(self) -> str | None:

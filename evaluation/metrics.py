@@ -51,6 +51,13 @@ class Metrics(nn.Module):
                 del self.distances[name]
         self.footnote = "; ".join(told)
 
+    def check(self, pictures: int, samples: int) -> None:
+        """Raises ValueError or OSError where what is asked over all `pictures` of so many `samples` each cannot be told."""
+        if self.calibration is not None:
+            self.calibration.check(samples)
+        if self.distribution is not None:
+            self.distribution.check(pictures)
+
     @torch.no_grad()
     def forward(self, x: Tensor, truth: Tensor) -> dict[str, list[float]]:
         """{"psnr": […], "ssim": […], "lpips": […], …}; NaN where a picture is too small for a metric or LPIPS is absent."""

@@ -40,6 +40,15 @@ def differences(path: Path, config: dict, free: Sequence[str]) -> list[str]:
     return [f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in fixed if old.get(key) != new.get(key)]
 
 
+def refuse(root: Path, changes: Sequence[str]) -> None:
+    """Raises ValueError, naming them, where there are `changes` between the run in `root` and the one asked for."""
+    if changes:
+        raise ValueError(
+            f"{root} holds a run with another configuration: {'; '.join(changes)}; "
+            "choose another output_dir, or overwrite=true to begin anew"
+        )
+
+
 def flat(node: object, path: str = "") -> dict[str, object]:
     """Nested dictionaries → {dotted key: value}."""
     if not isinstance(node, dict) or not node:

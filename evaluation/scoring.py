@@ -126,10 +126,7 @@ class Scoring:
             self.finished = summary
             return
         self.metrics.prepare()
-        if self.metrics.calibration is not None:
-            self.metrics.calibration.check(1)
-        if self.metrics.distribution is not None:
-            self.metrics.distribution.check(len(self.pairs))
+        self.metrics.check(len(self.pairs), 1)
 
     def _check_known(self) -> None:
         """Raises ValueError where a picture on record has another content by now."""

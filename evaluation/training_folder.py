@@ -14,7 +14,7 @@ import yaml
 from diffusion.priors import CARD
 from evaluation.checkpointing import CheckpointFolder, read_whole
 from evaluation.output import write_whole
-from evaluation.run_config import differences
+from evaluation.run_config import differences, refuse
 
 FREE = (
     "steps",
@@ -73,12 +73,7 @@ class TrainingFolder:
         checkpoints = self.checkpoints.all()
         if not checkpoints:
             return None
-        changes = differences(self.config, config, FREE)
-        if changes:
-            raise ValueError(
-                f"{self.root} holds a run with another configuration: {'; '.join(changes)}; "
-                "choose another output_dir, or overwrite=true to begin anew"
-            )
+        refuse(self.root, differences(self.config, config, FREE))
         damaged = []
         for step, path in checkpoints:
             if read_whole(path) is None:

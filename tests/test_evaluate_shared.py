@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from forks import ROOT, Run
-from tiny_evaluation import TINY, assert_same, draw_pictures, evaluate, ranks
+from tiny_evaluation import TINY, assert_same, evaluate, ranks, undisturbed
 
 PICTURES = 5
 LINE = ["data.root=pictures", "num_samples=2", "batch_size=3"]
@@ -19,11 +19,7 @@ SHARED = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """A folder with pictures and a run by one process, `run`."""
-    folder = tmp_path_factory.mktemp("whole")
-    draw_pictures(folder / "pictures", PICTURES)
-    evaluate(folder, *LINE, "output_dir=run")
-    return folder
+    return undisturbed(tmp_path_factory.mktemp("whole"), PICTURES, *LINE)
 
 
 @pytest.mark.slow

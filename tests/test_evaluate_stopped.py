@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from forks import Run
-from tiny_evaluation import TINY, assert_same, assert_whole, draw_pictures, evaluate, ranks, the_line
+from tiny_evaluation import TINY, assert_same, assert_whole, evaluate, ranks, the_line, undisturbed
 
 from evaluation.records import parts, read_lines
 
@@ -22,11 +22,7 @@ WHOLE = PICTURES * SAMPLES
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """A folder with pictures and an uninterrupted run, `run`."""
-    folder = tmp_path_factory.mktemp("whole")
-    draw_pictures(folder / "pictures", PICTURES)
-    evaluate(folder, *LINE, "output_dir=run")
-    return folder
+    return undisturbed(tmp_path_factory.mktemp("whole"), PICTURES, *LINE)
 
 
 def on_record(run: Path) -> int:

@@ -65,6 +65,13 @@ def evaluate(folder: Path, *overrides: str, code: int = 0, **how) -> subprocess.
     return done
 
 
+def undisturbed(folder: Path, pictures: int, *line: str) -> Path:
+    """`folder` with so many pictures and a run of one process that nobody interrupts, `run`."""
+    draw_pictures(folder / "pictures", pictures)
+    evaluate(folder, *line, "output_dir=run")
+    return folder
+
+
 def the_line(done: subprocess.CompletedProcess) -> str:
     """The one line that a refused run says."""
     assert "Traceback" not in done.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.output import write_whole
+from evaluation.run_config import CONFIG, differences, refuse
 from evaluation.truth.experiment import Outcome, Truth
 
 TRUTH, CLOUDS = "truth.json", "clouds.npz"
@@ -30,11 +31,8 @@ def find(folder: Path, config: dict, overwrite: bool) -> dict | None:
     path = folder / TRUTH
     if overwrite or not path.is_file():
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if found["settings"] != json.loads(json.dumps(settings(config))):
-        changed = sorted(key for key, value in settings(config).items() if found["settings"].get(key) != json.loads(json.dumps(value)))
-        raise ValueError(f"{folder} holds a run with another {', '.join(changed)}; add overwrite=true or set another output_dir")
-    return found
+    refuse(folder, differences(folder / CONFIG, config, (*IGNORED, "problem.tuned")))
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write(folder: Path, outcome: Outcome, solver: str, config: dict, text: str) -> dict:
@@ -56,7 +54,7 @@ def write(folder: Path, outcome: Outcome, solver: str, config: dict, text: str) 
         "settings": settings(config),
     }
     write_whole(folder / CLOUDS, lambda stream: np.savez_compressed(stream, **clouds(outcome)))
-    write_whole(folder / "config.yaml", lambda stream: stream.write(text.encode()))
+    write_whole(folder / CONFIG, lambda stream: stream.write(text.encode()))
     write_whole(folder / TRUTH, lambda stream: stream.write(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False).encode()))
     return found
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from evaluation.run_config import flat
 from evaluation.truth.job import TRUTH
 
 COLUMNS = {
@@ -48,14 +49,6 @@ def varied_settings(jobs: Sequence[dict]) -> set[tuple[str, str]]:
         for problem in {job["problem"] for job in jobs}:
             own = [flat(job["settings"]) for job in jobs if (job["solver"], job["problem"]) == (solver, problem)]
             found |= {(key, solver) for one in own for key in one if any(other.get(key) != one[key] for other in own)}
-    return found
-
-
-def flat(settings: dict, above: str = "") -> dict[str, object]:
-    """{"solver": {"zeta": 1}} → {"solver.zeta": 1}."""
-    found = {}
-    for key, value in settings.items():
-        found |= flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
     return found
 
 

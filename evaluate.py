@@ -1,4 +1,4 @@
-"""Evaluate solvers on a folder of pictures, score pictures made elsewhere, compare runs: python evaluate.py --help."""
+"""Evaluate solvers on a folder of images, score images made elsewhere, compare runs: python evaluate.py --help."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from conf import PROJECT
-from conf.command import FAILED, Stop, command, job, refusing
-from conf.folders import ROOT, job_folder, name_sweep
+from diffusion_priors.conf import PROJECT
+from diffusion_priors.conf.command import FAILED, Stop, command, job, refusing
+from diffusion_priors.conf.folders import ROOT, job_folder, name_sweep
 
 BUNDLED_FACES = PROJECT / "examples" / "faces"
 
@@ -23,17 +23,17 @@ def main(config: DictConfig) -> float | None:
     """What a tuner improves, `objective`, is returned."""
     if config.compare is not None:
         return comparison(config)
-    if "problem" in config:
-        return truth(config)
+    if "exact_problem" in config:
+        return exact_posterior(config)
     summary = scoring(config) if config.samples is not None or config.truth is not None else evaluation(config)
     found = summary and summary["statistics"]["single"].get(config.objective)
     return found and found["mean"]
 
 
 def evaluation(config: DictConfig) -> dict | None:
-    """Restore and score a folder of pictures; → the summary, None in a process that only helps."""
-    from conf.build import build_evaluation
-    from evaluation.summary import outcome
+    """Restore and score a folder of images; → the summary, None in a process that only helps."""
+    from diffusion_priors.conf.build import build_evaluation
+    from diffusion_priors.evaluation.reporting.summary_text import outcome
 
     hydra_config = HydraConfig.get()
     choices = hydra_config.runtime.choices
@@ -54,7 +54,7 @@ def evaluation(config: DictConfig) -> dict | None:
             print(f"already evaluated: {folder}\n\n{outcome(run.finished, folder)}")
         return run.finished
 
-    problem = f"{choices.operator} · {run.noise.label} · " if run.solver.uses_measurement else ""
+    problem = f"{choices.operator} · {run.noise_model.label} · " if run.solver.uses_measurement else ""
     title = run.title(f"{choices.solver} · {problem}{choices.prior}")
     if run.first:
         print(title)
@@ -69,15 +69,15 @@ def evaluation(config: DictConfig) -> dict | None:
     return summary
 
 
-def truth(config: DictConfig) -> float | None:
+def exact_posterior(config: DictConfig) -> float | None:
     """One solver against an exact posterior; → its distance to it, for a tuner to make small."""
-    from conf.build import build_truth, tune
-    from evaluation.truth import job as truths
-    from evaluation.truth.table import text
+    from diffusion_priors.conf.build import build_exact, tune
+    from diffusion_priors.evaluation.exact import results as truths
+    from diffusion_priors.evaluation.exact.table import text
 
     folder, solver = output_folder(config), HydraConfig.get().runtime.choices.solver
     tune(config, solver, HydraConfig.get().overrides.task)
-    run = build_truth(config)
+    run = build_exact(config)
     plain = OmegaConf.to_container(config, resolve=True)
     with refusing():
         found = truths.find(folder, plain, config.overwrite)
@@ -89,9 +89,9 @@ def truth(config: DictConfig) -> float | None:
 
 
 def scoring(config: DictConfig) -> dict:
-    """Score pictures that were made elsewhere; → the summary."""
-    from conf.build import build_scoring
-    from evaluation.summary import outcome
+    """Score images that were made elsewhere; → the summary."""
+    from diffusion_priors.conf.build import build_scoring
+    from diffusion_priors.evaluation.reporting.summary_text import outcome
 
     folder = output_folder(config)
     run = build_scoring(config, folder)
@@ -104,9 +104,9 @@ def scoring(config: DictConfig) -> dict:
 
 
 def comparison(config: DictConfig) -> None:
-    """Two runs, picture by picture."""
-    from conf.build import two_runs
-    from evaluation.comparison import compare
+    """Two runs, image by image."""
+    from diffusion_priors.conf.build import two_runs
+    from diffusion_priors.evaluation.comparison.compare import compare
 
     with refusing():
         print(compare(*two_runs(config)).text())
@@ -128,7 +128,7 @@ def alone() -> bool:
 
 def record(config: DictConfig, weights: str | None = None) -> str:
     """The text of config.yaml: all that made this run."""
-    from conf.build import source_state
+    from diffusion_priors.conf.build import source_state
 
     hydra_config = HydraConfig.get()
     overrides = list(hydra_config.overrides.task)

@@ -1,4 +1,4 @@
-"""Restore pictures with a diffusion prior: python sample.py --help."""
+"""Restore images with a diffusion prior: python sample.py --help."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from conf import PROJECT
-from conf.command import FAILED, Stop, command, job, refusing
+from diffusion_priors.conf import PROJECT
+from diffusion_priors.conf.command import FAILED, Stop, command, job, refusing
 
 BUNDLED_FACE = PROJECT / "examples" / "faces" / "face-1.png"
 
@@ -18,8 +18,8 @@ BUNDLED_FACE = PROJECT / "examples" / "faces" / "face-1.png"
 @hydra.main(version_base="1.3", config_path="conf", config_name="sample")
 @job
 def main(config: DictConfig) -> None:
-    from conf.build import build_restoration, source_state
-    from evaluation.output import table
+    from diffusion_priors.conf.build import build_restoration, source_state
+    from diffusion_priors.evaluation.restoration.output import table
 
     hydra_config = HydraConfig.get()
     if hydra_config.runtime.choices.prior == "new":
@@ -33,7 +33,7 @@ def main(config: DictConfig) -> None:
         run.check()
 
     choices = hydra_config.runtime.choices
-    problem = f"{choices.operator} · {run.noise.label} · " if run.solver.uses_measurement else ""
+    problem = f"{choices.operator} · {run.noise_model.label} · " if run.solver.uses_measurement else ""
     title = f"{choices.solver} · {problem}{choices.prior} · {len(run.levels) - 1} steps"
     print(title)
     resolved = OmegaConf.to_container(config, resolve=True)
@@ -45,7 +45,7 @@ def main(config: DictConfig) -> None:
         tally = run.output.tally
         if tally.records:
             print(f"\n{table(tally, run.metrics.footnote)}\n")
-            print(f"pictures: {folder / 'images'}\nfigure:   {folder / 'figure.png'}")
+            print(f"images: {folder / 'images'}\nfigure:   {folder / 'figure.png'}")
     if tally.first_failure is not None:
         first = tally.first_failure
         raise Stop(f"{tally.failed} of {tally.records} failed; {first['id']}: {first['error']}", FAILED)

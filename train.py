@@ -9,17 +9,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from conf import PROJECT
-from conf.command import FAILED, Stop, command, job, refusing
+from diffusion_priors.conf import PROJECT
+from diffusion_priors.conf.command import FAILED, Stop, command, job, refusing
 
-BROUGHT = ("network", "schedule", "parametrisation")
+BROUGHT = ("network", "schedule", "preconditioning")
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 @job
 def main(config: DictConfig) -> None:
-    from conf.build import build_training, source_state
-    from evaluation.training import NotFinite
+    from diffusion_priors.conf.build import build_training, source_state
+    from diffusion_priors.training.run import NotFinite
 
     hydra_config = HydraConfig.get()
     sweeping = hydra_config.mode == RunMode.MULTIRUN
@@ -27,7 +27,7 @@ def main(config: DictConfig) -> None:
     for override in hydra_config.overrides.task:
         group = override.lstrip("+~").split("=")[0].split(".")[0]
         if prior != "new" and group in BROUGHT:
-            raise Stop(f"prior={prior} brings its own network, schedule and parametrisation; leave out {override}, or prior={prior}")
+            raise Stop(f"prior={prior} brings its own network, schedule and preconditioning; leave out {override}, or prior={prior}")
     folder = Path(hydra_config.runtime.output_dir if sweeping else config.output_dir)
     run = build_training(config, folder)
     if sweeping and run.trainer.world > 1:

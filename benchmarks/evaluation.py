@@ -4,8 +4,8 @@ Cost: the scores (PSNR, SSIM, LPIPS) and the files of a batch, timed beside the 
 one process. Files are written while the next batch is sampled; here they are timed as if they were not, so the share is
 an upper bound.
 
-Memory: two runs of evaluate.py with the identity operator and the tweedie solver on generated pictures, of few and of many
-pictures, each in a process of its own; the peak resident memory of each, from its summary.
+Memory: two runs of evaluate.py with the identity operator and the tweedie solver on generated images, of few and of many
+images, each in a process of its own; the peak resident memory of each, from its summary.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from tabulate import tabulate
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from diffusion.denoiser import Denoiser  # noqa: E402
-from diffusion.grids import Linspace  # noqa: E402
-from diffusion.priors import from_folder  # noqa: E402
-from diffusion.transitions import FixedSmall  # noqa: E402
-from evaluation.data import Batch  # noqa: E402
-from evaluation.evaluation_folder import EvaluationFolder  # noqa: E402
-from evaluation.lpips_distance import LPIPS, TrunkMissing  # noqa: E402
-from evaluation.metrics import Metrics  # noqa: E402
-from evaluation.restoration import RestorationModule  # noqa: E402
-from operators.inpainting import InpaintBox  # noqa: E402
-from operators.noise import Gaussian  # noqa: E402
-from solvers.dps import DPS  # noqa: E402
+from diffusion_priors.diffusion.denoiser import Denoiser  # noqa: E402
+from diffusion_priors.diffusion.grids import Linspace  # noqa: E402
+from diffusion_priors.diffusion.priors import from_folder  # noqa: E402
+from diffusion_priors.diffusion.transitions import FixedSmall  # noqa: E402
+from diffusion_priors.evaluation.metrics.lpips import LPIPS, TrunkMissing  # noqa: E402
+from diffusion_priors.evaluation.metrics.per_image import Metrics  # noqa: E402
+from diffusion_priors.evaluation.restoration.batches import Batch  # noqa: E402
+from diffusion_priors.evaluation.restoration.folder import EvaluationFolder  # noqa: E402
+from diffusion_priors.evaluation.restoration.module import RestorationModule  # noqa: E402
+from diffusion_priors.operators.inpainting import InpaintBox  # noqa: E402
+from diffusion_priors.operators.noise_models import Gaussian  # noqa: E402
+from diffusion_priors.solvers.dps import DPS  # noqa: E402
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--trunk", default=None, help="LPIPS trunk weights; without, LPIPS is left out where it cannot be had")
-    parser.add_argument("--few", type=int, default=100, help="pictures of the small run for memory; 0 leaves memory out")
+    parser.add_argument("--few", type=int, default=100, help="images of the small run for memory; 0 leaves memory out")
     parser.add_argument("--many", type=int, default=10_000)
     chosen = parser.parse_args()
     cost(chosen)
@@ -91,28 +91,28 @@ def cost(chosen: argparse.Namespace) -> None:
     sampling, scores, files = (median(values) / size for values in times.values())
     full = sampling * chosen.full_steps / chosen.steps
     rows = [[f"DPS, {chosen.full_steps} steps", full, 1.0], ["scores", scores, scores / full], ["files", files, files / full]]
-    print(tabulate(rows, headers=["", "seconds a picture", "of sampling"], floatfmt=("", ".4f", ".4f"), tablefmt="pipe"))
+    print(tabulate(rows, headers=["", "seconds an image", "of sampling"], floatfmt=("", ".4f", ".4f"), tablefmt="pipe"))
 
 
 def memory(few: int, many: int) -> None:
-    """Peak memory of a run of `few` pictures and of one of `many`."""
+    """Peak memory of a run of `few` images and of one of `many`."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         draw = np.random.default_rng(0)
-        (folder / "pictures").mkdir()
+        (folder / "images").mkdir()
         for number in range(many):
-            Image.fromarray(draw.integers(256, size=(32, 32, 3), dtype=np.uint8)).save(folder / "pictures" / f"{number:06d}.png")
+            Image.fromarray(draw.integers(256, size=(32, 32, 3), dtype=np.uint8)).save(folder / "images" / f"{number:06d}.png")
         rows = [[count, *run(folder, count)] for count in (few, many)]
-    print(tabulate(rows, headers=["pictures", "peak MiB", "seconds"], floatfmt=".0f", tablefmt="pipe"))
-    print(f"{(rows[1][1] / rows[0][1] - 1.0) * 100.0:+.1f} % for {many / few:.0f} times the pictures")
+    print(tabulate(rows, headers=["images", "peak MiB", "seconds"], floatfmt=".0f", tablefmt="pipe"))
+    print(f"{(rows[1][1] / rows[0][1] - 1.0) * 100.0:+.1f} % for {many / few:.0f} times the images")
 
 
 def run(folder: Path, count: int) -> tuple[float, float]:
-    """(peak MiB, seconds) of an evaluation of the first `count` pictures by a network that only scales."""
+    """(peak MiB, seconds) of an evaluation of the first `count` images by a network that only scales."""
     output = folder / f"run-{count}"
     network = ["prior=custom", "prior.network._target_=broken_networks.Shrink", "prior.checkpoint=null", "prior.size=[32,32]"]
-    problem = ["operator=identity", "noise=none", "solver=tweedie", "metrics.lpips=null", "trainer=cpu", "trainer.threads=1"]
-    line = [sys.executable, str(ROOT / "evaluate.py"), f"data.root={folder / 'pictures'}", f"data.limit={count}", "batch_size=16"]
+    problem = ["operator=identity", "noise_model=none", "solver=tweedie", "metrics.lpips=null", "trainer=cpu", "trainer.threads=1"]
+    line = [sys.executable, str(ROOT / "evaluate.py"), f"data.root={folder / 'images'}", f"data.limit={count}", "batch_size=16"]
     start = perf_counter()
     subprocess.run([*line, *network, *problem, f"output_dir={output}"], check=True, stdout=subprocess.DEVNULL, env=environment())
     return json.loads((output / "summary.json").read_text())["cost"]["peak_memory_mib"], perf_counter() - start
@@ -121,7 +121,7 @@ def run(folder: Path, count: int) -> tuple[float, float]:
 def environment() -> dict[str, str]:
     import os
 
-    return os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+    return os.environ | {"PYTHONPATH": str(ROOT / "tests" / "support")}
 
 
 if __name__ == "__main__":

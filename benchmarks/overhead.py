@@ -21,22 +21,22 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from diffusion.denoiser import Denoiser
-from diffusion.grids import Linspace
-from diffusion.networks.unet import UNet
-from diffusion.noise import ImageNoise, image_generator
-from diffusion.parametrisations import Eps
-from diffusion.priors import Prior, from_folder
-from diffusion.schedules import Linear
-from diffusion.transitions import FixedSmall
-from operators.inpainting import InpaintBox
-from operators.noise import Gaussian
-from solvers.annealing import Likelihood
-from solvers.base import Problem, Solver
-from solvers.dps import DPS
-from solvers.dps_score import DPSScore
-from solvers.score_ald import ScoreALD
-from solvers.unconditional import Unconditional
+from diffusion_priors.diffusion.denoiser import Denoiser
+from diffusion_priors.diffusion.grids import Linspace
+from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
+from diffusion_priors.diffusion.networks.unet import UNet
+from diffusion_priors.diffusion.preconditioning import Eps
+from diffusion_priors.diffusion.priors import Prior, from_folder
+from diffusion_priors.diffusion.schedules import Linear
+from diffusion_priors.diffusion.transitions import FixedSmall
+from diffusion_priors.operators.inpainting import InpaintBox
+from diffusion_priors.operators.noise_models import Gaussian
+from diffusion_priors.solvers.annealing import Likelihood
+from diffusion_priors.solvers.base import Problem, Solver
+from diffusion_priors.solvers.dps import DPS
+from diffusion_priors.solvers.dps_score import DPSScore
+from diffusion_priors.solvers.score_ald import ScoreALD
+from diffusion_priors.solvers.unconditional import Unconditional
 
 SOLVERS: dict[str, Solver] = {
     "unconditional": Unconditional(),
@@ -51,7 +51,7 @@ def bundled() -> Prior:
 
 
 def random_ffhq() -> Prior:
-    """The network of ffhq_10m.pt with random weights, on 64 x 64 pictures."""
+    """The network of ffhq_10m.pt with random weights, on 64 x 64 images."""
     torch.manual_seed(0)
     return Prior(UNet(), Linear(), Eps(), size=(64, 64))
 
@@ -65,13 +65,13 @@ def problem_of(prior: Prior, batch: int, device: torch.device) -> Problem:
     generators = [image_generator(0, b, "measurement") for b in range(batch)]
     operator = InpaintBox().draw(blank, generators).to(device)
     measurement = Gaussian().measure(operator, blank, generators)
-    noise = ImageNoise([image_generator(0, b, "sampling") for b in range(batch)])
+    noise = ImageRandom([image_generator(0, b, "sampling") for b in range(batch)])
     return Problem(Denoiser(prior).to(device), FixedSmall(), operator, measurement.y, measurement.sigma_y, blank, noise)
 
 
 def bare_calls(prior: Prior, problem: Problem, steps: int, with_vjp: bool) -> Callable[[], None]:
-    """`steps` calls of the network itself on a picture of the same kind, with a vector-Jacobian product each or not."""
-    x = problem.noise.normal(problem.blank)
+    """`steps` calls of the network itself on an image of the same kind, with a vector-Jacobian product each or not."""
+    x = problem.rng.normal(problem.blank)
     t = torch.full((len(x),), 500, device=x.device)
 
     def forward() -> None:

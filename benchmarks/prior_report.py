@@ -1,10 +1,10 @@
-"""What priors are worth, side by side: denoising PSNR on sets of pictures, a sheet of samples, their nearest training pictures.
+"""What priors are worth, side by side: denoising PSNR on sets of images, a sheet of samples, their nearest training images.
 
-    python benchmarks/prior_report.py --prior old.pt --prior folder --pictures faces/val --pictures sfhq \\
+    python benchmarks/prior_report.py --prior old.pt --prior folder --images faces/val --images sfhq \\
         --samples 64 --training faces/train --out report
 
 A prior is a folder of train.py, or a .pt file of the bundled prior's architecture (--like, the folder whose card says so).
-Everything is measured in this one run: the same pictures, the same noise.
+Everything is measured in this one run: the same images, the same noise.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from diffusion.checkpoints import load_strictly, read_state_dict
-from diffusion.denoiser import Denoiser
-from diffusion.grids import Linspace
-from diffusion.picture_store import PictureStore, store_pictures
-from diffusion.pictures import Crop, find_pictures, picture_ids, read_picture, to_image
-from diffusion.priors import Prior, from_folder
-from diffusion.transitions import FixedSmall
-from evaluation.data import Batch
-from evaluation.metrics import Metrics
-from evaluation.output import write_whole
-from evaluation.restoration import RestorationModule
-from evaluation.validation import denoising_psnr, sheet
-from operators.identity import Identity
-from operators.noise import NoNoise
-from solvers.unconditional import Unconditional
+from diffusion_priors.diffusion.checkpoints import load_strictly
+from diffusion_priors.diffusion.denoiser import Denoiser
+from diffusion_priors.diffusion.grids import Linspace
+from diffusion_priors.diffusion.priors import Prior, from_folder
+from diffusion_priors.diffusion.transitions import FixedSmall
+from diffusion_priors.evaluation.metrics.per_image import Metrics
+from diffusion_priors.evaluation.restoration.batches import Batch
+from diffusion_priors.evaluation.restoration.module import RestorationModule
+from diffusion_priors.images.io import Crop, find_images, image_ids, read_image, to_image
+from diffusion_priors.operators.identity import Identity
+from diffusion_priors.operators.noise_models import NoNoise
+from diffusion_priors.runs.files import write_whole
+from diffusion_priors.runs.weights import read_state_dict
+from diffusion_priors.solvers.unconditional import Unconditional
+from diffusion_priors.training.image_store import ImageStore, store_images
+from diffusion_priors.training.validation import denoising_psnr, sheet
 
 LEVELS = (100, 300, 500, 700, 900)
 BUNDLED = Path(__file__).resolve().parent.parent / "diffusion" / "weights" / "faces64"
@@ -43,9 +44,9 @@ BUNDLED = Path(__file__).resolve().parent.parent / "diffusion" / "weights" / "fa
 def main() -> None:
     wanted = arguments()
     priors = {path: load(path, wanted.like) for path in wanted.prior}
-    rows = [[path, folder, *figures(prior, folder, wanted.count)] for folder in wanted.pictures for path, prior in priors.items()]
+    rows = [[path, folder, *figures(prior, folder, wanted.count)] for folder in wanted.images for path, prior in priors.items()]
     rows += [[path, "ms a forward pass", milliseconds(prior), *[""] * (len(LEVELS) - 1)] for path, prior in priors.items()]
-    print(tabulate(rows, headers=["prior", "pictures", *(f"t={t}" for t in LEVELS)], floatfmt=".2f"))
+    print(tabulate(rows, headers=["prior", "images", *(f"t={t}" for t in LEVELS)], floatfmt=".2f"))
     if wanted.samples:
         path, prior = list(priors.items())[-1]
         began = perf_counter()
@@ -55,7 +56,7 @@ def main() -> None:
         print(f"{wanted.samples} samples of {path}, {wanted.steps} steps: {perf_counter() - began:.0f} s")
         keep(wanted.out / "samples.png", sheet([to_image(x) for x in drawn]))
         if wanted.training:
-            store = store_pictures(wanted.training, prior.channels, prior.size, Crop(), wanted.out / "cache", enlarge=True)
+            store = store_images(wanted.training, prior.channels, prior.size, Crop(), wanted.out / "cache", enlarge=True)
             keep(wanted.out / "neighbours.png", neighbours(drawn[:8], store))
 
 
@@ -68,17 +69,15 @@ def load(path: str, like: Path) -> Prior:
 
 
 def figures(prior: Prior, folder: str, count: int) -> list[float]:
-    """Denoising PSNR (dB) at LEVELS on the first `count` pictures."""
-    paths = find_pictures(folder)[:count]
-    pictures = [
-        (name, read_picture(path, prior.channels, prior.size, Crop())) for name, path in zip(picture_ids(paths), paths, strict=True)
-    ]
-    return denoising_psnr(Denoiser(prior), [prior.levels[t] for t in LEVELS], pictures)
+    """Denoising PSNR (dB) at LEVELS on the first `count` images."""
+    paths = find_images(folder)[:count]
+    images = [(name, read_image(path, prior.channels, prior.size, Crop())) for name, path in zip(image_ids(paths), paths, strict=True)]
+    return denoising_psnr(Denoiser(prior), [prior.levels[t] for t in LEVELS], images)
 
 
 @torch.no_grad()
 def milliseconds(prior: Prior, calls: int = 30) -> float:
-    """The median time of one forward pass of one picture."""
+    """The median time of one forward pass of one image."""
     network = prior.network.eval().to(memory_format=torch.channels_last)
     x, t = torch.zeros(1, prior.channels, *prior.size), torch.tensor([500])
     times = []
@@ -99,8 +98,8 @@ def samples(prior: Prior, count: int, steps: int, autocast: torch.dtype | None, 
     return torch.cat([module.predict_step(Batch(("unconditional",) * len(part), part, None, None)).x0 for part in parts])
 
 
-def neighbours(drawn: torch.Tensor, store: PictureStore, nearest: int = 3):
-    """A row per sample: the sample, then its nearest training pictures, or their mirror images, by Euclidean distance."""
+def neighbours(drawn: torch.Tensor, store: ImageStore, nearest: int = 3):
+    """A row per sample: the sample, then its nearest training images, or their mirror images, by Euclidean distance."""
     flat = store.pixels.reshape(len(store), -1).astype(np.float32) / 127.5 - 1.0
     tiles = []
     for number, sample in enumerate(drawn.clamp(-1, 1)):
@@ -108,15 +107,15 @@ def neighbours(drawn: torch.Tensor, store: PictureStore, nearest: int = 3):
         order = np.argsort(np.minimum(*both))[:nearest]
         tiles.append(to_image(sample))
         for index in order:
-            picture = store.picture(index)
-            tiles.append(to_image(picture.flip(-1) if both[1][index] < both[0][index] else picture))
+            image = store.image(index)
+            tiles.append(to_image(image.flip(-1) if both[1][index] < both[0][index] else image))
             away = min(both[0][index], both[1][index]) / flat.shape[1] ** 0.5
             print(f"sample {number}: {store.ids[index]} is {away:.3f} away (root mean square)")
     return sheet(tiles, columns=2 * (nearest + 1))
 
 
-def keep(path: Path, picture) -> None:
-    write_whole(path, lambda stream: picture.save(stream, "PNG"))
+def keep(path: Path, image) -> None:
+    write_whole(path, lambda stream: image.save(stream, "PNG"))
     print(path)
 
 
@@ -124,12 +123,12 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prior", action="append", required=True, help="a prior's folder or .pt file; the last one is sampled")
     parser.add_argument("--like", type=Path, default=BUNDLED, help="the folder whose card describes .pt files")
-    parser.add_argument("--pictures", action="append", default=[], help="a folder to denoise")
-    parser.add_argument("--count", type=int, default=48, help="pictures of each folder")
+    parser.add_argument("--images", action="append", default=[], help="a folder to denoise")
+    parser.add_argument("--count", type=int, default=48, help="images of each folder")
     parser.add_argument("--samples", type=int, default=0)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--fast", action="store_true", help="draw the samples in bf16, compiled")
-    parser.add_argument("--training", help="the training pictures, for the nearest neighbours of 8 samples")
+    parser.add_argument("--training", help="the training images, for the nearest neighbours of 8 samples")
     parser.add_argument("--out", type=Path, default=Path("outputs/prior_report"))
     return parser.parse_args()
 

@@ -1,6 +1,6 @@
 """What a training step costs beside its bare network calls: python benchmarks/training.py.
 
-Within one run, every step of train.py's own loop (pictures and noise, loss, clipping, optimiser, averaged weights, log,
+Within one run, every step of train.py's own loop (images and noise, loss, clipping, optimiser, averaged weights, log,
 checks) is followed by a bare one on a copy of the network: forward, backward and AdamW on fixed tensors. The median of
 the pairs' ratios is printed.
 """
@@ -23,13 +23,13 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from diffusion.data import PictureFolder
-from diffusion.optimisation import AdamW, Constant
-from diffusion.priors import from_folder
-from diffusion.training import PriorTraining
-from diffusion.weightings import MinSNR
-from evaluation.trainer import TrainerSettings
-from evaluation.training_callbacks import TrainingLog, Watch, average
+from diffusion_priors.diffusion.priors import from_folder
+from diffusion_priors.runs.trainer import TrainerSettings
+from diffusion_priors.training.callbacks import TrainingLog, Watch, average
+from diffusion_priors.training.data import ImageFolder
+from diffusion_priors.training.module import PriorTraining
+from diffusion_priors.training.optimisation import AdamW, Constant
+from diffusion_priors.training.weightings import MinSNR
 
 BUNDLED = Path(__file__).resolve().parent.parent / "diffusion" / "weights" / "faces64"
 
@@ -82,7 +82,7 @@ def measure(batch_size: int, precision: int | str, steps: int, accelerator: str)
         for i in range(64):
             noise = np.random.default_rng(i).integers(0, 256, (64, 64, 3), dtype=np.uint8)
             Image.fromarray(noise).save(root / f"{i}.png")
-        data = PictureFolder(folder, cache=str(root / "cache"))
+        data = ImageFolder(folder, cache=str(root / "cache"))
         data.read(prior.channels, prior.size)
         data.plan(len(prior.levels), steps, batch_size, 1, 0)
         module = PriorTraining(prior, MinSNR(), AdamW(1e-6), Constant(), steps)
@@ -106,7 +106,7 @@ def main() -> None:
         for batch in wanted.batches:
             ours, bare, ratio = measure(batch, precision if precision == "bf16" else 32, wanted.steps, wanted.accelerator)
             rows.append([precision, batch, f"{1000 * bare:.0f}", f"{1000 * ours:.0f}", f"{ratio:.3f}", f"{batch / ours:.1f}"])
-    headers = ["precision", "batch", "bare ms a step", "ours ms a step", "ours / bare", "pictures a second"]
+    headers = ["precision", "batch", "bare ms a step", "ours ms a step", "ours / bare", "images a second"]
     print(tabulate(rows, headers=headers, disable_numparse=True))
 
 

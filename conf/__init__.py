@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from conf.folders import job_folder, sweep_folder, sweep_name
+from diffusion_priors.conf.folders import job_folder, sweep_folder, sweep_name
 
 PROJECT = Path(__file__).resolve().parent.parent
 

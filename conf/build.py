@@ -15,21 +15,21 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
-from conf.command import Stop, one_line, refusing
-from evaluation.evaluation import Evaluation
-from evaluation.frozen import describe
-from evaluation.output import OutputFolder
-from evaluation.run import Restoration
-from evaluation.scoring import Scoring
-from evaluation.training import Training
-from evaluation.truth.experiment import Truth
+from diffusion_priors.conf.command import Stop, one_line, refusing
+from diffusion_priors.evaluation.exact.experiment import ExactExperiment
+from diffusion_priors.evaluation.restoration.external import Scoring
+from diffusion_priors.evaluation.restoration.frozen import describe
+from diffusion_priors.evaluation.restoration.output import OutputFolder
+from diffusion_priors.evaluation.restoration.run import Evaluation
+from diffusion_priors.evaluation.restoration.sample_run import Restoration
+from diffusion_priors.training.run import Training
 
-RESTORATION = ("operator", "noise", "solver", "grid", "transition", "fit", "trainer", "metrics", "prior")
-EVALUATION = ("data", "operator", "noise", "solver", "grid", "transition", "metrics", "trainer", "callbacks", "logger", "prior")
+RESTORATION = ("operator", "noise_model", "solver", "grid", "transition", "fit", "trainer", "metrics", "prior")
+EVALUATION = ("data", "operator", "noise_model", "solver", "grid", "transition", "metrics", "trainer", "callbacks", "logger", "prior")
 TRAINING = ("weighting", "optimiser", "lr_schedule", "trainer", "validation", "export", "logger", "data", "prior")
-INTERPOLATED = ("network", "schedule", "parametrisation", "transition")
+INTERPOLATED = ("network", "schedule", "preconditioning", "transition")
 """Groups of train.yaml that stand in other parts: the new prior's, and the validation's transition."""
-TRUTH = ("problem", "operator", "noise", "solver", "grid", "transition", "prior")
+EXACT = ("exact_problem", "operator", "noise_model", "solver", "grid", "transition", "prior")
 OTHER = ("objective", "table", "samples", "truth", "compare")
 """Keys of evaluate.yaml that are about a sweep, or other work than restoring."""
 
@@ -40,7 +40,9 @@ def build_restoration(config: DictConfig, output_dir: Path) -> Restoration:
     check_values({"overwrite": config.overwrite}, OutputFolder, "")
     parts = {part: build(config[part]) for part in parts}
     with refusing():
-        return Restoration(**parts, **settings, problem=_problem(config), output=OutputFolder(output_dir, config.overwrite))
+        return Restoration(
+            **parts, **settings, measurement_spec=measurement_spec(config), output=OutputFolder(output_dir, config.overwrite)
+        )
 
 
 def build_evaluation(config: DictConfig, output_dir: Path) -> Evaluation:
@@ -50,37 +52,37 @@ def build_evaluation(config: DictConfig, output_dir: Path) -> Evaluation:
     if config.objective not in parts["metrics"].names:
         raise Stop(f"objective={config.objective} is unknown; choose one of {', '.join(parts['metrics'].names)}")
     with refusing():
-        return Evaluation(**parts, **settings, problem=_problem(config), output=output_dir)
+        return Evaluation(**parts, **settings, measurement_spec=measurement_spec(config), output=output_dir)
 
 
 def tune(config: DictConfig, solver: str, overrides: Sequence[str]) -> None:
     """Give the solver what the problem's `tuned` has for it, but for what the command line says."""
-    tuned = OmegaConf.to_container(config.problem.get("tuned") or OmegaConf.create()).get(solver, {})
+    tuned = OmegaConf.to_container(config.exact_problem.get("tuned") or OmegaConf.create()).get(solver, {})
     for key, value in tuned.items():
         name = f"solver.{key}"
         if OmegaConf.select(config, name) is not None and not any(override.lstrip("+").startswith(f"{name}=") for override in overrides):
             OmegaConf.update(config, name, value)
 
 
-def build_truth(config: DictConfig) -> Truth:
-    """The comparison with an exact posterior that problem= asks for. Raises Stop for values of the wrong kind, and for pictures."""
+def build_exact(config: DictConfig) -> ExactExperiment:
+    """The comparison with an exact posterior that exact_problem= asks for. Raises Stop for values of the wrong kind, and for images."""
     for key in ("root", "measurements", "freeze"):
         if config.data[key] is not None:
-            raise Stop(f"problem= draws its own pictures and measures them; leave out data.{key}, or problem=")
-    for part in TRUTH:
+            raise Stop(f"exact_problem= draws its own images and measures them; leave out data.{key}, or exact_problem=")
+    for part in EXACT:
         check_types(config[part], part)
     plain = {key: config[key] for key in ("seed", "batch_size")}
-    check_values(plain, Truth, "")
-    parts = {part: build(config[part]) for part in TRUTH}
+    check_values(plain, ExactExperiment, "")
+    parts = {part: build(config[part]) for part in EXACT}
     with refusing():
-        return Truth(**parts, **plain)
+        return ExactExperiment(**parts, **plain)
 
 
 def build_scoring(config: DictConfig, output_dir: Path) -> Scoring:
     """The scores that samples= and truth= ask for. Raises Stop for values of the wrong kind and for one without the other."""
     for key, other in (("samples", "truth"), ("truth", "samples")):
         if config[key] is None:
-            raise Stop(f"{other}= is given without {key}=; pictures are scored against others of the same names: add {key}=FOLDER")
+            raise Stop(f"{other}= is given without {key}=; images are scored against others of the same names: add {key}=FOLDER")
     plain = {key: OmegaConf.to_container(config)[key] for key in ("samples", "truth", "overwrite")}
     check_types(config.metrics, "metrics")
     check_values(plain, Scoring, "")
@@ -95,8 +97,8 @@ def two_runs(config: DictConfig) -> tuple[Path, Path]:
     return Path(given[0]), Path(given[1])
 
 
-def _problem(config: DictConfig) -> dict[str, Any]:
-    return describe(*(OmegaConf.to_container(config[part], resolve=True) for part in ("operator", "noise")))
+def measurement_spec(config: DictConfig) -> dict[str, Any]:
+    return describe(*(OmegaConf.to_container(config[part], resolve=True) for part in ("operator", "noise_model")))
 
 
 def build_training(config: DictConfig, output_dir: Path) -> Training:
@@ -112,7 +114,7 @@ def build_training(config: DictConfig, output_dir: Path) -> Training:
 
 def _checked(config: DictConfig, run: type, parts: tuple[str, ...], elsewhere: tuple[str, ...]) -> tuple[tuple[str, ...], dict]:
     """The parts of `run`, and its settings as plain values, every value compared with the argument it is for."""
-    settings = [name for name in inspect.signature(run).parameters if name not in (*parts, "output", "problem")]
+    settings = [name for name in inspect.signature(run).parameters if name not in (*parts, "output", "measurement_spec")]
     known = {*parts, *settings, *elsewhere, "output_dir", "overwrite"}
     for key in config:
         if key not in known:
@@ -140,7 +142,7 @@ def build(node: DictConfig) -> Any:
 def check_types(config: DictConfig, name: str = "") -> None:
     """Compare every value with the annotation of the constructor argument it is for, throughout `config`.
 
-    Only classes are imported: no weights, no pictures. Raises Stop naming the key, the value and what is wanted.
+    Only classes are imported: no weights, no images. Raises Stop naming the key, the value and what is wanted.
     """
     if "_target_" in config:
         _check_arguments(config, name)

@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from conf import PROJECT
+from diffusion_priors.conf import PROJECT
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
 TOLD = (130, 138, 143, 124)

@@ -9,7 +9,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from conf.command import ERROR, FAILED
+from diffusion_priors.conf.command import ERROR, FAILED
 
 
 class Failures(Callback):
@@ -35,12 +35,12 @@ class Leaderboard(Failures):
         super().on_multirun_end(config, **kwargs)
 
     def draw(self, config: DictConfig) -> None:
-        from conf.build import build
-        from evaluation.leaderboard import write_leaderboard
+        from diffusion_priors.conf.build import build
+        from diffusion_priors.evaluation.sweeps.leaderboard import write_leaderboard
 
         root = Path(config.hydra.sweep.dir)
-        if any(root.glob("*/truth.json")):
-            from evaluation.truth.report import write_report
+        if any(root.glob("*/exact_posterior.json")):
+            from diffusion_priors.evaluation.exact.report import write_report
 
             print(f"\n{write_report(root)}")
             return

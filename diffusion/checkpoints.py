@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from diffusion_priors.runs.weights import fetch, read_state_dict
 
 
 class Checkpoint:
@@ -52,58 +50,6 @@ class Checkpoint:
     def load_into(self, network: nn.Module) -> None:
         path = self.locate()
         load_strictly(network, read_state_dict(path), path)
-
-
-def fetch(url: str, target: Path, sha256: str) -> None:
-    """Download `url` to `target`, whole and with this SHA-256 (or a prefix of it), or not at all.
-
-    Raises OSError where the server cannot be reached, ValueError where the hash differs.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.hub.download_url_to_file(url, str(target), hash_prefix=sha256, progress=True)
-    except RuntimeError as error:
-        raise ValueError(f"{url} is not the file expected: {error}; check the url and the sha256") from error
-    except OSError as error:
-        raise OSError(f"cannot fetch {url}: {error}") from error
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The flat state dict in a safetensors or PyTorch file; a Lightning-like {"state_dict": …} is unwrapped.
-
-    Raises ValueError for a damaged file, one that holds pickled code (which is not run), or anything but tensors.
-    """
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise ValueError(f"{path} is damaged or no checkpoint: {_first_line(error)}; fetch it again") from error
-    content = read_checkpoint(path)
-    if isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(f"{path} is not a state dict of tensors but a {type(content).__name__}; save network.state_dict()")
-    return dict(content)
-
-
-def read_checkpoint(path: Path) -> Mapping:
-    """The mapping in a PyTorch file: tensors and plain values.
-
-    Raises ValueError for a damaged file, one that holds pickled code (which is not run), or no mapping.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if not _is_pickle(path):
-            raise ValueError(f"{path} is damaged or no checkpoint: it does not begin as one (a saved web page?); fetch it again") from error
-        raise ValueError(
-            f"{path} holds pickled code besides tensors and was refused; none of it was run; save a plain state dict or safetensors"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is damaged or no checkpoint: {_first_line(error)}; fetch it again") from error
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path} is not a state dict of tensors but a {type(content).__name__}; save network.state_dict()")
-    return content
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
@@ -148,13 +94,3 @@ def _part(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: Pat
     if not chosen:
         return state
     return {name.removeprefix(chosen[0]): tensor for name, tensor in state.items() if name.startswith(chosen[0])}
-
-
-def _is_pickle(path: Path) -> bool:
-    """Whether a file begins as torch's do: a zip, or a pickle of protocol 2 and later (torch calls all else unsafe)."""
-    with path.open("rb") as stream:
-        return zipfile.is_zipfile(path) or stream.read(1) == b"\x80"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

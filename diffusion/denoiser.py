@@ -1,4 +1,4 @@
-"""The denoiser: network, parametrisation and pixel range seen as one function x̂0 = E[x0 | x_t]."""
+"""The denoiser: network, preconditioning and pixel range seen as one function x̂0 = E[x0 | x_t]."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from diffusion.levels import NoiseLevel
-from diffusion.priors import Prior
+from diffusion_priors.diffusion.levels import NoiseLevel
+from diffusion_priors.diffusion.priors import Prior
 
 
 class Denoised(NamedTuple):
@@ -31,7 +31,7 @@ class Denoiser(nn.Module):
     def __init__(self, prior: Prior, autocast: torch.dtype | None = None) -> None:
         super().__init__()
         self.network = prior.network.eval().requires_grad_(False)
-        self.parametrisation = prior.parametrisation
+        self.preconditioning = prior.preconditioning
         self.clip = prior.clip
         self.scale, self.shift = prior.pixel_scale, prior.pixel_shift
         self.autocast = autocast
@@ -46,7 +46,7 @@ class Denoiser(nn.Module):
         inner = self.scale * x + level.alpha * self.shift if shifted else x
         output, fraction = split_variance(self._run(inner, level), x.shape[1])
         own = NoiseLevel(level.t, level.alpha, level.sigma * self.scale) if shifted else level
-        x0 = self.parametrisation.x0(inner, output, own)
+        x0 = self.preconditioning.x0(inner, output, own)
         if shifted:
             x0 = (x0 - self.shift) / self.scale
         return Denoised(x0.clamp(-1.0, 1.0) if self.clip else x0, None if fraction is None else fraction.detach())
@@ -75,6 +75,6 @@ def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None
         mean, variance = output.chunk(2, dim=1)
         return mean, (variance + 1.0) / 2.0
     raise ValueError(
-        f"the network gave {output.shape[1]} channels for a picture of {channels}; "
+        f"the network gave {output.shape[1]} channels for an image of {channels}; "
         f"it must give {channels}, or {2 * channels} with learned variance; check prior.channels and the network's flags"
     )

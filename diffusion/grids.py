@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from diffusion.levels import CLEAN, NoiseLevel
+from diffusion_priors.diffusion.levels import CLEAN, NoiseLevel
 
 
 class Grid:

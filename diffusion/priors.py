@@ -11,22 +11,23 @@ import torch
 import yaml
 from torch import nn
 
-from diffusion.checkpoints import Checkpoint, load_strictly, read_checkpoint, read_state_dict
-from diffusion.levels import NoiseLevel
-from diffusion.networks.unet import UNet
-from diffusion.parametrisations import X0, Eps, Parametrisation, Score, V
-from diffusion.schedules import Cosine, Linear, Schedule
+from diffusion_priors.diffusion.checkpoints import Checkpoint, load_strictly
+from diffusion_priors.diffusion.levels import NoiseLevel
+from diffusion_priors.diffusion.networks.unet import UNet
+from diffusion_priors.diffusion.preconditioning import X0, Eps, Preconditioning, Score, V
+from diffusion_priors.diffusion.schedules import Cosine, Linear, Schedule
+from diffusion_priors.runs.weights import read_checkpoint, read_state_dict
 
 WEIGHTS, CARD = "weights.safetensors", "card.yaml"
 _SCHEDULES = {"linear": Linear, "cosine": Cosine, "betas": Schedule}
-_PARAMETRISATIONS = {kind.name: kind for kind in (Eps, X0, V, Score)}
+_PRECONDITIONINGS = {kind.name: kind for kind in (Eps, X0, V, Score)}
 
 
 class Prior:
-    """Network, weights, schedule, parametrisation and pixel range of one diffusion prior.
+    """Network, weights, schedule, preconditioning and pixel range of one diffusion prior.
 
     The network maps (x_t, t) to (B, C, H, W), or (B, 2C, H, W) with learned variance; t is the 0-based index
-    into the schedule. `size` is the (height, width) it restores. `pixel_range` is the range of clean pictures
+    into the schedule. `size` is the (height, width) it restores. `pixel_range` is the range of clean images
     the network was trained on; everything outside the denoiser is in [-1, 1]. `clip` clamps x̂0 to that range.
 
     Raises ValueError for values out of bounds and whatever `Checkpoint` raises for the weights.
@@ -36,7 +37,7 @@ class Prior:
         self,
         network: nn.Module,
         schedule: Schedule,
-        parametrisation: Parametrisation,
+        preconditioning: Preconditioning,
         size: tuple[int, int] = (64, 64),
         channels: int = 3,
         pixel_range: tuple[float, float] = (-1.0, 1.0),
@@ -47,8 +48,8 @@ class Prior:
         if not low < high:
             raise ValueError(f"pixel_range must be (low, high) with low < high, got ({low}, {high}); set prior.pixel_range")
         if channels not in (1, 3):
-            raise ValueError(f"pictures have 1 or 3 channels, got {channels}; set prior.channels")
-        self.network, self.schedule, self.parametrisation = network, schedule, parametrisation
+            raise ValueError(f"images have 1 or 3 channels, got {channels}; set prior.channels")
+        self.network, self.schedule, self.preconditioning = network, schedule, preconditioning
         self.size, self.channels, self.clip = _checked_size(size), channels, clip
         self.pixel_range = (low, high)
         self.pixel_scale, self.pixel_shift = (high - low) / 2.0, (high + low) / 2.0
@@ -76,7 +77,7 @@ class Prior:
         return {
             "network": dict(flags),
             "schedule": self.schedule.describe(),
-            "parametrisation": self.parametrisation.name,
+            "preconditioning": self.preconditioning.name,
             "size": list(self.size),
             "channels": self.channels,
             "pixel_range": list(self.pixel_range),
@@ -92,9 +93,9 @@ class Prior:
 
     @torch.no_grad()
     def probe(self) -> bool:
-        """Run the network once on a blank picture; True where it has learned variance.
+        """Run the network once on a blank image; True where it has learned variance.
 
-        Raises ValueError where its output does not fit the picture.
+        Raises ValueError where its output does not fit the image.
         """
         device = next(self.network.parameters(), torch.empty(0)).device
         blank = torch.zeros(1, self.channels, *self.size, device=device)
@@ -102,7 +103,7 @@ class Prior:
             output = self.network(blank, torch.zeros(1, dtype=torch.long, device=device))
         except (RuntimeError, TypeError, IndexError) as error:
             raise ValueError(
-                f"the prior's network cannot take a {self.channels} x {self.size[0]} x {self.size[1]} picture and t: "
+                f"the prior's network cannot take a {self.channels} x {self.size[0]} x {self.size[1]} image and t: "
                 f"{str(error).splitlines()[0]}; check prior.size, prior.channels and the network's flags"
             ) from error
         if not isinstance(output, torch.Tensor):
@@ -110,7 +111,7 @@ class Prior:
         fits = [(1, c, *self.size) for c in (self.channels, 2 * self.channels)]
         if tuple(output.shape) not in fits:
             raise ValueError(
-                f"the prior's network gave {tuple(output.shape)} for a picture of {fits[0]}; it must give {fits[0]}, "
+                f"the prior's network gave {tuple(output.shape)} for an image of {fits[0]}; it must give {fits[0]}, "
                 f"or {fits[1]} with learned variance; check prior.channels and the network's flags"
             )
         return output.shape[1] == 2 * self.channels
@@ -166,7 +167,7 @@ def _from_card(card: dict, source: Path, size: tuple[int, int] | None, clip: boo
         prior = Prior(
             network=UNet(**card["network"]),
             schedule=_SCHEDULES[schedule.pop("kind")](**schedule),
-            parametrisation=_PARAMETRISATIONS[card["parametrisation"]](),
+            preconditioning=_PRECONDITIONINGS[card["preconditioning"]](),
             size=_pair(card["size"]),
             channels=card.get("channels", 3),
             pixel_range=_pair(card["pixel_range"]),
@@ -181,7 +182,7 @@ def _from_card(card: dict, source: Path, size: tuple[int, int] | None, clip: boo
 
 def _checked_size(size: Sequence[int]) -> tuple[int, int]:
     if len(size) != 2 or min(size) < 1:
-        raise ValueError(f"a picture's sides must be two positive numbers, got {list(size)}; set prior.size=[height,width]")
+        raise ValueError(f"an image's sides must be two positive numbers, got {list(size)}; set prior.size=[height,width]")
     return tuple(size)
 
 

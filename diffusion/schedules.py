@@ -6,7 +6,7 @@ from itertools import accumulate
 from math import cos, pi, sqrt
 from operator import mul
 
-from diffusion.levels import NoiseLevel
+from diffusion_priors.diffusion.levels import NoiseLevel
 
 
 class Schedule:

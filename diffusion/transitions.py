@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from diffusion.levels import NoiseLevel
+from diffusion_priors.diffusion.levels import NoiseLevel
 
 
 class Noise(Protocol):

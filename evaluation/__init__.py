@@ -1,1 +1,1 @@
-"""Restoring pictures at scale: the module, metrics, records, pictures and progress."""
+"""Restoring images at scale: the module, metrics, records, images and progress."""

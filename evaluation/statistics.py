@@ -1,4 +1,4 @@
-"""What a sample of pictures says about all pictures: means with intervals, paired differences."""
+"""What a sample of images says about all images: means with intervals, paired differences."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Difference:
 
 
 def paired(first: Sequence[float | None], second: Sequence[float | None]) -> Difference | None:
-    """Compare two runs picture by picture; the two sequences are aligned, ValueError where their lengths differ.
+    """Compare two runs image by image; the two sequences are aligned, ValueError where their lengths differ.
 
     Pairs that lack a finite value on either side are left out. None where no pair is left.
     """

@@ -1,29 +1,16 @@
-"""What a run's records say: estimates over pictures, each labelled with what it is of."""
+"""What a run's records say: estimates over images, each labelled with what it is of."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from pathlib import Path
 from statistics import fmean
 
-from tabulate import tabulate
-
-from evaluation import calibration
-from evaluation.output import FORMS
-from evaluation.statistics import Estimate, estimate
-
-LABELS = {
-    "measurement": "measurement",
-    "single": "restoration",
-    "posterior_mean": "posterior mean of {n} samples",
-    "best_of_n": "best of {n} samples, each metric on its own",
-}
-"""What the figures are of; with more samples than one the second is of a single one, averaged over them."""
+from diffusion_priors.evaluation.statistics import Estimate, estimate
 
 
 def summarise(title: str, records: Sequence[dict], posterior: Sequence[dict], metrics: Sequence[str], num_samples: int) -> dict:
-    """The content of summary.json. Pictures are the units: a picture's samples are averaged before anything else."""
+    """The content of summary.json. Images are the units: an image's samples are averaged before anything else."""
     by_id: dict[str, list[dict]] = {}
     for record in records:
         by_id.setdefault(record["id"], []).append(record)
@@ -40,7 +27,7 @@ def summarise(title: str, records: Sequence[dict], posterior: Sequence[dict], me
     return {
         "title": title,
         "complete": True,
-        "pictures": len(groups),
+        "images": len(groups),
         "records": len(records),
         "failed": len(failed),
         "first_failure": failed[0]["id"] + ": " + failed[0]["error"] if failed else None,
@@ -59,7 +46,7 @@ def summarise(title: str, records: Sequence[dict], posterior: Sequence[dict], me
 
 
 def over(groups: Sequence[list[dict]], figure: Callable[[list[dict]], float | None]) -> dict | None:
-    """The estimate of a figure of each picture's records."""
+    """The estimate of a figure of each image's records."""
     return plain(estimate([figure(own) for own in groups]))
 
 
@@ -76,44 +63,3 @@ def best(records: Sequence[dict], name: str) -> float | None:
     """The highest PSNR or SSIM, the lowest LPIPS."""
     values = [record[name] for record in records if record[name] is not None]
     return None if not values else min(values) if name.startswith("lpips") else max(values)
-
-
-def table(summary: dict) -> str:
-    """The terminal's table: mean ± standard error and the 95 % interval of each metric, the cost below."""
-    metrics, footnote = summary["metrics"], summary.get("footnote")
-    rows = []
-    for key, found in summary["statistics"].items():
-        if any(found[name] for name in metrics) or key == "single":
-            name = LABELS[key].format(n=summary["num_samples"])
-            name = f"single sample of {summary['num_samples']}" if key == "single" and summary["num_samples"] > 1 else name
-            rows.append([name, *(cell(found[metric], metric, footnote) for metric in metrics)])
-    drawn = tabulate(rows, headers=["", *(FORMS[name][0] for name in metrics)], tablefmt="simple", disable_numparse=True)
-    cost, residual = summary["cost"], summary["statistics"]["single"]["residual"]
-    facts = [f"{summary['pictures']} pictures"]
-    facts += [f"NFE {cost['nfe_forward']:.0f} forward + {cost['nfe_vjp']:.0f} vjp"] if cost["nfe_forward"] is not None else []
-    facts += [f"{cost['seconds']['mean']:.2f} s a restoration"] if cost["seconds"] else []
-    facts += [f"residual {residual['mean']:.4f}"] if residual else []
-    facts += [f"sigma_y {summary['sigma_y']:.3g}"] if summary["sigma_y"] is not None else []
-    facts += [f"peak memory {cost['peak_memory_mib']:.0f} MiB"] if cost["peak_memory_mib"] else []
-    if summary.get("distribution"):
-        drawn += "\n\n" + " · ".join(f"{name.upper()} {value:.4g}" for name, value in summary["distribution"].items())
-    if summary.get("calibration"):
-        drawn += "\n\n" + "\n".join(calibration.lines(summary["calibration"]))
-    tail = f"\n* {footnote}" if footnote else ""
-    return f"{drawn}\n\n{' · '.join(facts)}\nmean ± standard error over pictures, [95 % interval]{tail}"
-
-
-def outcome(summary: dict, root: Path) -> str:
-    """The table, and where everything is."""
-    places = (("pictures", "images"), ("figure", "figure.png"), ("report", "report.html"))
-    return "\n".join([table(summary), "", *(f"{name + ':':9} {root / file}" for name, file in places)])
-
-
-def cell(found: dict | None, metric: str, footnote: str | None) -> str:
-    """26.62 ± 0.31 [25.98, 27.25]."""
-    if found is None:
-        return "– *" if footnote and metric.startswith("lpips") else "–"
-    form = FORMS[metric][1]
-    if found["se"] is None:
-        return format(found["mean"], form)
-    return f"{found['mean']:{form}} ± {found['se']:{form}} [{found['low']:{form}}, {found['high']:{form}}]"

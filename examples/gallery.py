@@ -1,4 +1,4 @@
-"""One picture from a sweep over operators and solvers: python examples/gallery.py SWEEP_FOLDER PICTURE.
+"""One image from a sweep over operators and solvers: python examples/gallery.py SWEEP_FOLDER IMAGE.
 
 A row per operator: the truth, the measurement, and what each solver made of it.
 """
@@ -14,8 +14,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from evaluation.figure import draw_figure
-from evaluation.output import write_whole
+from diffusion_priors.evaluation.reporting.figure import draw_figure
+from diffusion_priors.runs.files import write_whole
 
 
 def main(sweep: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""Operators A: pictures (B, C, H, W) → measurements (B, C', H', W')."""
+"""Operators A: images (B, C, H, W) → measurements (B, C', H', W')."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 class Operator(nn.Module):
     """y = A(x0). A new operator needs only `forward`; random parts are drawn in `draw` and owned from then on.
 
-    Pictures are (B, C, H, W) in [-1, 1], of any height, width and channel count. `random` says whether `draw`
-    uses its generators: such an operator cannot restore a picture it did not degrade itself.
+    Images are (B, C, H, W) in [-1, 1], of any height, width and channel count. `random` says whether `draw`
+    uses its generators: such an operator cannot restore an image it did not degrade itself.
     """
 
     random = False
@@ -24,12 +24,12 @@ class Operator(nn.Module):
         super().__init__()
 
     def draw(self, like: Tensor, generators: Sequence[Generator]) -> Self:
-        """Fix the random parts for a batch of pictures like `like` (B, C, H, W), image b from generator b.
+        """Fix the random parts for a batch of images like `like` (B, C, H, W), image b from generator b.
 
-        Raises ValueError where the operator does not fit pictures of that size.
+        Raises ValueError where the operator does not fit images of that size.
         """
         if len(generators) != len(like):
-            raise ValueError(f"every picture has a generator of its own: {len(like)} pictures came with {len(generators)}")
+            raise ValueError(f"every image has a generator of its own: {len(like)} images came with {len(generators)}")
         self.image_shape = like.shape
         return self
 
@@ -37,11 +37,11 @@ class Operator(nn.Module):
         raise NotImplementedError
 
     def support(self, y: Tensor) -> Tensor:
-        """1 where an entry of y is measured, 0 where it only fills the picture; broadcastable to y."""
+        """1 where an entry of y is measured, 0 where it only fills the image; broadcastable to y."""
         return y.new_ones(())
 
-    def picture(self, y: Tensor) -> Tensor:
-        """y as a picture the size of x0, to start from and to look at: y itself where it has that shape."""
+    def as_image(self, y: Tensor) -> Tensor:
+        """y as an image the size of x0, to start from and to look at: y itself where it has that shape."""
         raise NotImplementedError
 
     def misfit_gradient(self, x: Tensor, y: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class LinearOperator(Operator):
             gamma = torch.where(active, fresh, gamma)
         return x
 
-    def picture(self, y: Tensor) -> Tensor:
+    def as_image(self, y: Tensor) -> Tensor:
         return y if y.shape[1:] == self.image_shape[1:] else self.pinv(y)
 
     def misfit_gradient(self, x: Tensor, y: Tensor) -> Tensor:

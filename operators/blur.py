@@ -1,4 +1,4 @@
-"""Blur: y = k ∗ x0, a true convolution (the kernel is flipped), the picture continued at its boundary."""
+"""Blur: y = k ∗ x0, a true convolution (the kernel is flipped), the image continued at its boundary."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from numpy.random import Generator
 from PIL import Image
 from torch import Tensor
 
-from operators.base import LinearOperator, uniform
-from operators.separable import Boundary, Separable, banded
+from diffusion_priors.operators.base import LinearOperator, uniform
+from diffusion_priors.operators.separable import Boundary, Separable, banded
 
 
 class DeblurGaussian(Separable):
     """k(i) ∝ exp(−i²/2·std²) on `size` taps, rows and columns alike. DPS on 256 pixels: size 61, std 3.
 
-    `std` in pixels. Raises ValueError for an even size, a size beyond the picture, or std ≤ 0.
+    `std` in pixels. Raises ValueError for an even size, a size beyond the image, or std ≤ 0.
     """
 
     def __init__(self, size: int = 9, std: float = 1.5, boundary: Boundary = "reflect") -> None:
@@ -32,7 +32,7 @@ class DeblurGaussian(Separable):
 
     def matrix(self, side: int) -> np.ndarray:
         if self.size > side:
-            raise ValueError(f"a kernel of {self.size} taps is larger than a picture side of {side} pixels; set operator.size")
+            raise ValueError(f"a kernel of {self.size} taps is larger than an image side of {side} pixels; set operator.size")
         offsets = np.arange(self.size) - self.size // 2
         taps = np.exp(-0.5 * (offsets / self.std) ** 2)
         return banded(side, np.arange(side), offsets, np.tile(taps / taps.sum(), (side, 1)), self.boundary)
@@ -57,12 +57,10 @@ class Convolution(LinearOperator):
             self.register_buffer(name, None, persistent=False)
 
     def set_kernel(self, kernel: Tensor, like: Tensor) -> None:
-        """Take `kernel` (B or 1, 1, h, w) for pictures like `like`. Raises ValueError where it is larger than they are."""
+        """Take `kernel` (B or 1, 1, h, w) for images like `like`. Raises ValueError where it is larger than they are."""
         (h, w), (height, width) = kernel.shape[-2:], like.shape[-2:]
         if h > height or w > width:
-            raise ValueError(
-                f"a {h} x {w} kernel is larger than the {height} x {width} picture; use a smaller kernel or a larger prior.size"
-            )
+            raise ValueError(f"a {h} x {w} kernel is larger than the {height} x {width} image; use a smaller kernel or a larger prior.size")
         if self.boundary != "circular":
             height, width = height + h - 1, width + w - 1
         self.kernel = kernel.to(like)
@@ -95,9 +93,9 @@ def _filter(x: Tensor, response: Tensor) -> Tensor:
 
 
 class DeblurKernel(Convolution):
-    """The kernel is a file: an .npy array (h, w), taken as it is, or a grey picture, scaled to sum 1.
+    """The kernel is a file: an .npy array (h, w), taken as it is, or a grey image, scaled to sum 1.
 
-    Raises ValueError where it cannot be read, is not finite, sums to zero or is larger than the pictures.
+    Raises ValueError where it cannot be read, is not finite, sums to zero or is larger than the images.
     """
 
     def __init__(self, path: str, boundary: Boundary = "reflect") -> None:
@@ -108,7 +106,7 @@ class DeblurKernel(Convolution):
         if not np.isfinite(kernel).all():
             raise ValueError(f"the kernel {path} has {np.count_nonzero(~np.isfinite(kernel))} entries that are not finite")
         if abs(kernel.sum()) < 1e-8 * np.abs(kernel).sum() or not kernel.any():
-            raise ValueError(f"the kernel {path} sums to zero ({kernel.sum():g}): it would erase the picture's brightness")
+            raise ValueError(f"the kernel {path} sums to zero ({kernel.sum():g}): it would erase the image's brightness")
         self.source = torch.from_numpy(kernel)[None, None]
 
     def draw(self, like: Tensor, generators: Sequence[Generator]):
@@ -158,12 +156,12 @@ def splat(path: Tensor, size: int) -> Tensor:
 
 
 def read_kernel(path: str) -> np.ndarray:
-    """A kernel file as float64. Raises ValueError where it is neither an array nor a picture."""
+    """A kernel file as float64. Raises ValueError where it is neither an array nor an image."""
     try:
         if Path(path).suffix == ".npy":
             return np.asarray(np.load(path, allow_pickle=False)).astype(np.float64, casting="same_kind")
-        with Image.open(path) as picture:
-            grey = np.asarray(picture if picture.mode in ("I;16", "I", "F") else picture.convert("L"), dtype=np.float64)
+        with Image.open(path) as image:
+            grey = np.asarray(image if image.mode in ("I;16", "I", "F") else image.convert("L"), dtype=np.float64)
     except (OSError, EOFError, TypeError, ValueError) as error:
-        raise ValueError(f"cannot read the kernel {path}: {error}; set operator.path to an .npy file or a picture") from error
+        raise ValueError(f"cannot read the kernel {path}: {error}; set operator.path to an .npy file or an image") from error
     return grey / grey.sum() if grey.any() else grey

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from operators.base import LinearOperator
+from diffusion_priors.operators.base import LinearOperator
 
 
 class Identity(LinearOperator):

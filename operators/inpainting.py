@@ -10,7 +10,7 @@ from numpy.random import Generator
 from PIL import Image
 from torch import Tensor
 
-from operators.base import LinearOperator, uniform
+from diffusion_priors.operators.base import LinearOperator, uniform
 
 
 class Inpainting(LinearOperator):
@@ -39,12 +39,12 @@ class Inpainting(LinearOperator):
 
 
 class InpaintBox(Inpainting):
-    """One box of `size` = (height, width) pixels is missing; by default half the picture's sides.
+    """One box of `size` = (height, width) pixels is missing; by default half the image's sides.
 
     It stands at `place` = (top, left), by default in the middle, or with `random_place` uniformly anywhere at
     least `margin` pixels from the edge, per image. The code of DPS: size (128, 128), random_place, margin 16.
 
-    Raises ValueError where the box leaves the picture or leaves nothing known.
+    Raises ValueError where the box leaves the image or leaves nothing known.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class InpaintBox(Inpainting):
         height, width = like.shape[-2:]
         box = self.size or (max(1, height // 2), max(1, width // 2))
         if box[0] >= height and box[1] >= width:
-            raise ValueError(f"a {box[0]} x {box[1]} box leaves nothing known of a {height} x {width} picture; set operator.size")
+            raise ValueError(f"a {box[0]} x {box[1]} box leaves nothing known of a {height} x {width} image; set operator.size")
         corners = self._random_corners(box, like, generators) if self.random else self._corner(box, height, width)
         rows, columns = (
             (index >= start[:, None]) & (index < start[:, None] + length)
@@ -84,7 +84,7 @@ class InpaintBox(Inpainting):
         top, left = self.place or ((height - box[0]) // 2, (width - box[1]) // 2)
         if top < 0 or left < 0 or top + box[0] > height or left + box[1] > width:
             raise ValueError(
-                f"a {box[0]} x {box[1]} box at [{top}, {left}] leaves the {height} x {width} picture; "
+                f"a {box[0]} x {box[1]} box at [{top}, {left}] leaves the {height} x {width} image; "
                 "set operator.place=[top,left] or operator.size=[height,width]"
             )
         return torch.tensor([[top, left]])
@@ -93,7 +93,7 @@ class InpaintBox(Inpainting):
         room = [side - length - 2 * self.margin for side, length in zip(like.shape[-2:], box, strict=True)]
         if min(room) < 0:
             raise ValueError(
-                f"a {box[0]} x {box[1]} box with margin {self.margin} does not fit a {like.shape[-2]} x {like.shape[-1]} picture; "
+                f"a {box[0]} x {box[1]} box with margin {self.margin} does not fit a {like.shape[-2]} x {like.shape[-1]} image; "
                 "set operator.size or operator.margin"
             )
         return torch.tensor([[self.margin + int(g.integers(r + 1)) for r in room] for g in generators])
@@ -117,14 +117,14 @@ class InpaintRandom(Inpainting):
         super().draw(like, generators)
         self.mask = (uniform(generators, 1, *like.shape[-2:], like=like) < self.keep).to(like)
         if not self.mask.flatten(1).any(1).all():
-            raise ValueError(f"keep={self.keep} left nothing known of a {like.shape[-2]} x {like.shape[-1]} picture; raise operator.keep")
+            raise ValueError(f"keep={self.keep} left nothing known of a {like.shape[-2]} x {like.shape[-1]} image; raise operator.keep")
         return self
 
 
 class InpaintMask(Inpainting):
-    """The mask is a picture: a pixel is known where it is brighter than mid-grey, missing elsewhere.
+    """The mask is an image: a pixel is known where it is brighter than mid-grey, missing elsewhere.
 
-    Raises ValueError where it cannot be read, is of another size than the pictures, or has nothing known or
+    Raises ValueError where it cannot be read, is of another size than the images, or has nothing known or
     nothing missing.
     """
 
@@ -132,11 +132,11 @@ class InpaintMask(Inpainting):
         super().__init__()
         self.path = path
         try:
-            with Image.open(path) as picture:
-                sixteen = picture.mode.startswith("I;16")
-                self.known = torch.from_numpy(np.asarray(picture) > 32767 if sixteen else np.asarray(picture.convert("L")) > 127)
+            with Image.open(path) as image:
+                sixteen = image.mode.startswith("I;16")
+                self.known = torch.from_numpy(np.asarray(image) > 32767 if sixteen else np.asarray(image.convert("L")) > 127)
         except OSError as error:
-            raise ValueError(f"cannot read the mask {path}: {error}; set operator.path to a picture") from error
+            raise ValueError(f"cannot read the mask {path}: {error}; set operator.path to an image") from error
         if self.known.all() or not self.known.any():
             raise ValueError(
                 f"the mask {path} has nothing {'missing' if self.known.all() else 'known'}: paint known pixels white and missing ones black"
@@ -146,8 +146,8 @@ class InpaintMask(Inpainting):
         super().draw(like, generators)
         if self.known.shape != like.shape[-2:]:
             raise ValueError(
-                f"the mask {self.path} is {self.known.shape[0]} x {self.known.shape[1]} and the pictures are "
-                f"{like.shape[-2]} x {like.shape[-1]} (height x width); make a mask of the pictures' size"
+                f"the mask {self.path} is {self.known.shape[0]} x {self.known.shape[1]} and the images are "
+                f"{like.shape[-2]} x {like.shape[-1]} (height x width); make a mask of the images' size"
             )
         self.mask = self.known.to(like)[None, None]
         return self

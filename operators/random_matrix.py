@@ -9,14 +9,14 @@ import torch
 from numpy.random import Generator, Philox
 from torch import Tensor
 
-from operators.base import LinearOperator
+from diffusion_priors.operators.base import LinearOperator
 
 
 class RandomMatrix(LinearOperator):
     """y = A x0, A of `rows` rows with independent normal entries, the random sensing of Candès & Tao 2006, scaled to ‖A‖₂ = 1.
 
-    A is a function of `seed` and the picture's shape alone, the same for every picture. y is (B, 1, 1, rows).
-    Raises ValueError for fewer than one row, or more rows than a picture has numbers.
+    A is a function of `seed` and the image's shape alone, the same for every image. y is (B, 1, 1, rows).
+    Raises ValueError for fewer than one row, or more rows than an image has numbers.
     """
 
     matrix: Tensor
@@ -37,7 +37,7 @@ class RandomMatrix(LinearOperator):
         super().draw(like, generators)
         side = prod(like.shape[1:])
         if self.rows > side:
-            raise ValueError(f"{self.rows} rows are more than a picture's {side} numbers; set operator.rows={side} or fewer")
+            raise ValueError(f"{self.rows} rows are more than an image's {side} numbers; set operator.rows={side} or fewer")
         if self.source.shape[1] != side:
             entries = torch.from_numpy(Generator(Philox(key=self.seed)).standard_normal((self.rows, side)))
             self.source = entries / torch.linalg.matrix_norm(entries, 2)
@@ -53,6 +53,6 @@ class RandomMatrix(LinearOperator):
     def pinv(self, y: Tensor) -> Tensor:
         return (y.flatten(1) @ self.inverse.mT).view(-1, *self.image_shape[1:])
 
-    def picture(self, y: Tensor) -> Tensor:
-        """A⁺y, also where y happens to have the picture's shape: it never is one."""
+    def as_image(self, y: Tensor) -> Tensor:
+        """A⁺y, also where y happens to have the image's shape: it never is one."""
         return self.pinv(y)

@@ -1,10 +1,10 @@
-"""Super-resolution: y is a smaller picture."""
+"""Super-resolution: y is a smaller image."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from operators.separable import Boundary, Separable, banded
+from diffusion_priors.operators.separable import Boundary, Separable, banded
 
 
 class SuperResolution(Separable):
@@ -23,7 +23,7 @@ class SuperResolution(Separable):
 
 
 class SuperResolutionBicubic(Separable):
-    """y = the picture reduced by `factor` with an antialiased cubic kernel, a = −1/2 (Keys 1981, Eq. 15).
+    """y = the image reduced by `factor` with an antialiased cubic kernel, a = −1/2 (Keys 1981, Eq. 15).
 
     The kernel is stretched by the factor, as PIL's and MATLAB's resizing do; they differ at the boundary only,
     which is a parameter here. Raises ValueError where a side is no multiple of `factor`.

@@ -10,7 +10,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from operators.base import LinearOperator
+from diffusion_priors.operators.base import LinearOperator
 
 Boundary = Literal["circular", "reflect", "zero"]
 

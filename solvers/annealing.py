@@ -6,7 +6,7 @@ from math import inf
 
 from torch import Tensor
 
-from diffusion.levels import NoiseLevel
+from diffusion_priors.diffusion.levels import NoiseLevel
 
 
 class Annealing:

@@ -9,12 +9,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from diffusion.denoiser import Denoiser
-from diffusion.grids import Grid
-from diffusion.levels import NoiseLevel
-from diffusion.noise import ImageNoise
-from diffusion.transitions import Transition
-from operators.base import Operator
+from diffusion_priors.diffusion.denoiser import Denoiser
+from diffusion_priors.diffusion.grids import Grid
+from diffusion_priors.diffusion.image_random import ImageRandom
+from diffusion_priors.diffusion.levels import NoiseLevel
+from diffusion_priors.diffusion.transitions import Transition
+from diffusion_priors.operators.base import Operator
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Problem:
     y: Tensor
     sigma_y: Tensor
     blank: Tensor
-    noise: ImageNoise
+    rng: ImageRandom
 
     def residual(self, x0: Tensor) -> Tensor:
         """y − A x0."""
@@ -84,13 +84,13 @@ class Solver:
     """Walks a list of levels, one `step` each, from `init`.
 
     `needs_gradient` says whether `step` differentiates through the network; `uses_measurement` is False for a
-    method that ignores y; `starts_from_picture` is True where `init` noises y instead of drawing noise alone. An image
+    method that ignores y; `starts_from_image` is True where `init` noises y instead of drawing noise alone. An image
     that is no longer finite is frozen at its last finite state; the others go on.
     """
 
     needs_gradient = False
     uses_measurement = True
-    starts_from_picture = False
+    starts_from_image = False
     check_every = 32
 
     def levels(self, grid: Grid, table: Sequence[NoiseLevel]) -> list[NoiseLevel]:
@@ -99,7 +99,7 @@ class Solver:
 
     def init(self, problem: Problem, start: NoiseLevel) -> Tensor:
         """x_T = σ_T z."""
-        return start.sigma * problem.noise.normal(problem.blank)
+        return start.sigma * problem.rng.normal(problem.blank)
 
     def step(self, x: Tensor, now: NoiseLevel, then: NoiseLevel, problem: Problem) -> tuple[Tensor, Tensor]:
         """x at `now` → (x at `then`, the x̂0 seen on the way)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from solvers.base import Solver
+from diffusion_priors.solvers.base import Solver
 
 
 class DPS(Solver):
@@ -28,5 +28,5 @@ class DPS(Solver):
 
     def step(self, x, now, then, problem):
         x0, fraction, gradient = problem.guidance(x, now)
-        moved = problem.transition(x, x0, now, then, problem.noise, fraction)
+        moved = problem.transition(x, x0, now, then, problem.rng, fraction)
         return moved.sub_(gradient, alpha=self.zeta), x0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from solvers.base import Solver
+from diffusion_priors.solvers.base import Solver
 
 
 class DPSScore(Solver):
@@ -27,4 +27,4 @@ class DPSScore(Solver):
     def step(self, x, now, then, problem):
         x0, fraction, gradient = problem.guidance(x, now)
         guided = now.guided(x0, -2.0 * self.zeta * gradient)
-        return problem.transition(x, guided, now, then, problem.noise, fraction), x0
+        return problem.transition(x, guided, now, then, problem.rng, fraction), x0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from solvers.annealing import Annealing
-from solvers.base import Solver
+from diffusion_priors.solvers.annealing import Annealing
+from diffusion_priors.solvers.base import Solver
 
 
 class ScoreALD(Solver):
@@ -21,4 +21,4 @@ class ScoreALD(Solver):
         x0, fraction = problem.denoiser(x, now)
         gradient = problem.operator.misfit_gradient(x, problem.y)
         guided = now.guided(x0, -self.annealing(now, problem.sigma_y) * gradient)
-        return problem.transition(x, guided, now, then, problem.noise, fraction), x0
+        return problem.transition(x, guided, now, then, problem.rng, fraction), x0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from diffusion.levels import NoiseLevel
-from solvers.annealing import Annealing
-from solvers.base import Solver
+from diffusion_priors.diffusion.levels import NoiseLevel
+from diffusion_priors.solvers.annealing import Annealing
+from diffusion_priors.solvers.base import Solver
 
 
 class ScoreALDLangevin(Solver):
@@ -28,7 +28,7 @@ class ScoreALDLangevin(Solver):
         self.annealing, self.step_size, self.inner = annealing, step_size, inner
 
     def init(self, problem, start):
-        return start.sigma / start.alpha * problem.noise.normal(problem.blank)
+        return start.sigma / start.alpha * problem.rng.normal(problem.blank)
 
     def step(self, x, now, then, problem):
         level = NoiseLevel(now.t, 1.0, now.sigma / now.alpha)
@@ -37,7 +37,7 @@ class ScoreALDLangevin(Solver):
         for _ in range(self.inner):
             x0 = problem.denoiser(now.alpha * x, now).x0
             drift = level.score(x, x0) - weight * problem.operator.misfit_gradient(x, problem.y)
-            x = x + eta * drift + (2.0 * eta) ** 0.5 * problem.noise.normal(x)
+            x = x + eta * drift + (2.0 * eta) ** 0.5 * problem.rng.normal(x)
         if then.sigma == 0.0:
             x = problem.denoiser(now.alpha * x, now).x0
         return x, x0

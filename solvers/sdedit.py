@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from solvers.base import level_at
-from solvers.unconditional import Unconditional
+from diffusion_priors.solvers.base import level_at
+from diffusion_priors.solvers.unconditional import Unconditional
 
 
 class SDEdit(Unconditional):
@@ -15,7 +15,7 @@ class SDEdit(Unconditional):
     """
 
     uses_measurement = True
-    starts_from_picture = True
+    starts_from_image = True
 
     def __init__(self, t_star: int = 500) -> None:
         self.t_star = t_star
@@ -25,4 +25,4 @@ class SDEdit(Unconditional):
         return [start] + [level for level in grid(table) if level.t < start.t]
 
     def init(self, problem, start):
-        return start.diffuse(problem.operator.picture(problem.y), problem.noise.normal(problem.blank))
+        return start.diffuse(problem.operator.as_image(problem.y), problem.rng.normal(problem.blank))

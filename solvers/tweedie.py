@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from diffusion.levels import CLEAN
-from solvers.base import Solver, level_at
+from diffusion_priors.diffusion.levels import CLEAN
+from diffusion_priors.solvers.base import Solver, level_at
 
 
 class Tweedie(Solver):
     """x̂0 = (x_t + (1 − ᾱ_t) s_θ(x_t, t))/√ᾱ_t, x_t = √ᾱ_t y + √(1 − ᾱ_t) z (the paper's Eq. 3, Sec. 3.3).
 
-    `t` counts noising steps, 1 … T. With operator=identity and noise=none, y is the clean picture and this is
+    `t` counts noising steps, 1 … T. With operator=identity and noise_model=none, y is the clean image and this is
     the paper's denoising experiment; its table 1 counts t from the noisy end, so its t = 100 is our t = 900.
     """
 
-    starts_from_picture = True
+    starts_from_image = True
 
     def __init__(self, t: int = 500) -> None:
         self.t = t
@@ -22,7 +22,7 @@ class Tweedie(Solver):
         return [level_at(table, self.t, "solver.t"), CLEAN]
 
     def init(self, problem, start):
-        return start.diffuse(problem.operator.picture(problem.y), problem.noise.normal(problem.blank))
+        return start.diffuse(problem.operator.as_image(problem.y), problem.rng.normal(problem.blank))
 
     def step(self, x, now, then, problem):
         x0 = problem.denoiser(x, now).x0

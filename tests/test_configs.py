@@ -14,9 +14,9 @@ from hydra.errors import HydraException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from conf import PROJECT
-from evaluation.output import OutputFolder
-from evaluation.run import Restoration
+from diffusion_priors.conf import PROJECT
+from diffusion_priors.evaluation.restoration.output import OutputFolder
+from diffusion_priors.evaluation.restoration.sample_run import Restoration
 
 CONF = PROJECT / "conf"
 FILES = sorted(path.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml"))
@@ -26,7 +26,7 @@ GROUPS = {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for f
 PRESETS = {
     ("metrics/lpips_all.yaml", "lpips_vgg.net"),
     ("metrics/lpips_all.yaml", "lpips_squeeze.net"),
-    # Prior's defaults are a small picture's without weights; these are descriptions of particular networks.
+    # Prior's defaults are a small image's without weights; these are descriptions of particular networks.
     ("prior/guided_diffusion.yaml", "size"),
     ("prior/guided_diffusion.yaml", "checkpoint"),
     ("prior/custom.yaml", "checkpoint"),
@@ -134,7 +134,7 @@ def test_every_preset_is_still_one():
 def test_every_yaml_of_a_group_builds_something(group):
     """Its own `_target_`, or another option's of the same group it starts from."""
     for option in GROUPS[group]:
-        if group in ("experiment", "callbacks", "row", "problem"):
+        if group in ("experiment", "callbacks", "row", "exact_problem"):
             continue
         file = read(f"{group}/{option}.yaml")
         assert "_target_" in file or any(entry in GROUPS[group] for entry in file.get("defaults", [])), option
@@ -166,7 +166,7 @@ INSIDE = {
     "schedule": ("sample", "prior=custom", "schedule@prior.schedule"),
     "covariance": ("sample", "prior=gaussian", "covariance@prior.covariance"),
     "means": ("sample", "prior=gmm", "means@prior.means"),
-    "parametrisation": ("sample", "prior=custom", "parametrisation@prior.parametrisation"),
+    "preconditioning": ("sample", "prior=custom", "preconditioning@prior.preconditioning"),
 }
 """Groups that sit inside another group's option: the main, that option, and the key they are chosen by."""
 
@@ -239,9 +239,9 @@ def test_sample_walks_fewer_steps_than_the_grids_own_default_on_every_grid():
 
 
 def test_a_prior_with_learned_variance_brings_its_transition_and_the_command_line_still_wins():
-    assert compose("sample", "prior=ffhq256").transition._target_ == "diffusion.transitions.LearnedRange"
-    assert compose("sample", "prior=ffhq256", "transition=ddim").transition._target_ == "diffusion.transitions.DDIM"
-    assert compose("sample").transition._target_ == "diffusion.transitions.FixedSmall"
+    assert compose("sample", "prior=ffhq256").transition._target_ == "diffusion_priors.diffusion.transitions.LearnedRange"
+    assert compose("sample", "prior=ffhq256", "transition=ddim").transition._target_ == "diffusion_priors.diffusion.transitions.DDIM"
+    assert compose("sample").transition._target_ == "diffusion_priors.diffusion.transitions.FixedSmall"
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_prior_with_learned_variance_brings_its_transition_and_the_command_lin
         "solver.nonsense=1",
         "operator.nonsense=1",
         "prior.nonsense=1",
-        "noise.sigma_y=0.1",
+        "noise_model.sigma_y=0.1",
         "nonsense=1",
         "solver=nonsense",
         "nonsense=dps",

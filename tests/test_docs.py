@@ -18,7 +18,7 @@ TINY = [
     *("metrics.lpips=null", "trainer.accelerator=cpu", "grid.steps=4"),
 ]
 NAMES = {
-    "FOLDER": "pictures",
+    "FOLDER": "images",
     "package.module.MyCallback": "pytorch_lightning.callbacks.Timer",
     "n_trials=20": "n_trials=2",
 }
@@ -45,36 +45,36 @@ def run(line: str, folder: Path) -> subprocess.CompletedProcess:
         return Run(folder, *words[2:]).wait()
     start = {"python": [sys.executable], "torchrun": [sys.executable, "-m", "torch.distributed.run", "--standalone"]}[words[0]]
     command = [*start, *(str(ROOT / word) if word == "evaluate.py" else word for word in words[1:])]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests")}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests" / "support")}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Four pictures, and the folders that the pages take for granted."""
+    """Four images, and the folders that the pages take for granted."""
     for source in sorted((ROOT / "examples" / "faces").glob("*.png")):
         small = Image.open(source).convert("RGB").resize((16, 16))
-        for place in ("pictures", "RESTORED"):
+        for place in ("images", "RESTORED"):
             (tmp_path / place).mkdir(exist_ok=True)
             small.save(tmp_path / place / source.name)
     return tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["evaluation.md", "sweeps.md"])
+@pytest.mark.parametrize("page", ["diffusion_priors.evaluation.md", "sweeps.md"])
 def test_every_line_of_a_page_does_what_it_says(page, folder):
     """In order, in one folder: later lines stand on what earlier ones left."""
     found = lines(page)
     assert len(found) >= 10
     for name in ("RUN1", "RUN2"):
-        Run(folder, "data.root=pictures", f"output_dir={name}", f"seed={name[-1]}", *TINY).wait()
+        Run(folder, "data.root=images", f"output_dir={name}", f"seed={name[-1]}", *TINY).wait()
     for line in found:
         done = run(line, folder)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
         assert done.stdout.strip(), line
     left = {path.name if path.suffix == ".tex" else path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
     wanted = {
-        "evaluation.md": {"MEASUREMENTS/measurements.json"},
+        "diffusion_priors.evaluation.md": {"MEASUREMENTS/measurements.json"},
         "sweeps.md": {"SWEEP/leaderboard.html", "table1_denoising.tex", "table2_inpainting.tex", "table3_deconvolution.tex"},
     }
     assert wanted[page] <= left

@@ -25,10 +25,10 @@ from tiny_evaluation import (
     TINY,
     assert_same,
     assert_whole,
-    draw_pictures,
+    draw_images,
     evaluate,
     figures,
-    pictures,
+    images,
     pixels,
     posterior,
     psnr,
@@ -40,27 +40,27 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 CORES = os.cpu_count()
 CPUS = ["trainer=ddp", "trainer.accelerator=cpu"]
-PICTURES, SAMPLES = 5, 3
-LINE = ["data.root=pictures", f"num_samples={SAMPLES}", "batch_size=4"]
+IMAGES, SAMPLES = 5, 3
+LINE = ["data.root=images", f"num_samples={SAMPLES}", "batch_size=4"]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """A folder with pictures, in which a run came to its end as `run`; what it printed is in `told`."""
+    """A folder with images, in which a run came to its end as `run`; what it printed is in `told`."""
     folder = tmp_path_factory.mktemp("whole")
-    draw_pictures(folder / "pictures", PICTURES, (20, 24))
+    draw_images(folder / "images", IMAGES, (20, 24))
     (folder / "told").write_text(evaluate(folder, *LINE, "output_dir=run").stdout)
     return folder
 
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    draw_pictures(tmp_path / "pictures", PICTURES, (20, 24))
+    draw_images(tmp_path / "images", IMAGES, (20, 24))
     return tmp_path
 
 
 def names() -> list[str]:
-    return [f"face-{i:02}" for i in range(PICTURES)]
+    return [f"face-{i:02}" for i in range(IMAGES)]
 
 
 # What a run leaves
@@ -77,7 +77,7 @@ def test_a_run_leaves_what_the_page_says(whole):
     assert [(one["id"], one["sample"]) for one in found] == [(name, k) for name in names() for k in range(SAMPLES)]
     assert all((one["nfe_forward"], one["nfe_vjp"], one["seed"], one["error"], one["lpips"]) == (3, 3, 0, None, None) for one in found)
     assert all(one["sigma_y"] == pytest.approx(0.05) and one["seconds"] > 0 and one["peak_memory_mib"] > 10 for one in found)
-    assert Image.open(run / "figure.png").height >= PICTURES * 64
+    assert Image.open(run / "figure.png").height >= IMAGES * 64
     page = (run / "report.html").read_text()
     assert all(name in page for name in names()) and f"{found[0]['psnr']:.2f}" in page
 
@@ -108,7 +108,7 @@ def test_the_table_is_the_summary(whole):
 # What the numbers are
 
 
-def test_records_are_the_scores_of_the_pictures_as_saved(whole):
+def test_records_are_the_scores_of_the_images_as_saved(whole):
     for one in records(whole / "run"):
         images = whole / "run" / "images" / one["id"]
         truth = pixels(images / "truth.png")
@@ -117,13 +117,13 @@ def test_records_are_the_scores_of_the_pictures_as_saved(whole):
         assert one["ssim"] == pytest.approx(ssim(pixels(images / f"restoration-{one['sample']}.png"), truth), abs=1e-5)
 
 
-def ssim(picture: np.ndarray, truth: np.ndarray) -> float:
-    both = (torch.from_numpy(one).permute(2, 0, 1)[None].float() for one in (picture, truth))
+def ssim(image: np.ndarray, truth: np.ndarray) -> float:
+    both = (torch.from_numpy(one).permute(2, 0, 1)[None].float() for one in (image, truth))
     return structural_similarity_index_measure(*both, data_range=1.0).item()
 
 
 def assert_estimate(found: dict, values: list[float]) -> None:
-    """Mean, s / √n and mean ± t s / √n of `values`, one a picture."""
+    """Mean, s / √n and mean ± t s / √n of `values`, one an image."""
     n, mean, se = len(values), np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values))
     half = stats.t.ppf(0.975, n - 1) * se
     assert found == {"n": n} | {
@@ -135,23 +135,23 @@ FIELDS = ("mean", "se", "low", "high")
 
 
 def test_the_summary_is_recomputed_from_the_records(whole):
-    """Pictures are the units: a picture's samples come first, whatever is made of them."""
+    """Images are the units: an image's samples come first, whatever is made of them."""
     found, kept = summary(whole / "run"), records(whole / "run")
-    assert (found["pictures"], found["records"], found["failed"], found["complete"]) == (PICTURES, PICTURES * SAMPLES, 0, True)
+    assert (found["images"], found["records"], found["failed"], found["complete"]) == (IMAGES, IMAGES * SAMPLES, 0, True)
 
-    def by_picture(key):
+    def by_image(key):
         return [[one[key] for one in kept if one["id"] == name] for name in names()]
 
     for metric in ("psnr", "ssim"):
-        own = by_picture(metric)
+        own = by_image(metric)
         assert_estimate(found["statistics"]["single"][metric], [np.mean(values) for values in own])
         assert_estimate(found["statistics"]["best_of_n"][metric], [max(values) for values in own])
-        assert_estimate(found["statistics"]["measurement"][metric], [values[0] for values in by_picture(f"{metric}_measurement")])
+        assert_estimate(found["statistics"]["measurement"][metric], [values[0] for values in by_image(f"{metric}_measurement")])
         assert_estimate(found["statistics"]["posterior_mean"][metric], [one[metric] for one in posterior(whole / "run")])
-    assert_estimate(found["statistics"]["single"]["residual"], [np.mean(values) for values in by_picture("residual")])
+    assert_estimate(found["statistics"]["single"]["residual"], [np.mean(values) for values in by_image("residual")])
 
 
-def test_the_posterior_figures_are_those_of_the_written_pictures(whole):
+def test_the_posterior_figures_are_those_of_the_written_images(whole):
     """The mean of the 8-bit samples, scored as saved; how far they spread; the best is no better than the best there is."""
     for one in posterior(whole / "run"):
         images = whole / "run" / "images" / one["id"]
@@ -169,18 +169,18 @@ def test_samples_share_their_measurement_and_nothing_else(whole):
         own = [one for one in records(whole / "run") if one["id"] == name]
         assert len({one["measurement_hash"] for one in own}) == len({one["psnr_measurement"] for one in own}) == 1
         assert len({(whole / f"run/images/{name}/restoration-{k}.png").read_bytes() for k in range(SAMPLES)}) == SAMPLES
-    assert len({one["measurement_hash"] for one in records(whole / "run")}) == PICTURES
+    assert len({one["measurement_hash"] for one in records(whole / "run")}) == IMAGES
 
 
 # What changes nothing
 
 
-def assert_alike(run: Path, reference: list[dict], pictures_of: Path) -> None:
-    """The reference's figures but for rounding: of floats in the records, of one of 255 levels in the pictures."""
+def assert_alike(run: Path, reference: list[dict], images_of: Path) -> None:
+    """The reference's figures but for rounding: of floats in the records, of one of 255 levels in the images."""
     for one, other in zip(figures(run), reference, strict=True):
         assert one == {key: pytest.approx(value, rel=1e-4) if isinstance(value, float) else value for key, value in other.items()}
         path = f"images/{one['id']}/restoration-{one['sample']}.png"
-        assert np.abs(pixels(run / path) - pixels(pictures_of / path)).max() <= 1.001 / 255
+        assert np.abs(pixels(run / path) - pixels(images_of / path)).max() <= 1.001 / 255
 
 
 @pytest.mark.parametrize("size", [1, 15])
@@ -195,11 +195,11 @@ def fork_workers() -> None:
 
 
 def test_order_and_company_change_nothing(whole):
-    """Two of the pictures, in another order, read ahead by processes; and a sample more."""
-    some = f"data.root=[pictures/{names()[3]}.png,pictures/{names()[1]}.png]"
+    """Two of the images, in another order, read ahead by processes; and a sample more."""
+    some = f"data.root=[images/{names()[3]}.png,images/{names()[1]}.png]"
     evaluate(whole, some, "num_samples=3", "data.workers=2", "batch_size=6", "output_dir=some", before=fork_workers)
     assert_alike(whole / "some", [one for one in figures(whole / "run") if one["id"] in (names()[1], names()[3])], whole / "run")
-    evaluate(whole, "data.root=pictures", "data.limit=2", "num_samples=4", "output_dir=first")
+    evaluate(whole, "data.root=images", "data.limit=2", "num_samples=4", "output_dir=first")
     first = [one for one in figures(whole / "first") if one["sample"] < SAMPLES]
     expected = [one for one in figures(whole / "run") if one["id"] in names()[:2]]
     assert [(one["id"], one["psnr"]) for one in first] == [(one["id"], pytest.approx(one["psnr"], rel=1e-4)) for one in expected]
@@ -213,7 +213,7 @@ def test_a_run_goes_on_from_what_is_on_record_with_another_batch_size(whole):
     for name in ("summary.json", "posterior.jsonl"):
         (whole / "part" / name).unlink()
     done = evaluate(whole, *LINE, "batch_size=2", "output_dir=part")
-    assert f"5 of {PICTURES * SAMPLES} restorations are on record; going on" in done.stdout
+    assert f"5 of {IMAGES * SAMPLES} restorations are on record; going on" in done.stdout
     assert_alike(whole / "part", figures(whole / "run"), whole / "run")
     assert {*(line.strip() for line in kept)} <= {*(whole / "part" / "records.jsonl").read_text().splitlines()}
 
@@ -227,16 +227,16 @@ def test_the_same_line_again_only_says_so(whole):
 
 
 def test_without_an_output_dir_the_line_names_its_folder(folder):
-    evaluate(folder, "data.root=pictures", "data.limit=2")
+    evaluate(folder, "data.root=images", "data.limit=2")
     (run,) = (folder / "outputs" / "evaluate").iterdir()
-    assert "data.limit=2" in run.name and "data.root=pictures" in run.name
-    assert evaluate(folder, "data.limit=2", "batch_size=1", "data.root=pictures").stdout.startswith("already evaluated")
+    assert "data.limit=2" in run.name and "data.root=images" in run.name
+    assert evaluate(folder, "data.limit=2", "batch_size=1", "data.root=images").stdout.startswith("already evaluated")
 
 
 def test_overwriting_begins_anew(folder):
-    evaluate(folder, "data.root=pictures", "output_dir=run", "num_samples=2")
-    evaluate(folder, "data.root=pictures", "output_dir=run", "seed=1", "data.limit=2", "overwrite=true")
-    evaluate(folder, "data.root=pictures", "output_dir=other", "seed=1", "data.limit=2")
+    evaluate(folder, "data.root=images", "output_dir=run", "num_samples=2")
+    evaluate(folder, "data.root=images", "output_dir=run", "seed=1", "data.limit=2", "overwrite=true")
+    evaluate(folder, "data.root=images", "output_dir=other", "seed=1", "data.limit=2")
     assert_same(folder / "run", folder / "other")
 
 
@@ -246,11 +246,11 @@ def test_overwriting_begins_anew(folder):
 def test_frozen_measurements_are_the_ones_that_would_have_been_made(folder):
     """y in the files is that of the run; from them, whatever the seed, every solver sees it; and gives what it gives without them."""
     random = ["operator=inpaint_random", "batch_size=2"]
-    done = evaluate(folder, "data.root=pictures", *random, "data.freeze=frozen", "output_dir=frozen-run")
-    evaluate(folder, "data.root=pictures", *random, "output_dir=plain-run")
+    done = evaluate(folder, "data.root=images", *random, "data.freeze=frozen", "output_dir=frozen-run")
+    evaluate(folder, "data.root=images", *random, "output_dir=plain-run")
     assert_same(folder / "frozen-run", folder / "plain-run")
     manifest = json.loads((folder / "frozen" / "measurements.json").read_text())
-    assert f"SHA-256 {manifest['hash']}" in done.stdout and [*manifest["pictures"]] == names()
+    assert f"SHA-256 {manifest['hash']}" in done.stdout and [*manifest["images"]] == names()
     for name in names():
         content = load_file(folder / "frozen" / f"{name}.safetensors")
         mask = content["operator.mask"].bool().expand_as(content["y"])
@@ -258,17 +258,17 @@ def test_frozen_measurements_are_the_ones_that_would_have_been_made(folder):
         assert (content["y"] - content["x0"])[mask].std().item() == pytest.approx(0.05, rel=0.3)
     sdedit = [*random, "solver=sdedit", "solver.t_star=500"]
     evaluate(folder, "data.measurements=frozen", *sdedit, "output_dir=from-frozen")
-    evaluate(folder, "data.root=pictures", *sdedit, "output_dir=from-pictures")
-    assert_same(folder / "from-frozen", folder / "from-pictures")
+    evaluate(folder, "data.root=images", *sdedit, "output_dir=from-images")
+    assert_same(folder / "from-frozen", folder / "from-images")
     evaluate(folder, "data.measurements=frozen", *sdedit, "seed=1", "output_dir=seed")
     both = list(zip(figures(folder / "seed"), figures(folder / "from-frozen"), strict=True))
     assert all(a["measurement_hash"] == b["measurement_hash"] and a["psnr"] != b["psnr"] for a, b in both)
 
 
-# Pictures made elsewhere, and two runs
+# Images made elsewhere, and two runs
 
 
-def test_pictures_made_elsewhere_get_the_scores_they_had(whole):
+def test_images_made_elsewhere_get_the_scores_they_had(whole):
     """A run's own restorations, under their truths' names: the same figures; what has no partner is said."""
     for kind, file in (("restored", "restoration-0"), ("truths", "truth")):
         (whole / kind).mkdir()
@@ -276,7 +276,7 @@ def test_pictures_made_elsewhere_get_the_scores_they_had(whole):
             shutil.copy(whole / "run" / "images" / name / f"{file}.png", whole / kind / f"{name}.png")
     (whole / "restored" / f"{names()[0]}.png").rename(whole / "restored" / "stranger.png")
     done = evaluate(whole, "samples=restored", "truth=truths", "output_dir=scores")
-    assert "truth has no picture of the name: 1 (stranger)" in done.stdout and f"no picture of the name: 1 ({names()[0]})" in done.stdout
+    assert "truth has no image of the name: 1 (stranger)" in done.stdout and f"no image of the name: 1 ({names()[0]})" in done.stdout
     expected = {one["id"]: (one["psnr"], one["ssim"]) for one in records(whole / "run") if one["sample"] == 0 and one["id"] != names()[0]}
     assert {one["id"]: (one["psnr"], one["ssim"]) for one in records(whole / "scores")} == expected
     assert_estimate(summary(whole / "scores")["statistics"]["single"]["psnr"], [value[0] for value in expected.values()])
@@ -284,14 +284,14 @@ def test_pictures_made_elsewhere_get_the_scores_they_had(whole):
     assert evaluate(whole, "samples=restored", "truth=truths", "output_dir=scores").stdout.startswith("already scored")
 
 
-def test_two_runs_are_paired_picture_by_picture(whole):
-    evaluate(whole, "data.root=pictures", "num_samples=3", "solver.zeta=0.1", "output_dir=other")
+def test_two_runs_are_paired_image_by_image(whole):
+    evaluate(whole, "data.root=images", "num_samples=3", "solver.zeta=0.1", "output_dir=other")
     told = evaluate(whole, "compare=[run,other]").stdout
     per = [[np.mean([r["psnr"] for r in records(whole / run) if r["id"] == name]) for name in names()] for run in ("run", "other")]
     difference = np.subtract(*per)
     (row,) = [line for line in told.splitlines() if line.startswith("PSNR")]
-    assert f"{difference.mean():.2f}" in row and f"pictures in common: {PICTURES}" in told
-    assert [int(count) for count in row.split()[-4:]] == [int((difference > 0).sum()), int((difference < 0).sum()), 0, PICTURES]
+    assert f"{difference.mean():.2f}" in row and f"images in common: {IMAGES}" in told
+    assert [int(count) for count in row.split()[-4:]] == [int((difference > 0).sum()), int((difference < 0).sum()), 0, IMAGES]
     assert re.search(r"solver\.zeta\s+1\.0\s+0\.1", told)
 
 
@@ -301,7 +301,7 @@ def test_two_runs_are_paired_picture_by_picture(whole):
 @pytest.mark.slow
 def test_a_sweep_goes_on_past_a_failed_job_and_skips_finished_ones(folder):
     """The job fails while a file is there; when that is gone the same line does this job and no other."""
-    sweep = ["-m", "data.root=pictures", "output_dir=sweep"]
+    sweep = ["-m", "data.root=images", "output_dir=sweep"]
     two = [*sweep, "+prior.network.broken=nowhere,wrong"]
     (folder / "wrong").touch()
     done = evaluate(folder, *two, code=1)
@@ -309,7 +309,7 @@ def test_a_sweep_goes_on_past_a_failed_job_and_skips_finished_ones(folder):
     assert "Traceback" in (bad / "error.txt").read_text() and "the network is broken" in (bad / "error.txt").read_text()
     told, end = done.stderr.strip().splitlines()[-2:]
     assert told.startswith(f"error: {bad.name}: ") and "the network is broken" in told and "1 jobs of the sweep failed" in end
-    assert not (bad / "summary.json").exists() and len(records(good)) == PICTURES
+    assert not (bad / "summary.json").exists() and len(records(good)) == IMAGES
     assert {"leaderboard.html", "leaderboard.csv", "leaderboard.md"} <= {path.name for path in (folder / "sweep").iterdir()}
     before = {path: path.stat().st_mtime_ns for path in good.rglob("*")}
     (folder / "wrong").unlink()
@@ -328,28 +328,28 @@ def test_a_sweep_goes_on_past_a_failed_job_and_skips_finished_ones(folder):
 def write_bad_files(folder: Path) -> None:
     (folder / "empty").mkdir()
     (folder / "broken").mkdir()
-    (folder / "broken" / "text.png").write_text("no picture")
-    draw_pictures(folder / "others", 2)
+    (folder / "broken" / "text.png").write_text("no image")
+    draw_images(folder / "others", 2)
     for i, path in enumerate(sorted((folder / "others").iterdir())):
         path.rename(folder / "others" / f"other-{i}.png")
-    draw_pictures(folder / "large", 2, (32, 32))
+    draw_images(folder / "large", 2, (32, 32))
     (folder / "file").touch()
 
 
 BAD = {
-    "no such root": (["data.root=nowhere"], "no picture at nowhere; give a file, a folder or a glob"),
-    "an empty root": (["data.root=empty"], "no pictures in the folder empty; it should hold files like"),
-    "a picture that is none": (["data.root=broken"], "cannot use the picture broken/text.png: it is no picture of a known format"),
-    "a picture twice": (["data.root=[pictures,pictures/face-00.png]"], "face-00.png is given twice"),
+    "no such root": (["data.root=nowhere"], "no image at nowhere; give a file, a folder or a glob"),
+    "an empty root": (["data.root=empty"], "no images in the folder empty; it should hold files like"),
+    "an image that is none": (["data.root=broken"], "cannot use the image broken/text.png: it is no image of a known format"),
+    "an image twice": (["data.root=[images,images/face-00.png]"], "face-00.png is given twice"),
     "another size": (["fit@data.fit=exact"], "it is 20 x 24, wanted is 16 x 16; use fit=crop"),
-    "an unknown key": (["data.rot=pictures"], "data.rot is unknown; known here: fit, _target_, root, split"),
+    "an unknown key": (["data.rot=images"], "data.rot is unknown; known here: fit, _target_, root, split"),
     "an unknown new key": (["+sed=1"], "sed is unknown; known here: batch_size, callbacks, compare"),
     "an unknown option": (["solver=magic"], "solver=magic is unknown; choose one of dps"),
     "the wrong kind": (["data.limit=many"], "data.limit='many' is of the wrong kind"),
-    "a negative limit": (["data.limit=-3"], "a run needs at least one picture, got -3; set data.limit"),
-    "no limit": (["data.limit=0"], "a run needs at least one picture, got 0; set data.limit"),
+    "a negative limit": (["data.limit=-3"], "a run needs at least one image, got -3; set data.limit"),
+    "no limit": (["data.limit=0"], "a run needs at least one image, got 0; set data.limit"),
     "an unknown split": (["data.split=train"], "data.split='train' is of the wrong kind: input should be 'all', 'validation' or 'test'"),
-    "an empty split": (["data.split=validation", "data.validation=0.001"], "none of the 5 pictures is in data.split=validation"),
+    "an empty split": (["data.split=validation", "data.validation=0.001"], "none of the 5 images is in data.split=validation"),
     "all for validation": (["data.validation=1.0"], "lies between 0 and 1, got 1.0; set data.validation"),
     "negative workers": (["data.workers=-1"], "there cannot be -1 reading processes; set data.workers"),
     "no samples": (["num_samples=0"], "num_samples must be at least 1, got 0; set num_samples"),
@@ -361,28 +361,28 @@ BAD = {
     ),
     "an unknown objective": (["objective=speed"], "objective=speed is unknown; choose one of psnr, ssim, lpips"),
     "an untrained prior": (["prior=new"], "prior=new is an untrained network"),
-    "pictures for a solver of none": (["solver=unconditional"], "this solver looks at no picture; leave out data.root"),
-    "freezing nothing": (["data.root=null", "solver=unconditional", "data.freeze=a"], "looks at no picture; leave out data.root, .measure"),
+    "images for a solver of none": (["solver=unconditional"], "this solver looks at no image; leave out data.root"),
+    "freezing nothing": (["data.root=null", "solver=unconditional", "data.freeze=a"], "looks at no image; leave out data.root, .measure"),
     "no such measurements": (
         ["data.root=null", "data.measurements=nowhere"],
         "no frozen measurements in nowhere",
     ),
-    "pictures and measurements": (["data.measurements=nowhere"], "data.root and data.measurements are both given"),
+    "images and measurements": (["data.measurements=nowhere"], "data.root and data.measurements are both given"),
     "freezing what is frozen": (["data.root=null", "data.measurements=a", "data.freeze=b"], "give one of them"),
     "freezing by two": ([*CPUS, "trainer.devices=2", "data.freeze=a"], "are frozen by one process"),
     "no folder to write to": (["output_dir=file/run"], "cannot write to"),
-    "samples without truth": (["samples=pictures"], "samples= is given without truth="),
-    "truth without samples": (["truth=pictures"], "truth= is given without samples="),
-    "no such samples": (["samples=nowhere", "truth=pictures"], "no picture at nowhere"),
-    "samples of other names": (["samples=others", "truth=pictures"], "samples has other-0, other-1, …; truth has face-00"),
+    "samples without truth": (["samples=images"], "samples= is given without truth="),
+    "truth without samples": (["truth=images"], "truth= is given without samples="),
+    "no such samples": (["samples=nowhere", "truth=images"], "no image at nowhere"),
+    "samples of other names": (["samples=others", "truth=images"], "samples has other-0, other-1, …; truth has face-00"),
     "samples of another size": (
-        ["samples=large", "truth=pictures"],
-        "face-00.png is 32 x 32, but its truth pictures/face-00.png is 20",
+        ["samples=large", "truth=images"],
+        "face-00.png is 32 x 32, but its truth images/face-00.png is 20",
     ),
-    "samples that are none": (["samples=broken", "truth=broken"], "cannot use the picture broken/text.png"),
-    "one run": (["compare=[pictures]"], "compare=['pictures'] names no two runs; give two folders"),
-    "no runs": (["compare=pictures"], "compare=pictures names no two runs"),
-    "folders without records": (["compare=[pictures,empty]"], "pictures"),
+    "samples that are none": (["samples=broken", "truth=broken"], "cannot use the image broken/text.png"),
+    "one run": (["compare=[images]"], "compare=['images'] names no two runs; give two folders"),
+    "no runs": (["compare=images"], "compare=images names no two runs"),
+    "folders without records": (["compare=[images,empty]"], "images"),
 }
 
 
@@ -393,40 +393,40 @@ def test_bad_input(folder, case):
     overrides, message = BAD[case]
     before = sorted(folder.rglob("*"))
     own = [] if "prior=new" in overrides else TINY
-    done = Run(folder, *own, "data.root=pictures", "output_dir=out", *overrides).wait()
+    done = Run(folder, *own, "data.root=images", "output_dir=out", *overrides).wait()
     assert done.returncode == 2, f"{done.stdout}\n{done.stderr}"
     assert message in the_line(done) and not done.stdout
     assert sorted(folder.rglob("*")) == before
 
 
 def test_another_configuration_in_the_same_folder_is_refused_with_the_difference(whole):
-    before = pictures(whole / "run"), (whole / "run" / "config.yaml").read_bytes(), (whole / "run" / "records.jsonl").read_bytes()
+    before = images(whole / "run"), (whole / "run" / "config.yaml").read_bytes(), (whole / "run" / "records.jsonl").read_bytes()
     line = the_line(evaluate(whole, *LINE, "output_dir=run", "solver.zeta=0.5", "seed=7", code=2))
     assert "seed was 0, is 7" in line and "solver.zeta was 1.0, is 0.5" in line and "overwrite=true" in line and "grid" not in line
-    assert before == (pictures(whole / "run"), (whole / "run" / "config.yaml").read_bytes(), (whole / "run" / "records.jsonl").read_bytes())
+    assert before == (images(whole / "run"), (whole / "run" / "config.yaml").read_bytes(), (whole / "run" / "records.jsonl").read_bytes())
 
 
-def test_pictures_that_are_gone_or_others_by_now_are_told_and_new_ones_join(folder):
-    """The figures would be of pictures that nobody has; also where the run was finished, and for pictures made elsewhere."""
+def test_images_that_are_gone_or_others_by_now_are_told_and_new_ones_join(folder):
+    """The figures would be of images that nobody has; also where the run was finished, and for images made elsewhere."""
     copy = folder / "restored"
-    shutil.copytree(folder / "pictures", copy)
-    lines = (["data.root=pictures", "output_dir=run"], ["samples=restored", "truth=pictures", "output_dir=scores"])
+    shutil.copytree(folder / "images", copy)
+    lines = (["data.root=images", "output_dir=run"], ["samples=restored", "truth=images", "output_dir=scores"])
     for line in lines:
         evaluate(folder, *line)
-    kept = {path: path.read_bytes() for path in (folder / "pictures").iterdir()}
-    new, old = folder / "pictures" / "face-99.png", folder / "pictures" / "face-01.png"
-    old.write_bytes(kept[folder / "pictures" / "face-02.png"])
+    kept = {path: path.read_bytes() for path in (folder / "images").iterdir()}
+    new, old = folder / "images" / "face-99.png", folder / "images" / "face-01.png"
+    old.write_bytes(kept[folder / "images" / "face-02.png"])
     for line in lines:
-        assert f"face-01 is not the picture that {line[-1].removeprefix('output_dir=')} has a record of" in refused(folder, *line)
+        assert f"face-01 is not the image that {line[-1].removeprefix('output_dir=')} has a record of" in refused(folder, *line)
     old.unlink()
     for line in lines:
-        assert "has records of 1 pictures that are not here any more (face-01); choose another output_dir" in refused(folder, *line)
+        assert "has records of 1 images that are not here any more (face-01); choose another output_dir" in refused(folder, *line)
     old.write_bytes(kept[old])
-    for place in ("pictures", "restored"):
+    for place in ("images", "restored"):
         shutil.copy(old, folder / place / new.name)
     for line, run in zip(lines, ("run", "scores"), strict=True):
         evaluate(folder, *line)
-        assert summary(folder / run)["pictures"] == len(records(folder / run)) == PICTURES + 1
+        assert summary(folder / run)["images"] == len(records(folder / run)) == IMAGES + 1
 
 
 def refused(folder: Path, *line: str) -> str:
@@ -460,21 +460,21 @@ DAMAGED = "measurements.json is damaged"
 TAMPERED = {
     "a byte": (tamper_byte, [], "face-01.safetensors is missing or not the file that was frozen (its SHA-256 differs)"),
     "a file": (lambda frozen: (frozen / "face-02.safetensors").unlink(), [], "face-02.safetensors is missing"),
-    "an unknown picture": (in_manifest(lambda found: found["pictures"].update(stranger="0" * 64)), [], DAMAGED),
-    "a picture less": (in_manifest(lambda found: found["pictures"].pop("face-00")), [], DAMAGED),
-    "no pictures": (in_manifest(lambda found: found.pop("pictures")), [], DAMAGED),
+    "an unknown image": (in_manifest(lambda found: found["images"].update(stranger="0" * 64)), [], DAMAGED),
+    "an image less": (in_manifest(lambda found: found["images"].pop("face-00")), [], DAMAGED),
+    "no images": (in_manifest(lambda found: found.pop("images")), [], DAMAGED),
     "another version": (in_manifest(lambda found: found.update(version=9)), [], "measurements.json is of version 9"),
     "another operator": (nothing, ["operator=inpaint_random"], "were made otherwise: operator._target_ was"),
-    "another noise": (nothing, ["noise.sigma=0.1"], "noise.sigma was 0.05, is 0.1; set these as they were"),
-    "another size": (nothing, ["prior.size=[32,32]"], "are of pictures (3, 16, 16), the prior's are (3, 32, 32)"),
+    "another noise": (nothing, ["noise_model.sigma=0.1"], "noise_model.sigma was 0.05, is 0.1; set these as they were"),
+    "another size": (nothing, ["prior.size=[32,32]"], "are of images (3, 16, 16), the prior's are (3, 32, 32)"),
 }
 
 
 @pytest.fixture(scope="module")
 def frozen(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("frozen")
-    draw_pictures(folder / "pictures", 3)
-    evaluate(folder, "data.root=pictures", "data.freeze=frozen", "output_dir=run")
+    draw_images(folder / "images", 3)
+    evaluate(folder, "data.root=images", "data.freeze=frozen", "output_dir=run")
     return folder
 
 
@@ -488,7 +488,7 @@ def test_measurements_that_are_not_those_that_were_frozen(frozen, tmp_path, case
 
 
 def test_other_measurements_are_not_frozen_over(frozen):
-    line = the_line(evaluate(frozen, "data.root=pictures", "data.freeze=frozen", "seed=1", "output_dir=other", code=2))
+    line = the_line(evaluate(frozen, "data.root=images", "data.freeze=frozen", "seed=1", "output_dir=other", code=2))
     assert "frozen holds other measurements: seed was 0, is 1" in line
 
 
@@ -509,20 +509,20 @@ FULL = {
 
 @pytest.mark.parametrize("file", FULL)
 def test_a_full_disk_is_told_in_a_line_and_the_same_line_goes_on(whole, tmp_path, file):
-    shutil.copytree(whole / "pictures", tmp_path / "pictures")
+    shutil.copytree(whole / "images", tmp_path / "images")
     line = the_line(evaluate(tmp_path, *LINE, "output_dir=run", code=2, before=FULL[file]))
     assert f"cannot write run/images/face-00/{file}" in line or f"cannot write run/{file}" in line
     assert "make room or set another output_dir" in line
     kept = assert_whole(tmp_path / "run") if (tmp_path / "run" / "records.jsonl").exists() else 0
     assert not (tmp_path / "run" / "summary.json").exists()
     done = evaluate(tmp_path, *LINE, "output_dir=run")
-    assert kept == 0 or f"{kept} of {PICTURES * SAMPLES} restorations are on record" in done.stdout
+    assert kept == 0 or f"{kept} of {IMAGES * SAMPLES} restorations are on record" in done.stdout
     assert_same(tmp_path / "run", whole / "run")
 
 
 def test_a_folder_that_turns_unwritable_is_told_in_a_line(whole, tmp_path):
-    """A file where pictures' folder should be: what no run as root is kept from writing is refused otherwise."""
-    shutil.copytree(whole / "pictures", tmp_path / "pictures")
+    """A file where images' folder should be: what no run as root is kept from writing is refused otherwise."""
+    shutil.copytree(whole / "images", tmp_path / "images")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "images").touch()
     line = the_line(evaluate(tmp_path, *LINE, "output_dir=run", code=2))

@@ -16,7 +16,7 @@ from forks import Run
 from PIL import Image
 
 NETWORK = "prior.network._target_=broken_networks.NaNForBright"
-CHEAP = ["prior=custom", NETWORK, "prior.checkpoint=null", "prior.size=[16,16]", "grid.steps=2", "metrics.lpips=null", "data.root=pictures"]
+CHEAP = ["prior=custom", NETWORK, "prior.checkpoint=null", "prior.size=[16,16]", "grid.steps=2", "metrics.lpips=null", "data.root=images"]
 ROWS = 5
 
 
@@ -28,12 +28,12 @@ def evaluate(folder: Path, *overrides: str, code: int = 0) -> subprocess.Complet
 
 
 def draw(folder: Path) -> None:
-    """Four pictures, a to d."""
+    """Four images, a to d."""
     generator = np.random.default_rng(0)
-    (folder / "pictures").mkdir()
+    (folder / "images").mkdir()
     for name in "abcd":
         small = Image.fromarray(generator.integers(0, 256, (4, 4, 3), dtype=np.uint8))
-        small.resize((16, 16), Image.Resampling.BICUBIC).save(folder / "pictures" / f"{name}.png")
+        small.resize((16, 16), Image.Resampling.BICUBIC).save(folder / "images" / f"{name}.png")
 
 
 @dataclass
@@ -59,11 +59,11 @@ class Job:
         return [json.loads(line) for line in (self.folder / "endings.jsonl").read_text().splitlines()]
 
     def table(self) -> list[dict]:
-        """The rows of the table that the last run shows; of pictures their description."""
+        """The rows of the table that the last run shows; of images their description."""
         shown, kept = wandb_file.summary(self.runs[-1]), wandb_file.artifacts(self.runs[-1])["run_table"]
-        assert shown["pictures._type"] == "table-file" and shown["pictures.nrows"] == len(self.records[:ROWS])
-        assert shown["pictures._latest_artifact_path"].endswith("/pictures.table.json")
-        content = json.loads(kept["pictures.table.json"].read_text())
+        assert shown["images._type"] == "table-file" and shown["images.nrows"] == len(self.records[:ROWS])
+        assert shown["images._latest_artifact_path"].endswith("/images.table.json")
+        content = json.loads(kept["images.table.json"].read_text())
         return [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
 
 
@@ -132,12 +132,12 @@ def test_the_runs_summary_is_summary_json(swept):
                 assert shown.get(f"{group}/{name}") == (mean if mean is None else pytest.approx(mean)), (group, name)
         assert shown["single/psnr"] == pytest.approx(np.mean(list(means(job.records))))
         assert shown["single/psnr_se"] == pytest.approx(summary["statistics"]["single"]["psnr"]["se"]) and "posterior_mean/psnr" in shown
-        assert (shown["count/failed"], shown["count/records"], shown["count/pictures"]) == (summary["failed"], 8, 4)
+        assert (shown["count/failed"], shown["count/records"], shown["count/images"]) == (summary["failed"], 8, 4)
         assert shown["figure.sha256"] == digest(job.folder / "figure.png")
 
 
 def means(records: list[dict]):
-    """Each picture's mean PSNR, of those that have one."""
+    """Each image's mean PSNR, of those that have one."""
     for name in "abcd":
         values = [r["psnr"] for r in records if r["id"] == name and r["psnr"] is not None]
         if values:
@@ -148,7 +148,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_the_table_holds_the_first_records_and_their_pictures(swept):
+def test_the_table_holds_the_first_records_and_their_images(swept):
     for job in swept:
         rows = job.table()
         assert len(rows) == ROWS < len(job.records)
@@ -164,7 +164,7 @@ def test_the_table_holds_the_first_records_and_their_pictures(swept):
     assert any(row["failure"] for row in swept[1].table()) and not any(row["failure"] for row in swept[0].table())
 
 
-def test_the_error_picture_is_that_of_its_row(swept):
+def test_the_error_image_is_that_of_its_row(swept):
     job = swept[0]
     kept = wandb_file.artifacts(job.runs[-1])["run_table"]
     for row in job.table():

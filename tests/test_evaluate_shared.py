@@ -12,14 +12,14 @@ import pytest
 from forks import ROOT, Run
 from tiny_evaluation import TINY, assert_same, evaluate, ranks, undisturbed
 
-PICTURES = 5
-LINE = ["data.root=pictures", "num_samples=2", "batch_size=3"]
+IMAGES = 5
+LINE = ["data.root=images", "num_samples=2", "batch_size=3"]
 SHARED = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    return undisturbed(tmp_path_factory.mktemp("whole"), PICTURES, *LINE)
+    return undisturbed(tmp_path_factory.mktemp("whole"), IMAGES, *LINE)
 
 
 @pytest.mark.slow
@@ -32,7 +32,7 @@ def test_two_processes_of_lightnings_give_what_one_gives(whole):
 @pytest.mark.slow
 def test_two_processes_of_torchruns_give_what_one_gives(whole):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(ROOT / "evaluate.py")]
-    own = {"PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1"}
+    own = {"PYTHONPATH": str(ROOT / "tests" / "support"), "OMP_NUM_THREADS": "1"}
     line = [*command, *TINY, *LINE, *SHARED, "output_dir=torchrun"]
     done = subprocess.run(line, cwd=whole, env=os.environ | own, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr

@@ -12,17 +12,17 @@ import pytest
 from forks import Run
 from tiny_evaluation import TINY, assert_same, assert_whole, evaluate, ranks, the_line, undisturbed
 
-from evaluation.records import parts, read_lines
+from diffusion_priors.runs.records import parts, read_lines
 
-PICTURES, SAMPLES = 10, 2
+IMAGES, SAMPLES = 10, 2
 REST = ["+prior.network.rest=0.005"]
-LINE = [*REST, "data.root=pictures", f"num_samples={SAMPLES}", "batch_size=3"]
-WHOLE = PICTURES * SAMPLES
+LINE = [*REST, "data.root=images", f"num_samples={SAMPLES}", "batch_size=3"]
+WHOLE = IMAGES * SAMPLES
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    return undisturbed(tmp_path_factory.mktemp("whole"), PICTURES, *LINE)
+    return undisturbed(tmp_path_factory.mktemp("whole"), IMAGES, *LINE)
 
 
 def on_record(run: Path) -> int:

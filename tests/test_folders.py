@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from conf.folders import LONGEST, ROOT, job_folder, name_sweep, sweep_folder
+from diffusion_priors.conf.folders import LONGEST, ROOT, job_folder, name_sweep, sweep_folder
 
 LINE = ["solver=sdedit", "solver.t_star=250", "+prior.network.width=8", "data.root=/a/b/faces", "~callbacks"]
 FREE = [

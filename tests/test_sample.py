@@ -21,7 +21,7 @@ from forks import ROOT, Run
 from misfortune import no_room
 from PIL import Image
 
-from diffusion.networks.unet import UNet
+from diffusion_priors.diffusion.networks.unet import UNet
 
 FACES = sorted((ROOT / "examples" / "faces").glob("*.png"))
 TINY = ["prior=custom", "prior.network._target_=broken_networks.Shrink", "prior.checkpoint=null", "prior.size=[16,16]"]
@@ -83,8 +83,8 @@ def test_missing_lpips_trunk_is_a_footnote(sample, tmp_path):
     assert records(tmp_path / "out")[0]["lpips"] is None and records(tmp_path / "out")[0]["psnr"] is not None
 
 
-def test_own_pictures_with_truth_samples_and_ids(sample, tmp_path):
-    """A folder of every kind of picture, two samples each; the same measurement for both samples, other noise."""
+def test_own_images_with_truth_samples_and_ids(sample, tmp_path):
+    """A folder of every kind of image, two samples each; the same measurement for both samples, other noise."""
     folder = tmp_path / "mine"
     (folder / "deep").mkdir(parents=True)
     face = Image.open(FACES[0])
@@ -102,14 +102,14 @@ def test_own_pictures_with_truth_samples_and_ids(sample, tmp_path):
 
 
 def test_measurement_only(sample, tmp_path):
-    """A picture that is already degraded: no metrics but the residual, and what is known comes back."""
+    """An image that is already degraded: no metrics but the residual, and what is known comes back."""
     box = np.full((64, 64), 255, dtype=np.uint8)
     box[16:48, 16:48] = 0
     Image.fromarray(box).save(tmp_path / "mask.png")
     face = np.asarray(Image.open(FACES[1]).convert("RGB").resize((64, 64), Image.Resampling.BOX)).copy()
     face[box == 0] = 0
     Image.fromarray(face).save(tmp_path / "damaged.png")
-    overrides = ["measurement=damaged.png", "operator=inpaint_mask", "operator.path=mask.png", "noise.sigma=0.02", "output_dir=out"]
+    overrides = ["measurement=damaged.png", "operator=inpaint_mask", "operator.path=mask.png", "noise_model.sigma=0.02", "output_dir=out"]
     done = sample(*overrides, "grid.steps=60")
     (record,) = records(tmp_path / "out")
     assert record["psnr"] is None and record["psnr_measurement"] is None and 0 < record["residual"] < 0.3
@@ -122,20 +122,20 @@ def test_measurement_only(sample, tmp_path):
 def test_super_resolution_from_a_small_measurement(sample, tmp_path):
     """The measurement of super-resolution is smaller than the prior: it is taken at its own size."""
     Image.open(FACES[0]).resize((4, 4), Image.Resampling.BOX).save(tmp_path / "small.png")
-    sample(*CHEAP, "measurement=small.png", "operator=super_resolution", "noise=none", "output_dir=out", "fit=exact")
+    sample(*CHEAP, "measurement=small.png", "operator=super_resolution", "noise_model=none", "output_dir=out", "fit=exact")
     assert Image.open(tmp_path / "out/images/small/measurement.png").size == (4, 4)
     assert Image.open(tmp_path / "out/images/small/restoration-0.png").size == (16, 16)
 
 
-def test_unconditional_needs_no_picture(sample, tmp_path):
+def test_unconditional_needs_no_image(sample, tmp_path):
     sample(*CHEAP, "solver=unconditional", "num_samples=3", "batch_size=2", "output_dir=out")
     rows = records(tmp_path / "out")
     assert [r["sample"] for r in rows] == [0, 1, 2] and all(r["residual"] is None and r["psnr"] is None for r in rows)
     assert len(list((tmp_path / "out/images/unconditional").iterdir())) == 3
 
 
-def test_result_is_a_function_of_picture_and_seed_alone(sample, tmp_path):
-    """Alone, in a batch, and in another order: the same record and the same picture, float rounding apart."""
+def test_result_is_a_function_of_image_and_seed_alone(sample, tmp_path):
+    """Alone, in a batch, and in another order: the same record and the same image, float rounding apart."""
     shared = ["grid.steps=25", "operator=inpaint_random"]
     listed = f"input=[{','.join(map(str, FACES[::-1]))}]"
     sample(*shared, f"input={FACES[0]}", "output_dir=alone")
@@ -178,8 +178,8 @@ def test_sweep_gives_each_job_its_folder(sample, tmp_path):
     assert runs[0]["nfe_forward"] < runs[1]["nfe_forward"]
 
 
-def test_not_finite_stops_one_picture_only(sample, tmp_path):
-    """The bright picture fails at its step and says so; the dark one is restored; exit code 1."""
+def test_not_finite_stops_one_image_only(sample, tmp_path):
+    """The bright image fails at its step and says so; the dark one is restored; exit code 1."""
     for name, grey in (("bright", 255), ("dark", 20)):
         Image.new("RGB", (16, 16), (grey,) * 3).save(tmp_path / f"{name}.png")
     broken = ["prior=custom", "prior.network._target_=broken_networks.NaNForBright", "prior.checkpoint=null", "prior.size=[16,16]"]
@@ -194,7 +194,7 @@ def test_not_finite_stops_one_picture_only(sample, tmp_path):
 
 
 def test_ctrl_c_keeps_what_is_finished(tmp_path):
-    """Interrupted after the first picture: its record and pictures are whole, no temporary file remains, exit code 130."""
+    """Interrupted after the first image: its record and images are whole, no temporary file remains, exit code 130."""
     for k in range(40):
         Image.open(FACES[k % len(FACES)]).save(tmp_path / f"face-{k:02d}.png")
     overrides = [*TINY, "prior.size=[64,64]", "grid.steps=1000", "batch_size=1", "input=face-*.png", "output_dir=out", "metrics.lpips=null"]
@@ -233,7 +233,7 @@ def test_finished_records_are_not_overwritten(sample, tmp_path):
 
 def write_bad_files(folder: Path) -> None:
     Image.open(FACES[0]).save(folder / "face.png")
-    (folder / "text.png").write_text("no picture")
+    (folder / "text.png").write_text("no image")
     (folder / "cut.png").write_bytes((folder / "face.png").read_bytes()[:20000])
     (folder / "empty").mkdir()
     Image.new("L", (16, 16), 255).save(folder / "white.png")
@@ -263,21 +263,21 @@ class Trap:
         return exec, (f"open({self.path!r}, 'w').write('x')",)
 
 
-LOAD = ["prior.checkpoint={_target_: diffusion.checkpoints.Checkpoint, path: %s}"]
+LOAD = ["prior.checkpoint={_target_: diffusion_priors.diffusion.checkpoints.Checkpoint, path: %s}"]
 BAD = {
     "untrained prior": (["prior=new"], "prior=new is an untrained network"),
     "a set's metric": (["metrics=calibration"], "metrics=fid and metrics=calibration are evaluate.py's"),
-    "missing picture": (["input=nowhere.png"], "no picture at nowhere.png"),
-    "unreadable picture": (["input=text.png"], "cannot use the picture text.png"),
-    "truncated picture": (["input=[face.png,cut.png]"], "cannot use the picture cut.png"),
-    "empty folder": (["input=empty"], "no pictures in the folder empty"),
-    "picture twice": (["input=[face.png,face.png]"], "is given twice"),
+    "missing image": (["input=nowhere.png"], "no image at nowhere.png"),
+    "unreadable image": (["input=text.png"], "cannot use the image text.png"),
+    "truncated image": (["input=[face.png,cut.png]"], "cannot use the image cut.png"),
+    "empty folder": (["input=empty"], "no images in the folder empty"),
+    "image twice": (["input=[face.png,face.png]"], "is given twice"),
     "exact size": (["fit=exact"], "it is 256 x 256, wanted is 16 x 16"),
-    "mask of another size": (["operator=inpaint_mask", "operator.path=other.png"], "is 20 x 20 and the pictures are 16 x 16"),
+    "mask of another size": (["operator=inpaint_mask", "operator.path=other.png"], "is 20 x 20 and the images are 16 x 16"),
     "nothing missing": (["operator=inpaint_mask", "operator.path=white.png"], "nothing missing"),
     "nothing known": (["operator=inpaint_mask", "operator.path=black.png"], "nothing known"),
     "no mask": (["operator=inpaint_mask"], "operator.path is not set"),
-    "large kernel": (["operator=deblur_kernel", "operator.path=large.npy"], "17 x 17 kernel is larger than the 16 x 16 picture"),
+    "large kernel": (["operator=deblur_kernel", "operator.path=large.npy"], "17 x 17 kernel is larger than the 16 x 16 image"),
     "nan kernel": (["operator=deblur_kernel", "operator.path=nan.npy"], "1 entries that are not finite"),
     "zero kernel": (["operator=deblur_kernel", "operator.path=zero.npy"], "sums to zero"),
     "unknown solver": (["solver=magic"], "solver=magic is unknown; choose one of dps, dps_score"),
@@ -288,7 +288,7 @@ BAD = {
     "t_star": (["solver=sdedit", "solver.t_star=1001"], "solver.t_star=1001 lies outside"),
     "zero steps": (["grid.steps=0"], "got steps=0"),
     "negative steps": (["grid.steps=-5"], "got steps=-5"),
-    "negative sigma": (["noise.sigma=-0.1"], "got sigma=-0.1"),
+    "negative sigma": (["noise_model.sigma=-0.1"], "got sigma=-0.1"),
     "both inputs": (["measurement=face.png"], "give one of them"),
     "random operator": (["input=null", "measurement=face.png", "operator=inpaint_random"], "draws its mask or kernel at random"),
     "truncated checkpoint": (["prior.checkpoint.path=cut.pt"], "cut.pt is damaged or no checkpoint"),

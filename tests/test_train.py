@@ -1,4 +1,4 @@
-"""train.py as a user runs it: in a process of its own, on pictures made here."""
+"""train.py as a user runs it: in a process of its own, on images made here."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from forks import ROOT, Run
 from PIL import Image
 from safetensors.torch import load_file
 
-from diffusion.networks.unet import UNet
+from diffusion_priors.diffusion.networks.unet import UNet
 
 NETWORK = ["num_channels=8", "channel_mult=[1,2]", "attention_resolutions=[]", "image_size=16", "num_head_channels=8"]
 QUIET = ["validation.denoise=2", "validation.samples=0", "validation.restore=0", "validation.grid.steps=2"]
-COMMON = ["data.root=pictures", "data.cache=cache", "output_dir=out", "batch_size=4", *QUIET]
+COMMON = ["data.root=images", "data.cache=cache", "output_dir=out", "batch_size=4", *QUIET]
 FAST = ["optimiser.lr=3e-3", "lr_schedule.warmup=0", "ema=0.5"]
 """A step moves the weights by much more than rounding does: a wrong gradient shows in the next step's loss."""
 
 TINY = [*COMMON, "prior.size=[16,16]", *(f"network.{flag}" for flag in NETWORK)]
 
 
-OWN = {"PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1", "WANDB_SILENT": "true"}
+OWN = {"PYTHONPATH": str(ROOT / "tests" / "support"), "OMP_NUM_THREADS": "1", "WANDB_SILENT": "true"}
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -41,10 +41,10 @@ def environment(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with twelve pictures, some of them nested."""
+    """A folder with twelve images, some of them nested."""
     generator = np.random.default_rng(0)
     for i in range(12):
-        place = tmp_path / "pictures" / ("deep/er" if i % 3 == 0 else ".")
+        place = tmp_path / "images" / ("deep/er" if i % 3 == 0 else ".")
         place.mkdir(parents=True, exist_ok=True)
         small = Image.fromarray(generator.integers(0, 256, (5, 5, 3), dtype=np.uint8))
         small.resize((20, 20), Image.Resampling.BICUBIC).save(place / f"{i}.png")
@@ -70,7 +70,7 @@ def train(folder):
 def rows(folder: Path) -> list[dict[str, str]]:
     """metrics.csv without the one column that is a time."""
     with (folder / "metrics.csv").open() as stream:
-        return [{key: value for key, value in row.items() if key != "pictures_per_second"} for row in csv.DictReader(stream)]
+        return [{key: value for key, value in row.items() if key != "images_per_second"} for row in csv.DictReader(stream)]
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -85,11 +85,11 @@ def assert_same_weights(a: Path, b: Path) -> None:
 
 
 def test_a_folder_becomes_a_prior_that_sample_loads(train, folder):
-    """The whole path: figures, sheets, checkpoints, an exported prior, and pictures from it by sample.py."""
+    """The whole path: figures, sheets, checkpoints, an exported prior, and images from it by sample.py."""
     shown = ["validation.samples=3", "validation.restore=1", "validation.every=4", "checkpoint_every=3", "log_every=2"]
     done = train(*TINY, *shown, "steps=6", "export.name=blobs", "export.half=true", "export.licence=CC0")
     out = folder / "out"
-    assert "10 pictures, 2 held out · 6 steps of 4" in done.stdout
+    assert "10 images, 2 held out · 6 steps of 4" in done.stdout
     assert {p.name for p in out.iterdir()} == {"config.yaml", "metrics.csv", "validation", "checkpoints", "prior"}
     assert [p.name for p in sorted((out / "checkpoints").iterdir())] == ["step-00000004.ckpt", "step-00000006.ckpt"]
     assert sorted(p.name for p in (out / "validation").iterdir()) == ["step-00000004", "step-00000006"]
@@ -106,7 +106,7 @@ def test_a_folder_becomes_a_prior_that_sample_loads(train, folder):
     assert table[-1]["restoration_psnr"] and all(float(table[-1][f"denoising_psnr/t{t}"]) > 0 for t in (100, 300, 500, 700, 900))
     card = yaml.safe_load((out / "prior" / "card.yaml").read_text())
     assert card["name"] == "blobs" and card["licence"] == "CC0" and card["size"] == [16, 16] and card["network"]["num_channels"] == 8
-    assert card["training"]["pictures_seen"] == 24 and card["training"]["pictures"] == 10
+    assert card["training"]["images_seen"] == 24 and card["training"]["images"] == 10
     assert card["validation"]["float32"]["t500"] == pytest.approx(float(table[-1]["denoising_psnr/t500"]), abs=1e-3)
     assert card["validation"]["half"].keys() == card["validation"]["float32"].keys()
     assert all(tensor.dtype == torch.float16 for tensor in weights(out).values())
@@ -120,10 +120,10 @@ def test_a_folder_becomes_a_prior_that_sample_loads(train, folder):
 
 
 def test_a_zip_and_worker_processes_train_the_same(train, folder):
-    """What a run learns depends on the pictures and their names, not on where they come from or who prepares them."""
+    """What a run learns depends on the images and their names, not on where they come from or who prepares them."""
     line = [*TINY, "steps=3", "log_every=1"]
     train(*line, "output_dir=plain")
-    shutil.make_archive(str(folder / "zipped"), "zip", folder / "pictures")
+    shutil.make_archive(str(folder / "zipped"), "zip", folder / "images")
     train(*line, "data.root=zipped.zip", "data.workers=2")
     assert rows(folder / "out") == rows(folder / "plain")
     assert_same_weights(folder / "out", folder / "plain")
@@ -226,7 +226,7 @@ LEARNED = dict(
 )
 
 
-def test_fine_tuning_keeps_parametrisation_schedule_and_learned_variance(train, folder):
+def test_fine_tuning_keeps_preconditioning_schedule_and_learned_variance(train, folder):
     """From a guided-diffusion file with a rate of nearly nothing: the same weights come out, and the card says what they are."""
     torch.manual_seed(0)
     network = UNet(**LEARNED)
@@ -235,16 +235,16 @@ def test_fine_tuning_keeps_parametrisation_schedule_and_learned_variance(train, 
     flags = [
         f"prior.network.{name}={list(value) if isinstance(value, tuple) else value}".replace(" ", "") for name, value in LEARNED.items()
     ]
-    chosen = ["schedule@prior.schedule=cosine", "parametrisation@prior.parametrisation=v"]
+    chosen = ["schedule@prior.schedule=cosine", "preconditioning@prior.preconditioning=v"]
     train(*COMMON, "prior=given.pt", "prior.size=[16,16]", *flags, *chosen, "steps=2", "optimiser.lr=1e-12")
     card = yaml.safe_load((folder / "out" / "prior" / "card.yaml").read_text())
-    assert card["network"]["learn_sigma"] and card["schedule"]["kind"] == "cosine" and card["parametrisation"] == "v"
+    assert card["network"]["learn_sigma"] and card["schedule"]["kind"] == "cosine" and card["preconditioning"] == "v"
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(weights(folder / "out")[name], tensor)  # but for the average's rounding
     again = ["prior=out/prior", "steps=2", "optimiser.lr=1e-2", "lr_schedule.warmup=0", "validation.every=1"]
     train(*COMMON, "output_dir=again", *again)
     card = yaml.safe_load((folder / "again" / "prior" / "card.yaml").read_text())
-    assert card["network"]["learn_sigma"] and card["schedule"]["kind"] == "cosine" and card["parametrisation"] == "v"
+    assert card["network"]["learn_sigma"] and card["schedule"]["kind"] == "cosine" and card["preconditioning"] == "v"
     moved = weights(folder / "again")["out.2.weight"] - network.state_dict()["out.2.weight"]
     assert moved[:3].abs().max() > 1e-6 and moved[3:].abs().max() > 1e-6
 
@@ -259,14 +259,14 @@ def test_a_lost_loss_is_told_and_no_bad_checkpoint_is_kept(train, folder):
     assert not (folder / "out" / "prior").exists()
 
 
-def test_pictures_that_cannot_be_read_are_named_and_skipped(train, folder):
-    (folder / "pictures" / "broken.png").write_bytes(b"no picture")
-    Image.new("RGB", (8, 8)).save(folder / "pictures" / "small.png")
+def test_images_that_cannot_be_read_are_named_and_skipped(train, folder):
+    (folder / "images" / "broken.png").write_bytes(b"no image")
+    Image.new("RGB", (8, 8)).save(folder / "images" / "small.png")
     done = train(*TINY, "steps=1")
-    assert "skipped 2 pictures" in done.stdout
+    assert "skipped 2 images" in done.stdout
     assert "broken.png: " in done.stdout and "small.png: it is 8 x 8, smaller than 16 x 16" in done.stdout
     with (folder / "out" / "skipped.csv").open() as stream:
-        assert [row["picture"] for row in csv.DictReader(stream)] == ["broken.png", "small.png"]
+        assert [row["image"] for row in csv.DictReader(stream)] == ["broken.png", "small.png"]
 
 
 def test_wandb_offline_files_hold_what_metrics_csv_holds(train, folder):
@@ -314,17 +314,17 @@ def another_architecture(folder: Path) -> None:
 
 
 def empty(folder: Path) -> None:
-    shutil.rmtree(folder / "pictures")
-    (folder / "pictures").mkdir()
+    shutil.rmtree(folder / "images")
+    (folder / "images").mkdir()
 
 
 def mostly_broken(folder: Path) -> None:
     for i in range(30):
-        (folder / "pictures" / f"broken{i}.png").write_bytes(b"no picture")
+        (folder / "images" / f"broken{i}.png").write_bytes(b"no image")
 
 
-def one_picture(folder: Path) -> None:
-    for path in sorted((folder / "pictures").rglob("*.png"))[1:]:
+def one_image(folder: Path) -> None:
+    for path in sorted((folder / "images").rglob("*.png"))[1:]:
         path.unlink()
 
 
@@ -338,10 +338,10 @@ def a_run(folder: Path) -> None:
 GIVEN = ["prior=other.pt", "prior.size=[16,16]", *(f"prior.network.{flag}" for flag in NETWORK)]
 BAD = {
     "no root": ([o for o in TINY if not o.startswith("data.root")], "data.root is not set"),
-    "missing folder": ([*TINY, "data.root=nowhere"], "no folder and no zip of pictures at nowhere"),
-    "empty folder": (TINY, "no pictures in", empty),
-    "mostly broken": (TINY, "30 of the 42 pictures in pictures cannot be used", mostly_broken),
-    "one picture": (TINY, "has one picture", one_picture),
+    "missing folder": ([*TINY, "data.root=nowhere"], "no folder and no zip of images at nowhere"),
+    "empty folder": (TINY, "no images in", empty),
+    "mostly broken": (TINY, "30 of the 42 images in images cannot be used", mostly_broken),
+    "one image": (TINY, "has one image", one_image),
     "too small": ([*TINY, "prior.size=[32,32]"], "smaller than 32 x 32"),
     "size the network cannot take": ([*TINY, "prior.size=[15,15]"], "multiples of 2"),
     "another architecture": ([*COMMON, *GIVEN], "does not fit the network", another_architecture),

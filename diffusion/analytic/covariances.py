@@ -1,4 +1,4 @@
-"""Covariances of pictures that are known through their eigenvalues."""
+"""Covariances of images that are known through their eigenvalues."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Symmetric(torch.autograd.Function):
 
 
 class Covariance(nn.Module):
-    """S = U diag(λ) Uᵀ over pictures of `shape` = (C, H, W); any f(S) is U diag(f(λ)) Uᵀ. All in double precision.
+    """S = U diag(λ) Uᵀ over images of `shape` = (C, H, W); any f(S) is U diag(f(λ)) Uᵀ. All in double precision.
 
     `values` are the eigenvalues, all C·H·W of them, in any shape.
     """
@@ -34,7 +34,7 @@ class Covariance(nn.Module):
     values: Tensor
 
     def apply(self, gain: Gain, x: Tensor) -> Tensor:
-        """f(S) x for pictures (B, C, H, W), f acting on eigenvalues."""
+        """f(S) x for images (B, C, H, W), f acting on eigenvalues."""
         return Symmetric.apply(x, lambda given: self.product(gain, given))
 
     def product(self, gain: Gain, x: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class Covariance(nn.Module):
 class Dense(Covariance):
     """Any symmetric positive definite matrix (D, D), by its eigendecomposition.
 
-    Raises ValueError where the matrix is not that, or does not fit pictures of `shape`.
+    Raises ValueError where the matrix is not that, or does not fit images of `shape`.
     """
 
     def __init__(self, matrix: Tensor, shape: tuple[int, int, int]) -> None:
@@ -58,7 +58,7 @@ class Dense(Covariance):
         side = shape[0] * shape[1] * shape[2]
         if tuple(matrix.shape) != (side, side):
             raise ValueError(
-                f"a covariance of {shape[0]} x {shape[1]} x {shape[2]} pictures is a {side} x {side} matrix, "
+                f"a covariance of {shape[0]} x {shape[1]} x {shape[2]} images is a {side} x {side} matrix, "
                 f"got {' x '.join(map(str, matrix.shape))}; set prior.size and prior.channels to fit it"
             )
         matrix = matrix.double()
@@ -79,7 +79,7 @@ class Dense(Covariance):
 
 
 class Stationary(Covariance):
-    """S = K ⊗ circ(P): a power spectrum over periodic pictures times a covariance of channels; diagonal in the FFT.
+    """S = K ⊗ circ(P): a power spectrum over periodic images times a covariance of channels; diagonal in the FFT.
 
     `spectrum` (H, W) holds the eigenvalues of the pixels' part, by the frequencies of `torch.fft.fft2` (in its
     orthonormal scaling, so that its mean is a pixel's variance), `colour` (C, C) the channels' part.
@@ -92,7 +92,7 @@ class Stationary(Covariance):
         spectrum, colour = spectrum.double(), colour.double()
         mirrored = spectrum.flip(-2, -1).roll((1, 1), (-2, -1))
         if not (spectrum > 0.0).all() or not torch.allclose(spectrum, mirrored):
-            raise ValueError("a power spectrum is positive and the same at k and −k, as the spectrum of a real picture is")
+            raise ValueError("a power spectrum is positive and the same at k and −k, as the spectrum of a real image is")
         values, vectors = torch.linalg.eigh(colour)
         if not values[0] > 0.0:
             raise ValueError(f"the channels' covariance must be positive definite, its least eigenvalue is {values[0]:.3g}")

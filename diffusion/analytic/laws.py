@@ -9,12 +9,12 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from diffusion.analytic.covariances import Covariance
-from diffusion.levels import NoiseLevel
+from diffusion_priors.diffusion.analytic.covariances import Covariance
+from diffusion_priors.diffusion.levels import NoiseLevel
 
 
 class Law(nn.Module):
-    """p(x0), and through it p(x_t), x_t = α x0 + σ ε. Pictures are (B, C, H, W) in double precision."""
+    """p(x0), and through it p(x_t), x_t = α x0 + σ ε. Images are (B, C, H, W) in double precision."""
 
     shape: tuple[int, int, int]
 
@@ -27,7 +27,7 @@ class Law(nn.Module):
         raise NotImplementedError
 
     def covariance_times(self, x: Tensor, level: NoiseLevel, v: Tensor) -> Tensor:
-        """Cov[x0 | x_t = x] v for pictures v."""
+        """Cov[x0 | x_t = x] v for images v."""
         raise NotImplementedError
 
     def x0(self, x: Tensor, level: NoiseLevel) -> Tensor:
@@ -39,15 +39,15 @@ class Law(nn.Module):
         raise NotImplementedError
 
     def draw(self, generators: Sequence[Generator]) -> Tensor:
-        """x0 ~ p(x0), (B, C, H, W), picture b from generator b: its component, then x0 = m_k + S_k^½ z."""
+        """x0 ~ p(x0), (B, C, H, W), image b from generator b: its component, then x0 = m_k + S_k^½ z."""
         components = self.components()
         weights = [weight for weight, _ in components]
-        pictures = []
+        images = []
         for generator in generators:
             _, part = components[generator.choice(len(weights), p=weights)]
             z = torch.from_numpy(generator.standard_normal(self.shape)).to(part.mean)
-            pictures.append(part.mean + part.covariance.apply(torch.sqrt, z[None])[0])
-        return torch.stack(pictures)
+            images.append(part.mean + part.covariance.apply(torch.sqrt, z[None])[0])
+        return torch.stack(images)
 
 
 class Gaussian(Law):

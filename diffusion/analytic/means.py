@@ -1,4 +1,4 @@
-"""Means of a mixture's components: each makes K pictures of any shape (C, H, W)."""
+"""Means of a mixture's components: each makes K images of any shape (C, H, W)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from diffusion.analytic.shapes import PowerLaw, Shape
-from diffusion.noise import image_generator
+from diffusion_priors.diffusion.analytic.shapes import PowerLaw, Shape
+from diffusion_priors.diffusion.image_random import image_generator
 
 
 class Means(Protocol):
-    """What makes K pictures (K, C, H, W) in double precision."""
+    """What makes K images (K, C, H, W) in double precision."""
 
     def __call__(self, shape: Shape) -> Tensor: ...
 
 
 class Drawn:
-    """`components` smooth pictures, drawn by `seed` from N(0, S), S with pixel deviation `std` and spectrum f^−exponent.
+    """`components` smooth images, drawn by `seed` from N(0, S), S with pixel deviation `std` and spectrum f^−exponent.
 
     Raises ValueError for fewer than one, or where PowerLaw does.
     """
@@ -37,7 +37,7 @@ class Drawn:
 
 
 class Given:
-    """The means as numbers: a list for each component, of one number for a flat picture, or of C·H·W.
+    """The means as numbers: a list for each component, of one number for a flat image, or of C·H·W.
 
     Raises ValueError where a list is of another length.
     """

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from diffusion.analytic.laws import Gaussian, Law, Mixture
-from diffusion.analytic.means import Means
-from diffusion.analytic.shapes import CovarianceShape
-from diffusion.parametrisations import X0
-from diffusion.priors import Prior
-from diffusion.schedules import Schedule
+from diffusion_priors.diffusion.analytic.laws import Gaussian, Law, Mixture
+from diffusion_priors.diffusion.analytic.means import Means
+from diffusion_priors.diffusion.analytic.shapes import CovarianceShape
+from diffusion_priors.diffusion.preconditioning import X0
+from diffusion_priors.diffusion.priors import Prior
+from diffusion_priors.diffusion.schedules import Schedule
 
 
 class ExactNetwork(nn.Module):
@@ -31,7 +31,7 @@ class ExactNetwork(nn.Module):
 
 
 def exact(law: Law, schedule: Schedule) -> Prior:
-    """The prior of a law. x̂0 is not clamped: a Gaussian's pictures know no bounds."""
+    """The prior of a law. x̂0 is not clamped: a Gaussian's images know no bounds."""
     channels, *size = law.shape
     return Prior(ExactNetwork(law, schedule), schedule, X0(), size=tuple(size), channels=channels, clip=False)
 
@@ -39,7 +39,7 @@ def exact(law: Law, schedule: Schedule) -> Prior:
 def gaussian(
     schedule: Schedule, covariance: CovarianceShape, size: tuple[int, int] = (64, 64), channels: int = 3, mean: float = 0.0
 ) -> Prior:
-    """N(mean, S). Raises ValueError where `covariance` does not fit the pictures."""
+    """N(mean, S). Raises ValueError where `covariance` does not fit the images."""
     shape = _checked(size, channels)
     return exact(Gaussian(torch.tensor(mean), covariance(shape)), schedule)
 
@@ -54,7 +54,7 @@ def mixture(
 ) -> Prior:
     """Σ_k w_k N(m_k, S), all with the same covariance; without `weights` all have the same weight.
 
-    Raises ValueError where `covariance` or `means` do not fit the pictures.
+    Raises ValueError where `covariance` or `means` do not fit the images.
     """
     shape = _checked(size, channels)
     around, centres = covariance(shape), means(shape)
@@ -72,6 +72,6 @@ def law_of(prior: Prior) -> Law:
 def _checked(size: tuple[int, int], channels: int) -> tuple[int, int, int]:
     if len(size) != 2 or min(size) < 1 or channels not in (1, 3):
         raise ValueError(
-            f"pictures have 1 or 3 channels and two positive sides, got {channels} and {list(size)}; set prior.channels, prior.size"
+            f"images have 1 or 3 channels and two positive sides, got {channels} and {list(size)}; set prior.channels, prior.size"
         )
     return (channels, *size)

@@ -1,4 +1,4 @@
-"""Covariances in a few numbers: each makes one for pictures of any shape (C, H, W)."""
+"""Covariances in a few numbers: each makes one for images of any shape (C, H, W)."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from diffusion.analytic.covariances import Covariance, Dense, Stationary
-from diffusion.noise import image_generator
+from diffusion_priors.diffusion.analytic.covariances import Covariance, Dense, Stationary
+from diffusion_priors.diffusion.image_random import image_generator
 
 Shape = tuple[int, int, int]
 
 
 class CovarianceShape(Protocol):
-    """What makes a covariance for pictures of a shape (C, H, W)."""
+    """What makes a covariance for images of a shape (C, H, W)."""
 
     def __call__(self, shape: Shape) -> Covariance: ...
 
 
 class PowerLaw:
-    """P(f) ∝ max(f, 1/side)^−exponent: natural pictures have about 2 (Field 1987), white noise has 0.
+    """P(f) ∝ max(f, 1/side)^−exponent: natural images have about 2 (Field 1987), white noise has 0.
 
     A pixel's standard deviation is `std`, in [-1, 1] units; two channels of it have the given `correlation`.
     Raises ValueError for std ≤ 0, a correlation outside [0, 1), or an exponent that is not finite.

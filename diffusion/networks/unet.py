@@ -21,7 +21,7 @@ class UNet(nn.Module):
     Input (B, in_channels, H, W) with H, W divisible by 2^(levels − 1), t (B,) as integers or floats;
     output (B, out_channels, H, W), out_channels = 2 · in_channels with `learn_sigma`.
     The flags are guided-diffusion's. `image_size` only says which levels `attention_resolutions` (side lengths
-    in pixels) means; other picture sizes run too. Heads have `num_head_channels` channels each, or there are
+    in pixels) means; other image sizes run too. Heads have `num_head_channels` channels each, or there are
     `num_heads` of them where that is -1.
     `max_groups` and `min_group_channels` set each GroupNorm's groups to min(max_groups, channels / min_group_channels),
     or the largest common divisor of that and the channels; the original is 32 and 1.
@@ -107,7 +107,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         if x.shape[-2] % self.divisor or x.shape[-1] % self.divisor:
             raise ValueError(
-                f"this UNet halves the picture {self.divisor.bit_length() - 1} times, so its sides must be multiples of {self.divisor}; "
+                f"this UNet halves the image {self.divisor.bit_length() - 1} times, so its sides must be multiples of {self.divisor}; "
                 f"got {x.shape[-2]} x {x.shape[-1]}; set prior.size"
             )
         emb = self.time_embed(timestep_embedding(t, self.num_channels).to(self.time_embed[0].weight.dtype))
@@ -153,7 +153,7 @@ class GroupNorm32(nn.GroupNorm):
 class ResBlock(nn.Module):
     """skip(x) + conv(SiLU(norm(h)·(1 + scale) + shift)), h = conv(SiLU(norm(x))) (Dhariwal & Nichol 2021, Sec. 3).
 
-    `resample` halves or doubles the picture inside the block; (scale, shift), or a plain shift without
+    `resample` halves or doubles the image inside the block; (scale, shift), or a plain shift without
     `use_scale_shift_norm`, come from the time embedding.
     """
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from evaluations import draw_pictures, finish, launch
+from evaluations import draw_images, finish, launch
 from slurm import Cluster, lacking
 
 
@@ -23,7 +23,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    draw_pictures(tmp_path)
+    draw_images(tmp_path)
     return tmp_path
 
 
@@ -31,6 +31,6 @@ def folder(tmp_path: Path) -> Path:
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sweep of the documentation in one process, without a cluster: a folder with one folder per job."""
     folder = tmp_path_factory.mktemp("reference")
-    draw_pictures(folder)
+    draw_images(folder)
     finish(launch("python evaluate.py -m data.root=FOLDER solver=dps,sdedit output_dir=sweep", folder))
     return folder / "sweep"

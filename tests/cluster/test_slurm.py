@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from evaluations import PICTURES, ROOT, adapted, assert_same_sweep, blocks, documented, figures, finish, launch, of, recorded, wait_for
+from evaluations import IMAGES, ROOT, adapted, assert_same_sweep, blocks, documented, figures, finish, launch, of, recorded, wait_for
 from slurm import Cluster
 
 pytestmark = pytest.mark.slow
@@ -82,7 +82,7 @@ def test_a_batch_script_cancelled_and_submitted_again_and_out_of_time(cluster, f
     assert "stopped by SIGTERM" in over(first, folder, cluster)
     assert "JobState=CANCELLED" in cluster.describe(first)
     before = recorded(run)
-    assert 2 <= len(before) < PICTURES and not (run / "summary.json").exists()
+    assert 2 <= len(before) < IMAGES and not (run / "summary.json").exists()
 
     second = submit(documented("submission"), folder, cluster)
     wait_for(lambda: len(recorded(run)) >= len(before) + 2, lambda: logs(folder, cluster))
@@ -111,7 +111,7 @@ def test_training_as_a_batch_script_is_requeued_until_it_is_done(cluster, folder
     (script,) = (block for block in blocks("training.md") if block.startswith("#!/bin/bash"))
     network = ["num_channels=8", "channel_mult=[1,2]", "attention_resolutions=[]", "image_size=16", "num_head_channels=8"]
     quiet = ["validation.denoise=2", "validation.samples=0", "validation.restore=0", "validation.grid.steps=2", "validation.every=10000"]
-    line = ["data.root=pictures", "data.cache=cache", "prior.size=[16,16]", "batch_size=4", "steps=300", "checkpoint_every=10", *quiet]
+    line = ["data.root=images", "data.cache=cache", "prior.size=[16,16]", "batch_size=4", "steps=300", "checkpoint_every=10", *quiet]
     names = {
         "data.root=FOLDER": " ".join([*line, *(f"network.{flag}" for flag in network)]),
         "--nodes=2 --ntasks-per-node=4 --gpus-per-node=4": "--nodes=1 --ntasks-per-node=2 --mem=4G --open-mode=append",

@@ -6,23 +6,23 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion.analytic.covariances import Dense, Stationary
-from diffusion.analytic.laws import Gaussian, Mixture
-from diffusion.analytic.means import Drawn, Given
-from diffusion.analytic.priors import exact, gaussian, law_of, mixture
-from diffusion.analytic.shapes import FromFile, PowerLaw, RandomRotation
-from diffusion.denoiser import Denoiser
-from diffusion.levels import NoiseLevel
-from diffusion.noise import image_generator
-from diffusion.parametrisations import Eps
-from diffusion.priors import Prior
-from diffusion.schedules import Cosine, Linear
+from diffusion_priors.diffusion.analytic.covariances import Dense, Stationary
+from diffusion_priors.diffusion.analytic.laws import Gaussian, Mixture
+from diffusion_priors.diffusion.analytic.means import Drawn, Given
+from diffusion_priors.diffusion.analytic.priors import exact, gaussian, law_of, mixture
+from diffusion_priors.diffusion.analytic.shapes import FromFile, PowerLaw, RandomRotation
+from diffusion_priors.diffusion.denoiser import Denoiser
+from diffusion_priors.diffusion.image_random import image_generator
+from diffusion_priors.diffusion.levels import NoiseLevel
+from diffusion_priors.diffusion.preconditioning import Eps
+from diffusion_priors.diffusion.priors import Prior
+from diffusion_priors.diffusion.schedules import Cosine, Linear
 
 SHAPE = (3, 4, 6)
 LEVELS = [Linear().levels[t] for t in (0, 100, 500, 999)] + [Cosine().levels[t] for t in (0, 500, 999)]
 
 
-def pictures(count: int, shape=SHAPE, seed: int = 0) -> torch.Tensor:
+def images(count: int, shape=SHAPE, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).normal(size=(count, *shape)))
 
 
@@ -54,14 +54,14 @@ def test_a_power_spectrum_is_the_covariance_it_says(shape):
     pixels = shape[1] * shape[2]
     if shape[0] == 3:
         torch.testing.assert_close(matrix[0, pixels], torch.tensor(0.7 * 0.16, dtype=torch.float64))
-    dense, x = Dense(matrix, shape), pictures(2, shape)
+    dense, x = Dense(matrix, shape), images(2, shape)
     for gain in (torch.sqrt, lambda values: 1.0 / (values + 0.1), torch.log):
         torch.testing.assert_close(covariance.apply(gain, x), dense.apply(gain, x))
     torch.testing.assert_close(covariance.values.flatten().sort()[0], dense.values)
 
 
-def test_the_spectrum_of_pictures_falls_as_it_says():
-    """The mean power of drawn pictures is ∝ f^−2, flat below one wave a picture."""
+def test_the_spectrum_of_images_falls_as_it_says():
+    """The mean power of drawn images is ∝ f^−2, flat below one wave an image."""
     law = Gaussian(torch.zeros(()), PowerLaw(std=0.3, exponent=2.0)((1, 16, 16)))
     x = law.draw([image_generator(0, b) for b in range(2000)])
     power = torch.fft.fft2(x[:, 0], norm="ortho").abs().square().mean(0)
@@ -73,7 +73,7 @@ def test_the_spectrum_of_pictures_falls_as_it_says():
 @pytest.mark.parametrize("level", LEVELS, ids=str)
 def test_gaussian_is_the_formula_by_matrices(level):
     """x̂0 = m + α S (α² S + σ² I)⁻¹ (x − α m), its covariance σ² S (α² S + σ² I)⁻¹, and the density of N(α m, α² S + σ² I)."""
-    law, x, v = gaussian_law(), pictures(3), pictures(3, seed=1)
+    law, x, v = gaussian_law(), images(3), images(3, seed=1)
     m, s = law.mean.flatten(), law.covariance.dense()
     total = level.alpha**2 * s + level.sigma**2 * torch.eye(72, dtype=torch.float64)
     away = x.flatten(1) - level.alpha * m
@@ -90,7 +90,7 @@ def test_gaussian_is_the_formula_by_matrices(level):
 @pytest.mark.parametrize("name", LAWS)
 def test_score_is_the_gradient_of_the_density_and_covariance_that_of_x0(name, level):
     """s = ∇ log p_t, and Cov[x0 | x_t] = (σ²/α) ∂x̂0/∂x_t."""
-    law, x, v = LAWS[name](), level.alpha * 0.5 * pictures(3) + level.sigma * pictures(3, seed=2), pictures(3, seed=1)
+    law, x, v = LAWS[name](), level.alpha * 0.5 * images(3) + level.sigma * images(3, seed=2), images(3, seed=1)
     x.requires_grad_()
     (gradient,) = torch.autograd.grad(law.log_density(x, level).sum(), x)
     torch.testing.assert_close(law.score(x, level), gradient, rtol=1e-7, atol=1e-9)
@@ -101,12 +101,12 @@ def test_score_is_the_gradient_of_the_density_and_covariance_that_of_x0(name, le
 
 def test_second_derivatives_go_through_the_symmetric_product():
     law, level = mixture_law(), LEVELS[2]
-    x = pictures(1).requires_grad_()
+    x = images(1).requires_grad_()
     assert torch.autograd.gradgradcheck(lambda given: law.x0(given, level).square().sum(), x, nondet_tol=1e-8)
 
 
 def test_a_mixture_of_one_or_of_equals_is_the_gaussian():
-    one, x, v = gaussian_law(), pictures(2), pictures(2, seed=1)
+    one, x, v = gaussian_law(), images(2), images(2, seed=1)
     for law in (Mixture([1.0], [one]), Mixture([0.3, 0.7], [one, one]), Mixture([1.0, 0.0], [one, mixture_law().parts[1]])):
         for level in LEVELS:
             torch.testing.assert_close(law.x0(x, level), one.x0(x, level))
@@ -141,7 +141,7 @@ def test_mixture_is_what_weighted_samples_say(sigma):
     assert np.abs(found - covariance).max() < 8 * (weights**2).sum() ** 0.5 * covariance.max()
 
 
-def test_draws_come_from_the_law_one_generator_a_picture():
+def test_draws_come_from_the_law_one_generator_an_image():
     law = Mixture([0.7, 0.3], [Gaussian(torch.tensor(m), RandomRotation(0.1, 0.4)((1, 1, 2))) for m in (-2.0, 2.0)])
     x = law.draw([image_generator(0, b) for b in range(4000)]).flatten(1)
     right = x[:, 0] > 0
@@ -156,7 +156,7 @@ def test_draws_come_from_the_law_one_generator_a_picture():
 def test_the_network_gives_x0_at_the_schedules_levels(schedule):
     """In float32 outside, double inside, not clamped, and whatever levels a batch mixes."""
     prior = exact(mixture_law(), schedule)
-    denoiser, x = Denoiser(prior), 3.0 * pictures(4).float()
+    denoiser, x = Denoiser(prior), 3.0 * images(4).float()
     for t in (0, 400, 999):
         x0, fraction = denoiser(x, prior.levels[t])
         assert x0.dtype == torch.float32

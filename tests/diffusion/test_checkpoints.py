@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from diffusion.checkpoints import Checkpoint, load_strictly, read_state_dict
-from diffusion.networks.unet import UNet
+from diffusion_priors.diffusion.checkpoints import Checkpoint, load_strictly
+from diffusion_priors.diffusion.networks.unet import UNet
+from diffusion_priors.runs.weights import read_state_dict
 
 TINY = {"image_size": 8, "num_channels": 32, "channel_mult": (1,), "attention_resolutions": (), "num_head_channels": 32}
 
@@ -211,7 +212,7 @@ def test_a_class_conditional_checkpoint_is_refused_with_the_reason():
 
 
 def test_a_super_resolution_checkpoint_is_refused():
-    """guided-diffusion's upsamplers see the small picture as three more channels."""
+    """guided-diffusion's upsamplers see the small image as three more channels."""
     network = UNet(**TINY)
     state = network.state_dict() | {"input_blocks.0.0.weight": torch.zeros(32, 6, 3, 3)}
     with pytest.raises(ValueError, match=r"input_blocks\.0\.0\.weight should be \(32, 3, 3, 3\) and is \(32, 6, 3, 3\)"):

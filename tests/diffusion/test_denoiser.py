@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from diffusion.denoiser import Denoiser
-from diffusion.grids import Linspace
-from diffusion.levels import NoiseLevel
-from diffusion.parametrisations import X0, Eps
-from diffusion.priors import Prior
-from diffusion.schedules import Linear
+from diffusion_priors.diffusion.denoiser import Denoiser
+from diffusion_priors.diffusion.grids import Linspace
+from diffusion_priors.diffusion.levels import NoiseLevel
+from diffusion_priors.diffusion.preconditioning import X0, Eps
+from diffusion_priors.diffusion.priors import Prior
+from diffusion_priors.diffusion.schedules import Linear
 
 LEVEL = Linear().levels[400]
 
@@ -32,10 +32,10 @@ class Recording(nn.Module):
         return self.answer
 
 
-def make(network: nn.Module | None = None, parametrisation=None, autocast=None, **settings) -> Denoiser:
+def make(network: nn.Module | None = None, preconditioning=None, autocast=None, **settings) -> Denoiser:
     network = network if network is not None else Recording()
     settings = {"clip": False, "size": (8, 8)} | settings
-    return Denoiser(Prior(network, Linear(), parametrisation or Eps(), **settings), autocast)
+    return Denoiser(Prior(network, Linear(), preconditioning or Eps(), **settings), autocast)
 
 
 def noisy(batch: int = 2, channels: int = 3, dtype=torch.float32) -> torch.Tensor:
@@ -161,14 +161,14 @@ def test_outside_the_network_autocast_is_off():
             return output
 
     product = Product()
-    make(parametrisation=product, autocast=torch.bfloat16)(noisy(), LEVEL)
+    make(preconditioning=product, autocast=torch.bfloat16)(noisy(), LEVEL)
     assert product.dtype == torch.float32
 
 
-@pytest.mark.parametrize("parametrisation", [Eps(), X0()], ids=["eps", "x0"])
+@pytest.mark.parametrize("preconditioning", [Eps(), X0()], ids=["eps", "x0"])
 @pytest.mark.parametrize(("dtype", "autocast"), [(torch.float32, None), (torch.float64, None), (torch.float32, torch.bfloat16)], ids=str)
-def test_what_leaves_has_the_type_of_x(dtype, autocast, parametrisation):
-    x0, fraction = make(Recording(3, 6).to(dtype), parametrisation, autocast)(noisy(dtype=dtype), LEVEL)
+def test_what_leaves_has_the_type_of_x(dtype, autocast, preconditioning):
+    x0, fraction = make(Recording(3, 6).to(dtype), preconditioning, autocast)(noisy(dtype=dtype), LEVEL)
     assert x0.dtype is dtype and fraction.dtype is dtype
 
 
@@ -191,7 +191,7 @@ def test_a_network_without_variance_has_no_fraction():
 
 @pytest.mark.parametrize("out_channels", [1, 2, 4, 5, 9])
 def test_a_wrong_number_of_channels_is_refused(out_channels):
-    with pytest.raises(ValueError, match=f"gave {out_channels} channels for a picture of 3"):
+    with pytest.raises(ValueError, match=f"gave {out_channels} channels for an image of 3"):
         make(Recording(3, out_channels))(noisy(), LEVEL)
 
 

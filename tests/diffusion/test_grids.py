@@ -9,9 +9,9 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from diffusion.grids import Leading, Linspace, Quadratic, Trailing
-from diffusion.levels import CLEAN
-from diffusion.schedules import Linear
+from diffusion_priors.diffusion.grids import Leading, Linspace, Quadratic, Trailing
+from diffusion_priors.diffusion.levels import CLEAN
+from diffusion_priors.diffusion.schedules import Linear
 
 YAMLS = sorted((Path(__file__).parents[2] / "conf" / "grid").glob("*.yaml"))
 STEPS = (1, 2, 3, 7, 10, 20, 50, 100, 250, 333, 500, 999, 1000)

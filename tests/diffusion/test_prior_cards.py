@@ -9,17 +9,17 @@ import torch
 import yaml
 from misfortune import Mischief, break_writing
 from safetensors.torch import load_file
-from tiny_training import FLAGS, Batches, Keep, batches, fit, pictures, tiny_prior, training_of, weights
+from tiny_training import FLAGS, Batches, Keep, batches, fit, images, tiny_prior, training_of, weights
 from torch import nn
 
-from diffusion.checkpoints import Checkpoint, load_strictly
-from diffusion.denoiser import Denoiser
-from diffusion.networks.unet import UNet
-from diffusion.parametrisations import X0, Eps, Score, V
-from diffusion.priors import Prior, from_folder, from_training
-from diffusion.schedules import Cosine, Linear, Schedule
-from evaluation.export import Export
-from evaluation.training_callbacks import average
+from diffusion_priors.diffusion.checkpoints import Checkpoint, load_strictly
+from diffusion_priors.diffusion.denoiser import Denoiser
+from diffusion_priors.diffusion.networks.unet import UNet
+from diffusion_priors.diffusion.preconditioning import X0, Eps, Score, V
+from diffusion_priors.diffusion.priors import Prior, from_folder, from_training
+from diffusion_priors.diffusion.schedules import Cosine, Linear, Schedule
+from diffusion_priors.training.callbacks import average
+from diffusion_priors.training.export import Export
 
 NETWORKS = {
     "plain": {},
@@ -37,7 +37,7 @@ RANGES = [(-1.0, 1.0), (0.0, 1.0), (-0.5, 2.0), (0.0, 255.0)]
 
 
 def priors() -> list:
-    """Every network with every schedule, parametrisations and pixel ranges taken in turn."""
+    """Every network with every schedule, preconditionings and pixel ranges taken in turn."""
     pairs = [(network, schedule) for network in NETWORKS for schedule in SCHEDULES]
     return [pytest.param(n, s, KINDS[i % 4], RANGES[(i + i // 4) % 4], id=f"{n}-{s}-{KINDS[i % 4].name}") for i, (n, s) in enumerate(pairs)]
 
@@ -47,7 +47,7 @@ def assert_same_denoiser(found: Prior, expected: Prior) -> None:
     assert found.levels == expected.levels
     assert (found.size, found.channels, found.clip) == (expected.size, expected.channels, expected.clip)
     mine, theirs = Denoiser(found), Denoiser(expected)
-    x = 2.0 * pictures(2, found.channels)
+    x = 2.0 * images(2, found.channels)
     for level in expected.levels[:: max(1, len(expected.levels) // 3)]:
         one, other = mine(x, level), theirs(x, level)
         assert torch.equal(one.x0, other.x0)
@@ -83,7 +83,7 @@ def test_a_prior_describes_itself_in_plain_values(network, schedule, kind, pixel
     prior = tiny_prior(NETWORKS[network], SCHEDULES[schedule], kind(), pixel_range)
     card = prior.describe()
     assert yaml.safe_load(yaml.safe_dump(card)) == card
-    assert set(card) == {"network", "schedule", "parametrisation", "size", "channels", "pixel_range"}
+    assert set(card) == {"network", "schedule", "preconditioning", "size", "channels", "pixel_range"}
     again = UNet(**card["network"])
     assert again.flags == prior.network.flags == card["network"]
     assert card["network"] | {name: list(v) if isinstance(v, tuple) else v for name, v in NETWORKS[network].items()} == card["network"]
@@ -137,7 +137,7 @@ def test_the_card_says_what_was_trained(half, tmp_path):
     assert ("half" in written["weights"]) is half
     assert {key: written[key] for key in prior.describe()} == prior.describe()
     assert written["schedule"] == {"kind": "cosine", "steps": 30, "s": 0.008, "max_beta": 0.999}
-    assert (written["parametrisation"], written["pixel_range"], written["size"], written["channels"]) == ("v", [0.0, 1.0], [16, 16], 3)
+    assert (written["preconditioning"], written["pixel_range"], written["size"], written["channels"]) == ("v", [0.0, 1.0], [16, 16], 3)
 
 
 @pytest.mark.parametrize("failing", ["weights.safetensors", "card.yaml"])
@@ -200,7 +200,7 @@ def test_a_checkpoint_of_training_is_its_averaged_prior(kind, tmp_path):
     found = from_training(str(path))
     assert torch.equal(weights(found.network), weights(expected))
     assert_same_denoiser(found, prior.with_network(expected.network))
-    assert type(found.parametrisation) is type(prior.parametrisation)
+    assert type(found.preconditioning) is type(prior.preconditioning)
 
     network = UNet(**prior.network.flags)
     Checkpoint(path=str(path)).load_into(network)
@@ -236,7 +236,7 @@ WRONG = {
     "an unknown schedule": ("schedule", {"kind": "karras", "steps": 10}, "karras"),
     "an unknown argument": ("schedule", {"kind": "betas", "betas": [0.1], "sigma_max": 80}, "sigma_max"),
     "betas out of bounds": ("schedule", {"kind": "betas", "betas": [0.1, 1.5]}, "betas must be numbers between 0 and 1"),
-    "an unknown meaning": ("parametrisation", "flow", "flow"),
+    "an unknown meaning": ("preconditioning", "flow", "flow"),
     "a list": ("network", [1, 2], "no prior card"),
     "an empty range": ("pixel_range", [1.0, 1.0], "pixel_range must be"),
     "two channels": ("channels", 2, "1 or 3 channels, got 2"),
@@ -283,7 +283,7 @@ def unet(seed: int) -> nn.Module:
     return tiny_prior(seed=seed).network
 
 
-@pytest.mark.parametrize("prefix", ["model", "network", "diffusion.net", "module.model", "ema_model", "ema.module"])
+@pytest.mark.parametrize("prefix", ["model", "network", "diffusion_priors.diffusion.net", "module.model", "ema_model", "ema.module"])
 def test_the_network_is_found_under_a_prefix(prefix, tmp_path):
     """Beside it stand a loss's tensors and a part of a network, which are left."""
     state = prefixed(**{"loss": nn.Linear(3, 3), prefix: unet(1)})

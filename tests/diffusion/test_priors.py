@@ -12,16 +12,17 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import nn
 
-from conf import PROJECT
-from diffusion.checkpoints import Checkpoint, load_strictly, read_state_dict
-from diffusion.denoiser import Denoiser
-from diffusion.networks.unet import UNet
-from diffusion.noise import image_generator
-from diffusion.parametrisations import X0, Eps, Score, V
-from diffusion.pictures import Crop, find_pictures, picture_ids, read_picture
-from diffusion.priors import Prior, from_folder
-from diffusion.schedules import Cosine, Linear
-from evaluation.validation import denoising_psnr
+from diffusion_priors.conf import PROJECT
+from diffusion_priors.diffusion.checkpoints import Checkpoint, load_strictly
+from diffusion_priors.diffusion.denoiser import Denoiser
+from diffusion_priors.diffusion.image_random import image_generator
+from diffusion_priors.diffusion.networks.unet import UNet
+from diffusion_priors.diffusion.preconditioning import X0, Eps, Score, V
+from diffusion_priors.diffusion.priors import Prior, from_folder
+from diffusion_priors.diffusion.schedules import Cosine, Linear
+from diffusion_priors.images.io import Crop, find_images, image_ids, read_image
+from diffusion_priors.runs.weights import read_state_dict
+from diffusion_priors.training.validation import denoising_psnr
 
 FACES = PROJECT / "diffusion" / "weights" / "faces64"
 SHARED = PROJECT.parent / "shared"
@@ -45,21 +46,21 @@ def test_the_card_counts_the_parameters_rightly(faces):
 
 def portraits() -> list[tuple[str, torch.Tensor]]:
     """The first 48 portraits at 64 x 64, as prior_report takes them."""
-    paths = find_pictures(str(PORTRAITS))[:48]
+    paths = find_images(str(PORTRAITS))[:48]
     assert len(paths) == 48
-    return [(name, read_picture(path, 3, (64, 64), Crop())) for name, path in zip(picture_ids(paths), paths, strict=True)]
+    return [(name, read_image(path, 3, (64, 64), Crop())) for name, path in zip(image_ids(paths), paths, strict=True)]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not PORTRAITS.is_dir(), reason="the sfhq256 portraits are not beside the repository")
 def test_the_bundled_prior_denoises_as_its_card_says(faces):
-    """PSNR of the clamped x̂0 on [0, 1] pictures, by an own formula: the card's figures to their two decimals."""
+    """PSNR of the clamped x̂0 on [0, 1] images, by an own formula: the card's figures to their two decimals."""
     card = yaml.safe_load((FACES / "card.yaml").read_text())
-    pictures, denoiser = portraits(), Denoiser(faces)
-    x0 = torch.stack([x for _, x in pictures])
+    images, denoiser = portraits(), Denoiser(faces)
+    x0 = torch.stack([x for _, x in images])
     for t in (100, 500, 900):
         alpha_bar = np.prod(1.0 - np.linspace(1e-4, 2e-2, 1000)[: t + 1])
-        draws = [image_generator(0, name, t, "denoising").standard_normal(x0.shape[1:], dtype=np.float32) for name, _ in pictures]
+        draws = [image_generator(0, name, t, "denoising").standard_normal(x0.shape[1:], dtype=np.float32) for name, _ in images]
         x = float(alpha_bar**0.5) * x0 + float((1.0 - alpha_bar) ** 0.5) * torch.from_numpy(np.stack(draws))
         with torch.no_grad():
             found = torch.cat([denoiser(part, faces.levels[t]).x0 for part in x.split(16)])
@@ -106,7 +107,7 @@ def card() -> dict:
     return {
         "network": network,
         "schedule": {"kind": "linear", "steps": 1000},
-        "parametrisation": "eps",
+        "preconditioning": "eps",
         "size": [8, 8],
         "pixel_range": [-1, 1],
     }
@@ -133,8 +134,8 @@ def folder_with(card, path: Path, weights: bool = True) -> str:
 )
 @pytest.mark.parametrize(("name", "kind"), [("eps", Eps), ("x0", X0), ("v", V), ("score", Score)])
 def test_a_card_says_what_the_weights_do_not(name, kind, schedule, expected, card, tmp_path):
-    prior = from_folder(folder_with(card | {"schedule": schedule, "parametrisation": name, "pixel_range": [0, 1]}, tmp_path / "own"))
-    assert type(prior.parametrisation) is kind
+    prior = from_folder(folder_with(card | {"schedule": schedule, "preconditioning": name, "pixel_range": [0, 1]}, tmp_path / "own"))
+    assert type(prior.preconditioning) is kind
     assert prior.schedule.levels == expected.levels
     assert (prior.pixel_scale, prior.pixel_shift, prior.size) == (0.5, 0.5, (8, 8))
     assert prior.probe() is True  # the UNet's flags learn the variance unless the card says otherwise
@@ -154,7 +155,7 @@ def test_a_missing_file_is_named(absent, card, tmp_path):
         from_folder(path)
 
 
-@pytest.mark.parametrize("key", ["network", "schedule", "parametrisation", "size", "pixel_range"])
+@pytest.mark.parametrize("key", ["network", "schedule", "preconditioning", "size", "pixel_range"])
 def test_a_card_without_a_key_is_refused(key, card, tmp_path):
     del card[key]
     with pytest.raises(ValueError, match=rf"card\.yaml is no prior card: .*{key}"):
@@ -173,7 +174,7 @@ WRONG = {
     "schedule": {"kind": "karras"},
     "schedule without kind": {"steps": 10},
     "schedule's argument": {"kind": "linear", "sigma_max": 80},
-    "parametrisation": "flow",
+    "preconditioning": "flow",
     "network's flag": {"class_cond": True},
     "size": [8, 8, 3],
     "pixel_range": [-1, 0, 1],
@@ -207,13 +208,13 @@ def test_an_empty_pixel_range_is_refused(pixel_range):
 
 
 @pytest.mark.parametrize("channels", [0, 2, 4, 6, -1])
-def test_pictures_are_grey_or_coloured(channels):
+def test_images_are_grey_or_coloured(channels):
     with pytest.raises(ValueError, match=f"1 or 3 channels, got {channels}"):
         Prior(nn.Identity(), Linear(), Eps(), channels=channels, **SIZE)
 
 
 @pytest.mark.parametrize("size", [(0, 8), (8, 0), (-8, 8)])
-def test_an_empty_picture_is_refused(size):
+def test_an_empty_image_is_refused(size):
     with pytest.raises(ValueError, match="sides must be two positive numbers"):
         Prior(nn.Identity(), Linear(), Eps(), size=size)
 
@@ -265,7 +266,7 @@ def test_the_probe_tells_learned_variance_in_one_call(channels, copies, learned)
     assert network.asked == 1
 
 
-def test_the_probe_shows_the_picture_s_own_size_and_an_index():
+def test_the_probe_shows_the_image_s_own_size_and_an_index():
     def answer(x, t):
         assert x.shape == (1, 1, 8, 12) and t.shape == (1,) and t.dtype == torch.int64
         return x
@@ -284,13 +285,13 @@ WRONG_ANSWERS = {
 
 
 @pytest.mark.parametrize("answer", WRONG_ANSWERS.values(), ids=WRONG_ANSWERS)
-def test_the_probe_refuses_an_answer_that_does_not_fit_the_picture(answer):
+def test_the_probe_refuses_an_answer_that_does_not_fit_the_image(answer):
     with pytest.raises(ValueError, match="the prior's network"):
         Prior(Answers(answer), Linear(), Eps(), **SIZE).probe()
 
 
 @pytest.mark.parametrize("network", [nn.Conv2d(3, 3, 1), Answers(lambda x, t: nn.Conv2d(1, 3, 1)(x)), Answers(lambda x, t: x[7])])
-def test_the_probe_refuses_a_network_that_cannot_take_the_picture(network):
+def test_the_probe_refuses_a_network_that_cannot_take_the_image(network):
     """One without t, one for another number of channels, one that fails inside."""
-    with pytest.raises(ValueError, match="the prior's network cannot take a 3 x 8 x 8 picture and t: "):
+    with pytest.raises(ValueError, match="the prior's network cannot take a 3 x 8 x 8 image and t: "):
         Prior(network, Linear(), Eps(), **SIZE).probe()

@@ -9,7 +9,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from diffusion.schedules import Cosine, Linear, Schedule
+from diffusion_priors.diffusion.schedules import Cosine, Linear, Schedule
 
 YAMLS = sorted((Path(__file__).parents[2] / "conf" / "schedule").glob("*.yaml"))
 

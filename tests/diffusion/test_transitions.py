@@ -9,12 +9,12 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from diffusion.grids import Leading, Linspace
-from diffusion.levels import CLEAN, NoiseLevel
-from diffusion.noise import ImageNoise, image_generator
-from diffusion.parametrisations import Eps
-from diffusion.schedules import Cosine, Linear
-from diffusion.transitions import DDIM, FixedLarge, FixedSmall, LearnedRange, posterior_variance, step_variance
+from diffusion_priors.diffusion.grids import Leading, Linspace
+from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
+from diffusion_priors.diffusion.levels import CLEAN, NoiseLevel
+from diffusion_priors.diffusion.preconditioning import Eps
+from diffusion_priors.diffusion.schedules import Cosine, Linear
+from diffusion_priors.diffusion.transitions import DDIM, FixedLarge, FixedSmall, LearnedRange, posterior_variance, step_variance
 
 YAMLS = sorted((Path(__file__).parents[2] / "conf" / "transition").glob("*.yaml"))
 LINEAR, COSINE = Linear().levels, Cosine().levels
@@ -205,14 +205,14 @@ def test_each_image_s_noise_comes_from_its_own_generator(yaml):
     x, x0, fraction = randn(0, 3, 1, 4, 4), randn(1, 3, 1, 4, 4), torch.full((3, 1, 4, 4), 0.3, dtype=torch.float64)
     streams = [lambda name=name: image_generator(7, name, "sampling") for name in "abc"]
     silent = transition(x, x0, now, then, Given(torch.zeros_like(x)), fraction)
-    moved = transition(x, x0, now, then, ImageNoise([new() for new in streams]), fraction)
+    moved = transition(x, x0, now, then, ImageRandom([new() for new in streams]), fraction)
     drawn = torch.stack([torch.from_numpy(new().standard_normal((1, 4, 4))) for new in streams])
     tau = ((moved - silent) / drawn).flatten()
     assert tau.min() > 0
     torch.testing.assert_close(tau, tau[:1].expand_as(tau), rtol=1e-9, atol=0)
     for b in range(3):
         one = slice(b, b + 1)
-        alone = transition(x[one], x0[one], now, then, ImageNoise([streams[b]()]), fraction[one])
+        alone = transition(x[one], x0[one], now, then, ImageRandom([streams[b]()]), fraction[one])
         torch.testing.assert_close(alone[0], moved[b], rtol=0, atol=1e-14)
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from diffusion.networks.unet import GroupNorm32, UNet, timestep_embedding
+from diffusion_priors.diffusion.networks.unet import GroupNorm32, UNet, timestep_embedding
 
 FFHQ = {
     "image_size": 256,
@@ -228,7 +228,7 @@ def randomised_double(**flags) -> UNet:
     return network
 
 
-def picture(*shape: int, dtype=torch.float64) -> torch.Tensor:
+def image(*shape: int, dtype=torch.float64) -> torch.Tensor:
     return torch.randn(*(shape or (2, 3, 16, 16)), dtype=dtype, generator=torch.Generator().manual_seed(1))
 
 
@@ -320,9 +320,9 @@ def test_every_key_and_shape_follows_from_the_flags(flags, switches):
 def test_the_network_computes_the_block_equations(switches):
     flags = SMALL | dict(zip(SWITCHES, switches, strict=True))
     network = randomised_double(**flags)
-    expected = reference(network.state_dict(), picture(), T, flags)
+    expected = reference(network.state_dict(), image(), T, flags)
     assert 0.1 < expected.std() < 10
-    torch.testing.assert_close(network(picture(), T), expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(network(image(), T), expected, rtol=1e-10, atol=1e-10)
 
 
 VARIANTS = {
@@ -343,20 +343,20 @@ def test_the_block_equations_hold_for_other_flags(variant):
     flags = SMALL | variant
     network = randomised_double(**variant)
     assert {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()} == expected_shapes(flags)
-    x = picture(2, flags["in_channels"], 16, 16)
+    x = image(2, flags["in_channels"], 16, 16)
     torch.testing.assert_close(network(x, T), reference(network.state_dict(), x, T, flags), rtol=1e-10, atol=1e-10)
 
 
 def test_the_block_equations_hold_at_other_sizes():
-    """Where attention sits is fixed by image_size; the picture may be of another size, and need not be square."""
-    network, x = randomised_double(), picture(1, 3, 8, 12)
+    """Where attention sits is fixed by image_size; the image may be of another size, and need not be square."""
+    network, x = randomised_double(), image(1, 3, 8, 12)
     torch.testing.assert_close(network(x, T[:1]), reference(network.state_dict(), x, T[:1], SMALL), rtol=1e-10, atol=1e-10)
 
 
 def test_in_single_precision_nothing_but_rounding_changes():
     """The whole network as it is run, its own float32 embedding included: a relative error of some hundred float32 roundings."""
     network = randomised()
-    x = picture(dtype=torch.float32)
+    x = image(dtype=torch.float32)
     found = network(x, T).double()
     expected = reference({name: tensor.double() for name, tensor in network.state_dict().items()}, x.double(), T, SMALL)
     assert (found - expected).norm() / expected.norm() < 500 * 2.0**-24
@@ -366,18 +366,18 @@ def test_qkv_orders_differ():
     """Else the tests above could not tell them apart."""
     legacy, new = (randomised(new_attention_order=order) for order in (False, True))
     assert all(torch.equal(a, b) for a, b in zip(legacy.state_dict().values(), new.state_dict().values(), strict=True))
-    x = picture(dtype=torch.float32)
+    x = image(dtype=torch.float32)
     assert (legacy(x, T) - new(x, T)).norm() / legacy(x, T).norm() > 1e-2
 
 
 def test_a_fresh_network_says_nothing():
     """Its last convolution starts at zero, and so does the last layer of every residual branch."""
     network = UNet(**SMALL).eval()
-    assert network(picture(dtype=torch.float32), T).count_nonzero() == 0
+    assert network(image(dtype=torch.float32), T).count_nonzero() == 0
 
 
 def test_dropout_is_off_in_evaluation_mode_alone():
-    x, dropped = picture(dtype=torch.float32), randomised(dropout=0.5)
+    x, dropped = image(dtype=torch.float32), randomised(dropout=0.5)
     assert torch.equal(dropped(x, T), randomised(dropout=0.0)(x, T))
     assert not torch.allclose(dropped.train()(x, T), dropped.eval()(x, T))
 
@@ -413,7 +413,7 @@ def test_an_odd_embedding_is_padded():
 
 
 def test_t_may_be_a_float():
-    network, x = randomised(), picture(dtype=torch.float32)
+    network, x = randomised(), image(dtype=torch.float32)
     assert torch.equal(network(x, T), network(x, T.float()))
     halfway = torch.tensor([7.5, 801.5])
     np.testing.assert_allclose(timestep_embedding(halfway, 32).double(), embedding(halfway, 32), atol=4000 * 2.0**-24)
@@ -447,7 +447,7 @@ def test_group_norm_is_computed_in_single_precision():
     norm = GroupNorm32(2, 4)
     nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(0))
     nn.init.normal_(norm.bias, generator=torch.Generator().manual_seed(1))
-    x = (picture(1, 4, 8, 8, dtype=torch.float32) + 100).bfloat16()
+    x = (image(1, 4, 8, 8, dtype=torch.float32) + 100).bfloat16()
     found = norm(x)
     assert found.dtype == torch.bfloat16
     assert torch.equal(found, F.group_norm(x.float(), 2, norm.weight, norm.bias).bfloat16())
@@ -459,10 +459,10 @@ def test_group_norm_is_computed_in_single_precision():
 def test_the_vector_jacobian_product_is_the_derivative():
     """⟨u, J d⟩ by central differences, with every parameter frozen."""
     network = randomised_double()
-    x, d = picture(2, 2, 3, 16, 16)
+    x, d = image(2, 2, 3, 16, 16)
     x = x.requires_grad_()
     output = network(x, T)
-    u = picture(*output.shape).flip(0)
+    u = image(*output.shape).flip(0)
     (gradient,) = torch.autograd.grad(output, x, u)
     h = 1e-5
     with torch.no_grad():
@@ -474,7 +474,7 @@ def test_the_vector_jacobian_product_is_the_derivative():
 def test_under_autocast_outputs_and_gradients_are_those_of_single_precision_up_to_bfloat16():
     """bfloat16 keeps 8 bits: 2⁻⁹ a rounding, some hundred of them in a row, of random sign; twice as many for a gradient."""
     network = randomised()
-    x, u = picture(dtype=torch.float32).requires_grad_(), picture(2, 6, 16, 16, dtype=torch.float32)
+    x, u = image(dtype=torch.float32).requires_grad_(), image(2, 6, 16, 16, dtype=torch.float32)
     exact = network(x, T)
     (exact_gradient,) = torch.autograd.grad(exact, x, u)
     with torch.autocast("cpu", torch.bfloat16):
@@ -487,7 +487,7 @@ def test_under_autocast_outputs_and_gradients_are_those_of_single_precision_up_t
 
 
 def test_images_of_a_batch_do_not_meet():
-    network, x, t = randomised_double(), picture(4, 3, 16, 16), torch.tensor([0, 40, 999, 40])
+    network, x, t = randomised_double(), image(4, 3, 16, 16), torch.tensor([0, 40, 999, 40])
     together = network(x, t)
     for b in range(4):
         torch.testing.assert_close(network(x[b : b + 1], t[b : b + 1])[0], together[b], rtol=0, atol=1e-12)
@@ -499,7 +499,7 @@ def test_images_of_a_batch_do_not_meet():
 @pytest.mark.parametrize("sides", [(16, 18), (18, 16), (17, 17)])
 def test_sides_that_cannot_be_halved_are_refused(sides):
     with pytest.raises(ValueError, match=rf"multiples of 4; got {sides[0]} x {sides[1]}"):
-        UNet(**(SMALL | {"channel_mult": (1, 1, 2)}))(picture(1, 3, *sides, dtype=torch.float32), T[:1])
+        UNet(**(SMALL | {"channel_mult": (1, 1, 2)}))(image(1, 3, *sides, dtype=torch.float32), T[:1])
 
 
 @pytest.mark.parametrize(

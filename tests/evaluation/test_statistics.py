@@ -10,7 +10,7 @@ import pytest
 from scipy import integrate, stats
 from scipy.special import gamma
 
-from evaluation.statistics import LEVEL, Estimate, estimate, paired
+from diffusion_priors.evaluation.statistics import LEVEL, Estimate, estimate, paired
 
 SLEEP = [[0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0], [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]]
 """Additional hours of sleep under two drugs (Student 1908, as R's `sleep`)."""
@@ -110,7 +110,7 @@ def test_pairs_are_kept_together():
 
 
 def test_a_common_part_cancels():
-    """Pictures that are hard for both runs do not hide the difference."""
+    """Images that are hard for both runs do not hide the difference."""
     rng = np.random.default_rng(3)
     hard, gain = rng.normal(25.0, 5.0, 30), 0.3 + rng.normal(0.0, 0.2, 30)
     found = paired(hard + gain, hard)
@@ -128,7 +128,7 @@ def test_no_test_where_there_is_nothing_to_test():
 
 @pytest.mark.parametrize("amount", [1.0, 0.1, -1e-9])
 def test_pairs_that_differ_by_one_amount_have_no_t_test(amount):
-    """The spread is zero, or rounding: dividing by it would claim a certainty of 1e-30 from five pictures."""
+    """The spread is zero, or rounding: dividing by it would claim a certainty of 1e-30 from five images."""
     second = [0.3, 0.7, 1.1, 20.0, 5.0]
     for found in (paired([value + amount for value in second], second), paired([amount] * 5, [0.0] * 5)):
         assert found.t_test is None

@@ -7,7 +7,8 @@ import random
 import pytest
 from sweep_folder import METRICS, record
 
-from evaluation.summary import outcome, summarise, table
+from diffusion_priors.evaluation.reporting.summary_text import outcome, table
+from diffusion_priors.evaluation.summary import summarise
 
 
 def of(records, posterior=(), num_samples=1) -> dict:
@@ -15,13 +16,13 @@ def of(records, posterior=(), num_samples=1) -> dict:
 
 
 def two_samples() -> list[dict]:
-    """Pictures a and b, two samples each; one of b's has failed."""
+    """Images a and b, two samples each; one of b's has failed."""
     scores = [("a", 0, 10.0, 0.4), ("a", 1, 20.0, 0.2), ("b", 0, 30.0, 0.6)]
     good = [record(name, sample, psnr=psnr, ssim=0.5, lpips=lpips) for name, sample, psnr, lpips in scores]
     return [*good, record("b", 1, error="not finite after step 3")]
 
 
-def test_pictures_are_the_units_and_failures_have_no_score():
+def test_images_are_the_units_and_failures_have_no_score():
     """(10 + 20) / 2 and 30, not (10 + 20 + 30) / 3; of the best each metric its own."""
     found = of(
         two_samples(), [{"id": "a", "psnr": 18.0, "ssim": 0.6, "lpips": 0.1}, {"id": "b", "psnr": None, "ssim": None, "lpips": None}], 2
@@ -30,7 +31,7 @@ def test_pictures_are_the_units_and_failures_have_no_score():
     assert (single["psnr"]["mean"], single["psnr"]["n"]) == (22.5, 2) and single["lpips"]["mean"] == pytest.approx(0.45)
     assert best["psnr"]["mean"] == 25.0 and best["lpips"]["mean"] == pytest.approx(0.4)
     assert (mean["psnr"]["mean"], mean["psnr"]["n"], mean["psnr"]["se"]) == (18.0, 1, None)
-    assert (found["pictures"], found["records"], found["failed"]) == (2, 4, 1)
+    assert (found["images"], found["records"], found["failed"]) == (2, 4, 1)
     assert found["first_failure"] == "b: not finite after step 3"
 
 
@@ -75,7 +76,7 @@ def test_the_table_labels_every_row_and_says_why_lpips_is_missing():
     rows = {label: next(line for line in text.splitlines() if line.startswith(label)) for label in labels}
     assert "20.50 ± 0.50 [14.15, 26.85]" in rows[labels[2]] and "10.50" in rows[labels[1]] and "11.00" in rows[labels[3]]
     assert all(row.endswith("– *") for row in rows.values()) and text.endswith("* LPIPS: no trunk")
-    assert "2 pictures · NFE 250 forward + 250 vjp · 1.00 s a restoration · residual 0.0500 · sigma_y 0.05 · peak memory 512 MiB" in text
+    assert "2 images · NFE 250 forward + 250 vjp · 1.00 s a restoration · residual 0.0500 · sigma_y 0.05 · peak memory 512 MiB" in text
 
 
 def test_the_outcome_says_where_everything_is(tmp_path):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from operator_cases import dense, generators, norms, pictures
+from operator_cases import dense, generators, norms, random_images
 from torch import Tensor, nn
 
-from operators.base import LinearOperator, Operator, uniform
+from diffusion_priors.operators.base import LinearOperator, Operator, uniform
 
 
 class Plain(LinearOperator):
-    """y = M x on flattened pictures, M (m, n)."""
+    """y = M x on flattened images, M (m, n)."""
 
     def __init__(self, matrix: Tensor) -> None:
         super().__init__()
@@ -36,13 +36,13 @@ class SquaredMean(Operator):
 
 
 SHAPE = (2, 3, 4)
-"""(C, H, W) of the pictures, 24 numbers."""
+"""(C, H, W) of the images, 24 numbers."""
 
 
 def matrix(m: int, rank: int, seed: int = 0) -> Tensor:
     """(m, 24) of the given rank, its other singular values between 0.5 and 2."""
-    left, _ = torch.linalg.qr(pictures(m, m, seed=seed))
-    right, _ = torch.linalg.qr(pictures(24, 24, seed=seed + 1))
+    left, _ = torch.linalg.qr(random_images(m, m, seed=seed))
+    right, _ = torch.linalg.qr(random_images(24, 24, seed=seed + 1))
     return left[:, :rank] @ torch.diag(torch.linspace(0.5, 2.0, rank, dtype=torch.float64)) @ right[:, :rank].T
 
 
@@ -50,13 +50,13 @@ matrices = pytest.mark.parametrize(("m", "rank"), [(24, 24), (10, 10), (40, 24),
 
 
 def plain(m: int, rank: int, images: int = 3) -> Plain:
-    return Plain(matrix(m, rank)).draw(pictures(images, *SHAPE), generators(range(images)))
+    return Plain(matrix(m, rank)).draw(random_images(images, *SHAPE), generators(range(images)))
 
 
 @matrices
 def test_the_adjoint_of_forward_alone_is_the_transpose(m, rank):
     operator = plain(m, rank)
-    y = pictures(3, 1, 1, m, seed=3)
+    y = random_images(3, 1, 1, m, seed=3)
     expected = (y.flatten(1) @ operator.matrix).view(3, *SHAPE)
     torch.testing.assert_close(operator.adjoint(y), expected, rtol=1e-13, atol=1e-13)
 
@@ -65,7 +65,7 @@ def test_the_adjoint_of_forward_alone_is_the_transpose(m, rank):
 def test_the_adjoint_needs_no_graph_of_its_caller(mode):
     operator = plain(10, 10)
     with mode():
-        y = pictures(3, 1, 1, 10)
+        y = random_images(3, 1, 1, 10)
         x = operator.adjoint(y)
     assert not x.requires_grad
     torch.testing.assert_close(x.flatten(1), y.flatten(1) @ operator.matrix, rtol=1e-13, atol=1e-13)
@@ -75,7 +75,7 @@ def test_the_adjoint_needs_no_graph_of_its_caller(mode):
 def test_conjugate_gradients_give_the_pseudoinverse(m, rank):
     """x̂ − A⁺y lies in the row space, where ‖AᵀA e‖ ≥ s² ‖e‖ with s the least singular value that is not zero."""
     operator = plain(m, rank)
-    y = pictures(3, 1, 1, m, seed=3)
+    y = random_images(3, 1, 1, m, seed=3)
     expected = (y.flatten(1) @ torch.linalg.pinv(operator.matrix, rtol=1e-10).T).view(3, *SHAPE)
     bound = operator.cg_tolerance * norms(operator.adjoint(y)) / 0.5**2 if rank > 1 else 1e-12
     assert (norms(operator.pinv(y) - expected) <= bound + 1e-12).all()
@@ -84,12 +84,12 @@ def test_conjugate_gradients_give_the_pseudoinverse(m, rank):
 def test_conjugate_gradients_stop_image_by_image():
     """An easy image beside a hard and very faint one and a black one: each as if alone, black staying black."""
     stack = torch.stack([torch.eye(24, dtype=torch.float64), matrix(24, 24), matrix(24, 24, seed=5)])
-    y = pictures(3, 1, 1, 24, seed=3)
+    y = random_images(3, 1, 1, 24, seed=3)
     y[1:] *= torch.tensor([1e-9, 0.0], dtype=torch.float64).view(2, 1, 1, 1)
-    together = PerImage(stack).draw(pictures(3, *SHAPE), generators(range(3)))
+    together = PerImage(stack).draw(random_images(3, *SHAPE), generators(range(3)))
     x = together.pinv(y)
     for b in range(3):
-        alone = PerImage(stack[b : b + 1]).draw(pictures(1, *SHAPE), generators([b]))
+        alone = PerImage(stack[b : b + 1]).draw(random_images(1, *SHAPE), generators([b]))
         expected = alone.pinv(y[b : b + 1])
         assert norms(x[b : b + 1] - expected) <= 1e-10 * norms(expected)
     torch.testing.assert_close(x[0].flatten(), y[0].flatten(), rtol=1e-12, atol=1e-12)
@@ -99,20 +99,20 @@ def test_conjugate_gradients_stop_image_by_image():
 def test_the_pseudoinverse_scales_with_the_measurement():
     """A⁺(c y) = c A⁺y, from faint to bright."""
     operator = plain(24, 7)
-    y = pictures(3, 1, 1, 24, seed=3)
+    y = random_images(3, 1, 1, 24, seed=3)
     for scale in (1e-12, 1e12):
         torch.testing.assert_close(operator.pinv(scale * y) / scale, operator.pinv(y), rtol=1e-9, atol=1e-9)
 
 
-def test_a_measurement_of_another_shape_is_pictured_by_the_pseudoinverse():
+def test_a_measurement_of_another_shape_is_imaged_by_the_pseudoinverse():
     operator = plain(10, 10)
-    y = operator(pictures(3, *SHAPE))
-    picture = operator.picture(y)
-    assert (norms(operator(picture) - y) <= 2.0 / 0.5**2 * operator.cg_tolerance * norms(operator.adjoint(y))).all()
+    y = operator(random_images(3, *SHAPE))
+    image = operator.as_image(y)
+    assert (norms(operator(image) - y) <= 2.0 / 0.5**2 * operator.cg_tolerance * norms(operator.adjoint(y))).all()
 
 
 def test_an_operator_is_measured_everywhere_unless_it_says_otherwise():
-    y = pictures(3, 1, 1, 10)
+    y = random_images(3, 1, 1, 10)
     assert torch.equal(plain(10, 10).support(y) * y, y)
 
 
@@ -120,7 +120,7 @@ def test_an_operator_is_measured_everywhere_unless_it_says_otherwise():
 def test_the_misfit_gradient_of_a_linear_operator_is_in_closed_form(m, rank):
     """∇ ‖M x − y‖² = 2 Mᵀ(M x − y), and the same by the base class's autograd."""
     operator = plain(m, rank)
-    x, y = pictures(3, *SHAPE), pictures(3, 1, 1, m, seed=3)
+    x, y = random_images(3, *SHAPE), random_images(3, 1, 1, m, seed=3)
     residual = x.flatten(1) @ operator.matrix.T - y.flatten(1)
     expected = (2.0 * residual @ operator.matrix).view_as(x)
     torch.testing.assert_close(operator.misfit_gradient(x, y), expected, rtol=1e-12, atol=1e-12)
@@ -130,7 +130,7 @@ def test_the_misfit_gradient_of_a_linear_operator_is_in_closed_form(m, rank):
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad])
 def test_the_misfit_gradient_of_a_nonlinear_operator_is_the_closed_form(mode):
     """y = m², m the mean over n pixels: ∇_x ‖m² − y‖² = 4 m (m² − y)/n on each of them."""
-    x, y = pictures(3, 2, 6, 8), pictures(3, 2, 3, 4, seed=1)
+    x, y = random_images(3, 2, 6, 8), random_images(3, 2, 3, 4, seed=1)
     operator = SquaredMean().draw(x, generators(range(3)))
     mean = nn.functional.avg_pool2d(x, 2)
     expected = (mean * (mean.square() - y)).repeat_interleave(2, -1).repeat_interleave(2, -2)
@@ -141,7 +141,7 @@ def test_the_misfit_gradient_of_a_nonlinear_operator_is_the_closed_form(mode):
 
 
 def test_the_misfit_gradient_of_an_image_ignores_the_others():
-    x, y = pictures(3, 2, 6, 8), pictures(3, 2, 3, 4, seed=1)
+    x, y = random_images(3, 2, 6, 8), random_images(3, 2, 3, 4, seed=1)
     operator = SquaredMean().draw(x, generators(range(3)))
     alone = SquaredMean().draw(x[1:2], generators([1]))
     torch.testing.assert_close(operator.misfit_gradient(x, y)[1:2], alone.misfit_gradient(x[1:2], y[1:2]), rtol=1e-13, atol=1e-14)
@@ -149,16 +149,16 @@ def test_the_misfit_gradient_of_an_image_ignores_the_others():
 
 def test_dense_is_the_matrix():
     """The matrix the other tests compare with."""
-    operator = Plain(matrix(10, 7)).draw(pictures(1, *SHAPE), generators([0]))
+    operator = Plain(matrix(10, 7)).draw(random_images(1, *SHAPE), generators([0]))
     torch.testing.assert_close(dense(operator, channels=SHAPE[0]), operator.matrix, rtol=1e-14, atol=1e-14)
 
 
 def test_uniform_numbers_are_uniform_and_each_image_has_its_own():
     """Mean 1/2 and variance 1/12 within five standard errors; var(s²) = (1/80 − 1/144)/n."""
     n = 50_000
-    u = uniform(generators((1, 2)), n, like=pictures(1))
+    u = uniform(generators((1, 2)), n, like=random_images(1))
     assert (u >= 0.0).all() and (u < 1.0).all()
     assert ((u.mean(1) - 0.5).abs() <= 5.0 * (1.0 / 12.0 / n) ** 0.5).all()
     assert ((u.var(1) - 1.0 / 12.0).abs() <= 5.0 * ((1.0 / 80.0 - 1.0 / 144.0) / n) ** 0.5).all()
     assert abs(torch.corrcoef(u)[0, 1]) <= 5.0 / n**0.5
-    torch.testing.assert_close(uniform(generators((2,)), n, like=pictures(1)), u[1:], rtol=0, atol=0)
+    torch.testing.assert_close(uniform(generators((2,)), n, like=random_images(1)), u[1:], rtol=0, atol=0)

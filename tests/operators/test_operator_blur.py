@@ -7,12 +7,12 @@ import re
 import numpy as np
 import pytest
 import torch
-from operator_cases import BOUNDARIES, dense, generators, largest_singular_value, norms, pictures
+from operator_cases import BOUNDARIES, dense, generators, largest_singular_value, norms, random_images
 from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from operators.blur import DeblurGaussian, DeblurKernel, DeblurMotion, splat
+from diffusion_priors.operators.blur import DeblurGaussian, DeblurKernel, DeblurMotion, splat
 
 SCIPY = {"circular": "wrap", "reflect": "mirror", "zero": "constant"}
 NUMPY = {"circular": "wrap", "reflect": "reflect", "zero": "constant"}
@@ -50,7 +50,7 @@ def convolved(x: np.ndarray, kernel: np.ndarray, boundary: str) -> np.ndarray:
 @every_boundary
 @pytest.mark.parametrize(("size", "std"), [(1, 1.0), (5, 0.7), (9, 1.5), (15, 3.0), (17, 40.0)])
 def test_gaussian_blur_is_the_truncated_gaussian(size, std, boundary):
-    x = pictures(2, 3, 17, 22)
+    x = random_images(2, 3, 17, 22)
     weights = gaussian(size, std)
     expected = [[ndimage.correlate(channel, weights, mode=SCIPY[boundary]) for channel in image] for image in x.numpy()]
     torch.testing.assert_close(drawn(DeblurGaussian(size, std, boundary), x)(x), torch.tensor(np.array(expected)), rtol=1e-12, atol=1e-13)
@@ -59,7 +59,7 @@ def test_gaussian_blur_is_the_truncated_gaussian(size, std, boundary):
 @every_boundary
 def test_gaussian_blur_is_the_convolution_with_its_kernel(boundary, tmp_path):
     """One A by matrices and by FFT, and one A⁺ of what is well conditioned."""
-    x = pictures(2, 3, 17, 22)
+    x = random_images(2, 3, 17, 22)
     separable, convolution = drawn(DeblurGaussian(5, 0.6, boundary), x), drawn(from_array(gaussian(5, 0.6), tmp_path, boundary), x)
     torch.testing.assert_close(separable(x), convolution(x), rtol=1e-12, atol=1e-13)
     torch.testing.assert_close(separable.adjoint(x), convolution.adjoint(x), rtol=1e-12, atol=1e-13)
@@ -71,7 +71,7 @@ def test_gaussian_blur_is_the_convolution_with_its_kernel(boundary, tmp_path):
 @every_boundary
 def test_the_blur_of_dps_is_undone_in_single_precision(boundary):
     """‖A A⁺A x − A x‖ ≤ c (2 + c) ‖A‖ ‖x‖ and rounding of A⁺ grows by 1/c at most, c the cutoff; states are float32."""
-    x = pictures(1, 1, 64, 72)
+    x = random_images(1, 1, 64, 72)
     double, single = drawn(DeblurGaussian(61, 3.0, boundary), x), drawn(DeblurGaussian(61, 3.0, boundary), x.float())
     y, c, eps = double(x), double.cutoff, torch.finfo(torch.float32).eps
     found, norm = single.pinv(y.float()).double(), largest_singular_value(double, x)
@@ -82,7 +82,7 @@ def test_the_blur_of_dps_is_undone_in_single_precision(boundary):
 @every_boundary
 @pytest.mark.parametrize("shape", [(1, 1), (3, 3), (4, 5), (2, 6), (5, 4), (1, 4), (11, 14)])
 def test_a_kernel_is_convolved_as_the_formula_says(shape, boundary, tmp_path):
-    x = pictures(2, 3, 11, 14)
+    x = random_images(2, 3, 11, 14)
     kernel = np.random.default_rng(1).normal(size=shape) + 0.3
     operator = drawn(from_array(kernel, tmp_path, boundary), x)
     expected = [[convolved(channel, kernel, boundary) for channel in image] for image in x.numpy()]
@@ -91,7 +91,7 @@ def test_a_kernel_is_convolved_as_the_formula_says(shape, boundary, tmp_path):
 
 @every_boundary
 def test_a_kernel_of_odd_sides_is_convolved_as_scipy_does(boundary, tmp_path):
-    x = pictures(1, 1, 11, 14)
+    x = random_images(1, 1, 11, 14)
     kernel = np.random.default_rng(2).uniform(size=(3, 5))
     expected = ndimage.convolve(x[0, 0].numpy(), kernel, mode=SCIPY[boundary])
     torch.testing.assert_close(drawn(from_array(kernel, tmp_path, boundary), x)(x)[0, 0], torch.tensor(expected), rtol=1e-12, atol=1e-13)
@@ -101,21 +101,21 @@ def test_a_kernel_of_odd_sides_is_convolved_as_scipy_does(boundary, tmp_path):
 @pytest.mark.parametrize("shape", [(3, 3), (4, 5)])
 def test_the_pseudoinverse_of_a_convolution_is_that_of_its_matrix(shape, boundary, tmp_path):
     """A kernel with 1 at its centre and ½ in all beside: singular values in [½, 1½], so conjugate gradients are exact to 4 tol."""
-    x = pictures(1, 1, 8, 11)
+    x = random_images(1, 1, 8, 11)
     kernel = np.random.default_rng(3).normal(size=shape)
     kernel[shape[0] // 2, shape[1] // 2] = 0.0
     kernel *= 0.25 / np.abs(kernel).sum()
     kernel[shape[0] // 2, shape[1] // 2] = 1.0
     operator = drawn(from_array(kernel, tmp_path, boundary), x)
-    y = pictures(1, 1, 8, 11, seed=1)
+    y = random_images(1, 1, 8, 11, seed=1)
     expected = (torch.linalg.pinv(dense(operator)) @ y.flatten()).view_as(y)
     bound = 1e-12 if boundary == "circular" else 4.0 * operator.cg_tolerance
     assert norms(operator.pinv(y) - expected) <= bound * norms(operator.adjoint(y))
 
 
 def test_the_pseudoinverse_of_a_singular_convolution_is_that_of_its_matrix(tmp_path):
-    """A mean over 2 × 3 pixels of a periodic 8 × 9 picture has zeros in its spectrum."""
-    x = pictures(1, 1, 8, 9)
+    """A mean over 2 × 3 pixels of a periodic 8 × 9 image has zeros in its spectrum."""
+    x = random_images(1, 1, 8, 9)
     operator = drawn(from_array(np.full((2, 3), 1.0 / 6.0), tmp_path, "circular"), x)
     matrix = dense(operator)
     assert torch.linalg.matrix_rank(matrix, rtol=1e-10) < matrix.shape[0]
@@ -131,8 +131,8 @@ def test_an_array_is_taken_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize("depth", [8, 16])
-def test_a_picture_is_scaled_to_sum_one(depth, tmp_path):
-    """Whatever its bits, the kernel is proportional to the grey levels, the picture's rows being the kernel's."""
+def test_an_image_is_scaled_to_sum_one(depth, tmp_path):
+    """Whatever its bits, the kernel is proportional to the grey levels, the image's rows being the kernel's."""
     grey = np.random.default_rng(4).integers(0, 2**depth, size=(3, 5)).astype(f"uint{depth}")
     Image.fromarray(grey).save(tmp_path / "kernel.png")
     x = torch.zeros(1, 1, 9, 11, dtype=torch.float64)
@@ -154,13 +154,13 @@ def test_a_gaussian_without_width_is_refused(std):
 
 
 @pytest.mark.parametrize("sides", [(8, 20), (20, 8)])
-def test_a_kernel_larger_than_the_picture_is_refused(sides, tmp_path):
-    x = pictures(1, 1, *sides)
-    with pytest.raises(ValueError, match=r"9 taps is larger than a picture side of 8 pixels; set operator\.size"):
+def test_a_kernel_larger_than_the_image_is_refused(sides, tmp_path):
+    x = random_images(1, 1, *sides)
+    with pytest.raises(ValueError, match=r"9 taps is larger than an image side of 8 pixels; set operator\.size"):
         drawn(DeblurGaussian(9), x)
-    with pytest.raises(ValueError, match=rf"9 x 9 kernel is larger than the {sides[0]} x {sides[1]} picture"):
+    with pytest.raises(ValueError, match=rf"9 x 9 kernel is larger than the {sides[0]} x {sides[1]} image"):
         drawn(DeblurMotion(9), x)
-    with pytest.raises(ValueError, match=rf"9 x 9 kernel is larger than the {sides[0]} x {sides[1]} picture"):
+    with pytest.raises(ValueError, match=rf"9 x 9 kernel is larger than the {sides[0]} x {sides[1]} image"):
         drawn(from_array(np.ones((9, 9)), tmp_path), x)
 
 
@@ -188,14 +188,14 @@ def test_a_complex_kernel_is_refused(tmp_path):
 
 def test_a_faint_kernel_does_not_sum_to_zero(tmp_path):
     """Whether the entries cancel does not depend on their scale."""
-    x = pictures(1, 1, 5, 6)
+    x = random_images(1, 1, 5, 6)
     kernel = np.array([[1.0, 2.0], [3.0, 4.0]])
     faint, bright = drawn(from_array(1e-10 * kernel, tmp_path), x), drawn(from_array(kernel, tmp_path), x)
     torch.testing.assert_close(1e10 * faint(x), bright(x), rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("name", ["kernel.npy", "kernel.png"])
-@pytest.mark.parametrize("content", [None, b"", b"neither an array nor a picture"], ids=["absent", "empty", "text"])
+@pytest.mark.parametrize("content", [None, b"", b"neither an array nor an image"], ids=["absent", "empty", "text"])
 def test_a_kernel_that_cannot_be_read_is_refused(name, content, tmp_path):
     if content is not None:
         (tmp_path / name).write_bytes(content)
@@ -283,7 +283,7 @@ def test_a_shakier_hand_draws_a_less_straight_line():
 
 def test_splatting_keeps_every_point_where_it_is():
     """The kernel's mean is the path's, and each point adds f (1 − f) to the variance of either axis."""
-    path = 1.0 + 4.0 * (pictures(3, 50, 2) + 1.0) / 2.0
+    path = 1.0 + 4.0 * (random_images(3, 50, 2) + 1.0) / 2.0
     kernels = splat(path, 7)[:, 0]
     places = torch.arange(7, dtype=torch.float64)
     mean = torch.stack([kernels.sum(2) @ places, kernels.sum(1) @ places], dim=1)
@@ -294,9 +294,9 @@ def test_splatting_keeps_every_point_where_it_is():
     torch.testing.assert_close(covariance(kernels), expected, rtol=1e-11, atol=1e-11)
 
 
-def test_a_shake_is_drawn_for_the_image_whatever_the_picture():
-    """The kernel depends neither on the size of the pictures nor on their channels."""
+def test_a_shake_is_drawn_for_the_image_whatever_the_image():
+    """The kernel depends neither on the size of the images nor on their channels."""
     small, large = DeblurMotion(9), DeblurMotion(9)
-    drawn(small, pictures(2, 1, 9, 12))
-    drawn(large, pictures(2, 3, 40, 33))
+    drawn(small, random_images(2, 1, 9, 12))
+    drawn(large, random_images(2, 3, 40, 33))
     assert torch.equal(small.kernel, large.kernel)

@@ -7,10 +7,10 @@ import re
 import numpy as np
 import pytest
 import torch
-from operator_cases import generators, pictures
+from operator_cases import generators, random_images
 from PIL import Image
 
-from operators.inpainting import InpaintBox, InpaintMask, InpaintRandom
+from diffusion_priors.operators.inpainting import InpaintBox, InpaintMask, InpaintRandom
 
 
 def holes(operator, x, seed: int = 0) -> torch.Tensor:
@@ -31,7 +31,7 @@ def rectangle(shape: tuple[int, ...], top: int, left: int, height: int, width: i
 
 @pytest.mark.parametrize("sides", [(8, 8), (9, 14), (16, 7), (2, 1), (5, 4)])
 def test_a_box_covers_half_the_sides_in_the_middle_by_default(sides):
-    x = pictures(2, 3, *sides)
+    x = random_images(2, 3, *sides)
     height, width = max(1, sides[0] // 2), max(1, sides[1] // 2)
     expected = rectangle((2, *sides), (sides[0] - height) // 2, (sides[1] - width) // 2, height, width)
     assert torch.equal(holes(InpaintBox(), x), expected)
@@ -39,12 +39,12 @@ def test_a_box_covers_half_the_sides_in_the_middle_by_default(sides):
 
 @pytest.mark.parametrize(("size", "place"), [((3, 5), (0, 0)), ((3, 5), (6, 9)), ((1, 1), (4, 2)), ((9, 2), (0, 12)), ((2, 14), (7, 0))])
 def test_a_box_has_its_size_and_stands_at_its_place(size, place):
-    x = pictures(2, 3, 9, 14)
+    x = random_images(2, 3, 9, 14)
     assert torch.equal(holes(InpaintBox(size, place), x), rectangle((2, 9, 14), *place, *size))
 
 
 def test_a_box_without_a_place_stands_in_the_middle():
-    assert torch.equal(holes(InpaintBox((3, 4)), pictures(1, 1, 9, 14)), rectangle((1, 9, 14), 3, 5, 3, 4))
+    assert torch.equal(holes(InpaintBox((3, 4)), random_images(1, 1, 9, 14)), rectangle((1, 9, 14), 3, 5, 3, 4))
 
 
 @pytest.mark.parametrize(("size", "margin"), [((3, 5), 0), ((3, 5), 2), ((5, 10), 2), (None, 1)])
@@ -53,7 +53,7 @@ def test_a_random_box_keeps_its_size_and_its_margin(size, margin):
     height, width = size or (4, 7)
     operator = InpaintBox(size, random_place=True, margin=margin)
     assert operator.random
-    for hole in holes(operator, pictures(64, 1, *sides)):
+    for hole in holes(operator, random_images(64, 1, *sides)):
         top, left = hole.nonzero().amin(0).tolist()
         assert torch.equal(hole, rectangle(sides, top, left, height, width))
         assert margin <= top <= sides[0] - height - margin and margin <= left <= sides[1] - width - margin
@@ -62,14 +62,14 @@ def test_a_random_box_keeps_its_size_and_its_margin(size, margin):
 def test_a_random_box_is_equally_likely_everywhere():
     """Each of 3 × 4 places n/12 times, within five standard errors of a binomial."""
     n = 1200
-    found = holes(InpaintBox((3, 5), random_place=True, margin=2), pictures(n, 1, 9, 12))
+    found = holes(InpaintBox((3, 5), random_place=True, margin=2), random_images(n, 1, 9, 12))
     places, counts = torch.stack([hole.nonzero().amin(0) for hole in found]).unique(dim=0, return_counts=True)
     assert places.tolist() == [[top, left] for top in (2, 3, 4) for left in (2, 3, 4, 5)]
     assert ((counts - n / 12).abs() <= 5.0 * (n * (1 / 12) * (11 / 12)) ** 0.5).all()
 
 
 def test_a_random_box_belongs_to_the_image_and_the_seed():
-    x = pictures(4, 1, 32, 40)
+    x = random_images(4, 1, 32, 40)
     drawn = [holes(InpaintBox((4, 4), random_place=True), x, seed) for seed in (0, 0, 1)]
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
     assert len({tuple(hole.nonzero().amin(0).tolist()) for hole in drawn[0]}) > 1
@@ -80,7 +80,7 @@ def test_random_pixels_are_known_with_probability_keep(keep):
     """Per image within five standard errors, and neighbours and images independently."""
     sides = (192, 256)
     n = sides[0] * sides[1]
-    known = (~holes(InpaintRandom(keep), pictures(2, 2, *sides))).double()
+    known = (~holes(InpaintRandom(keep), random_images(2, 2, *sides))).double()
     error = (keep * (1.0 - keep) / n) ** 0.5
     assert ((known.mean((1, 2)) - keep).abs() <= 5.0 * error).all()
     centred = (known - keep) / (keep * (1.0 - keep)) ** 0.5
@@ -88,22 +88,22 @@ def test_random_pixels_are_known_with_probability_keep(keep):
     assert all(product.mean().abs() <= 5.0 / product.numel() ** 0.5 for product in products)
 
 
-def test_a_mask_picture_is_known_where_it_is_brighter_than_mid_grey(tmp_path):
+def test_a_mask_image_is_known_where_it_is_brighter_than_mid_grey(tmp_path):
     grey = np.array([[0, 1, 127, 128], [254, 255, 100, 200]], dtype=np.uint8)
     path = tmp_path / "mask.png"
     Image.fromarray(grey).save(path)
     expected = torch.tensor([[True, True, True, False], [False, False, True, False]])
-    assert torch.equal(holes(InpaintMask(str(path)), pictures(2, 3, 2, 4)), expected.expand(2, 2, 4))
+    assert torch.equal(holes(InpaintMask(str(path)), random_images(2, 3, 2, 4)), expected.expand(2, 2, 4))
     Image.fromarray(grey).convert("RGB").save(path)
-    assert torch.equal(holes(InpaintMask(str(path)), pictures(2, 3, 2, 4)), expected.expand(2, 2, 4))
+    assert torch.equal(holes(InpaintMask(str(path)), random_images(2, 3, 2, 4)), expected.expand(2, 2, 4))
     Image.fromarray(grey > 127).save(path)
-    assert torch.equal(holes(InpaintMask(str(path)), pictures(2, 3, 2, 4)), expected.expand(2, 2, 4))
+    assert torch.equal(holes(InpaintMask(str(path)), random_images(2, 3, 2, 4)), expected.expand(2, 2, 4))
 
 
-def test_a_mask_picture_of_sixteen_bits_has_its_mid_grey_at_half_the_range(tmp_path):
+def test_a_mask_image_of_sixteen_bits_has_its_mid_grey_at_half_the_range(tmp_path):
     grey = np.array([[0, 256, 20_000, 32_000], [33_500, 40_000, 65_535, 128]], dtype=np.uint16)
     Image.fromarray(grey).save(tmp_path / "mask.png")
-    found = holes(InpaintMask(str(tmp_path / "mask.png")), pictures(1, 1, 2, 4))
+    found = holes(InpaintMask(str(tmp_path / "mask.png")), random_images(1, 1, 2, 4))
     assert found[0].tolist() == [[True, True, True, True], [False, False, False, True]]
 
 
@@ -136,15 +136,15 @@ def test_a_box_that_is_none_is_refused(settings, seen):
         ({"size": (3, 11), "random_place": True, "margin": 2}, "3 x 11 box with margin 2 does not fit a 9 x 14"),
     ],
 )
-def test_a_box_that_does_not_fit_the_pictures_is_refused(settings, seen):
+def test_a_box_that_does_not_fit_the_images_is_refused(settings, seen):
     with pytest.raises(ValueError, match=re.escape(seen)) as refusal:
-        InpaintBox(**settings).draw(pictures(1, 1, 9, 14), generators([0]))
+        InpaintBox(**settings).draw(random_images(1, 1, 9, 14), generators([0]))
     assert "operator." in str(refusal.value)
 
 
-def test_a_box_on_a_picture_of_one_pixel_is_refused():
+def test_a_box_on_an_image_of_one_pixel_is_refused():
     with pytest.raises(ValueError, match="1 x 1 box leaves nothing known"):
-        InpaintBox().draw(pictures(1, 1, 1, 1), generators([0]))
+        InpaintBox().draw(random_images(1, 1, 1, 1), generators([0]))
 
 
 @pytest.mark.parametrize("keep", [0.0, 1.0, -0.1, 1.5, float("nan")])
@@ -160,7 +160,7 @@ def test_a_mask_that_hides_nothing_or_everything_is_refused(grey, word, tmp_path
         InpaintMask(str(tmp_path / "mask.png"))
 
 
-@pytest.mark.parametrize("content", [None, b"", b"not a picture"])
+@pytest.mark.parametrize("content", [None, b"", b"not an image"])
 def test_a_mask_that_cannot_be_read_is_refused(content, tmp_path):
     if content is not None:
         (tmp_path / "mask.png").write_bytes(content)
@@ -171,5 +171,5 @@ def test_a_mask_that_cannot_be_read_is_refused(content, tmp_path):
 def test_a_mask_of_another_size_is_refused(tmp_path):
     Image.fromarray(np.eye(4, 6, dtype=np.uint8) * 255).save(tmp_path / "mask.png")
     operator = InpaintMask(str(tmp_path / "mask.png"))
-    with pytest.raises(ValueError, match=r"mask\.png is 4 x 6 and the pictures are 6 x 4"):
-        operator.draw(pictures(1, 1, 6, 4), generators([0]))
+    with pytest.raises(ValueError, match=r"mask\.png is 4 x 6 and the images are 6 x 4"):
+        operator.draw(random_images(1, 1, 6, 4), generators([0]))

@@ -14,7 +14,7 @@ from operator_cases import (
     largest_singular_value,
     misfit_bound,
     norms,
-    pictures,
+    random_images,
 )
 from torch import Tensor, nn
 
@@ -32,9 +32,9 @@ def parts(operator: nn.Module) -> dict[str, Tensor]:
 @every_batch
 def test_the_adjoint_is_the_transpose(case, images, channels, tmp_path):
     """⟨A x, y⟩ = ⟨x, Aᵀ y⟩."""
-    x = pictures(images, channels, *case.sides(seed=images + 10 * channels))
+    x = random_images(images, channels, *case.sides(seed=images + 10 * channels))
     operator = case.drawn(x, tmp_path)
-    y = pictures(*operator(x).shape, seed=1)
+    y = random_images(*operator(x).shape, seed=1)
     left, right = inner(operator(x), y), inner(x, operator.adjoint(y))
     assert ((left - right).abs() <= 1e-10 * norms(operator(x)) * norms(y)).all()
 
@@ -44,7 +44,7 @@ def test_the_adjoint_is_the_transpose(case, images, channels, tmp_path):
 def test_forward_is_linear(case, images, channels, tmp_path):
     """A(a x + b z) = a A x + b A z."""
     shape = (images, channels, *case.sides(seed=images + 10 * channels))
-    x, z = pictures(*shape), pictures(*shape, seed=1)
+    x, z = random_images(*shape), random_images(*shape, seed=1)
     operator = case.drawn(x, tmp_path)
     torch.testing.assert_close(operator(1.7 * x - 0.6 * z), 1.7 * operator(x) - 0.6 * operator(z), rtol=1e-12, atol=1e-12)
 
@@ -53,7 +53,7 @@ def test_forward_is_linear(case, images, channels, tmp_path):
 @pytest.mark.parametrize(("images", "channels"), [(1, 3), (3, 1)])
 def test_the_pseudoinverse_explains_what_was_measured(case, images, channels, tmp_path):
     """A A⁺ A x = A x, as far as the operator says."""
-    x = pictures(images, channels, *case.sides(seed=images))
+    x = random_images(images, channels, *case.sides(seed=images))
     operator = case.drawn(x, tmp_path)
     y = operator(x)
     assert (norms(operator(operator.pinv(y)) - y) <= misfit_bound(operator, x)).all()
@@ -66,9 +66,9 @@ def test_the_pseudoinverse_is_the_least_squares_solution_of_least_norm(case, tmp
     The first for A⁺ in closed form: conjugate gradients meet their tolerance where the condition allows, which the
     operators of test_operator_base.py and test_operator_blur.py do.
     """
-    like = pictures(1, 1, *case.sides(seed=5, most=20))
+    like = random_images(1, 1, *case.sides(seed=5, most=20))
     operator = case.drawn(like, tmp_path)
-    y = pictures(*operator(like).shape, seed=2)
+    y = random_images(*operator(like).shape, seed=2)
     x = operator.pinv(y)
     _, values, right = torch.linalg.svd(dense(operator))
     if not by_conjugate_gradients(operator):
@@ -84,7 +84,7 @@ def test_the_pseudoinverse_in_single_precision_is_that_in_double(case, tmp_path)
 
     Iterated, both explain y as far as conjugate gradients go.
     """
-    x = pictures(1, 1, *case.sides(seed=6))
+    x = random_images(1, 1, *case.sides(seed=6))
     double, single = case.drawn(x, tmp_path), case.drawn(x.float(), tmp_path)
     y = double(x)
     found = single.pinv(y.float()).double()
@@ -97,7 +97,7 @@ def test_the_pseudoinverse_in_single_precision_is_that_in_double(case, tmp_path)
 
 @every_operator
 def test_forward_has_the_gradient_autograd_gives(case, tmp_path):
-    x = pictures(1, 1, *case.sides(seed=7, most=20)).requires_grad_()
+    x = random_images(1, 1, *case.sides(seed=7, most=20)).requires_grad_()
     operator = case.drawn(x, tmp_path)
     assert torch.autograd.gradcheck(operator, x)
 
@@ -106,9 +106,9 @@ def test_forward_has_the_gradient_autograd_gives(case, tmp_path):
 @every_batch
 def test_the_misfit_gradient_is_that_of_the_squared_residual(case, images, channels, tmp_path):
     """∇_x ‖A x − y‖₂², also where the caller records no graph."""
-    x = pictures(images, channels, *case.sides(seed=images + 10 * channels)).requires_grad_()
+    x = random_images(images, channels, *case.sides(seed=images + 10 * channels)).requires_grad_()
     operator = case.drawn(x, tmp_path)
-    y = pictures(*operator(x).shape, seed=1)
+    y = random_images(*operator(x).shape, seed=1)
     (expected,) = torch.autograd.grad((operator(x) - y).square().sum(), x)
     with torch.no_grad():
         gradient = operator.misfit_gradient(x, y)
@@ -118,7 +118,7 @@ def test_the_misfit_gradient_is_that_of_the_squared_residual(case, images, chann
 @every_operator
 def test_an_image_in_a_batch_is_treated_as_if_alone(case, tmp_path):
     """Masks and kernels are equal, y and Aᵀy are to rounding."""
-    x = pictures(3, 3, *case.sides(seed=8))
+    x = random_images(3, 3, *case.sides(seed=8))
     together = case.drawn(x, tmp_path, ids=(4, 7, 9))
     y = together(x)
     for b, name in enumerate((4, 7, 9)):
@@ -136,7 +136,7 @@ def test_an_image_in_a_batch_is_treated_as_if_alone(case, tmp_path):
 @every_linear_operator
 def test_an_image_in_a_batch_has_the_pseudoinverse_it_has_alone(case, tmp_path):
     """To rounding; iterated, both explain y as far as conjugate gradients go."""
-    x = pictures(2, 1, *case.sides(seed=8, most=20))
+    x = random_images(2, 1, *case.sides(seed=8, most=20))
     together = case.drawn(x, tmp_path, ids=(4, 7))
     alone = case.drawn(x[1:], tmp_path, ids=(7,))
     y = together(x)
@@ -151,20 +151,20 @@ def test_an_image_in_a_batch_has_the_pseudoinverse_it_has_alone(case, tmp_path):
 @every_operator
 def test_a_draw_depends_on_the_image_and_the_seed_alone(case, tmp_path):
     """Neither on what was drawn before nor on the order of the batch."""
-    x = pictures(2, 1, *case.sides(seed=9))
+    x = random_images(2, 1, *case.sides(seed=9))
     operator = case.drawn(x, tmp_path, ids=(1, 2))
     first = operator(x)
     operator.draw(x.flip(0), generators((2, 1)))
     torch.testing.assert_close(operator(x.flip(0)).flip(0), first, rtol=1e-12, atol=1e-13)
-    operator.draw(pictures(3, 1, *x.shape[-2:]), generators((5, 6, 7)))
+    operator.draw(random_images(3, 1, *x.shape[-2:]), generators((5, 6, 7)))
     operator.draw(x, generators((1, 2)))
     torch.testing.assert_close(operator(x), first, rtol=0, atol=0)
 
 
 @every_operator
 def test_an_operator_says_whether_it_is_random(case, tmp_path):
-    """Of one picture, a random operator makes another y for another image and for another seed; the others do not."""
-    same = pictures(1, 1, *case.sides(seed=10)).repeat(2, 1, 1, 1)
+    """Of one image, a random operator makes another y for another image and for another seed; the others do not."""
+    same = random_images(1, 1, *case.sides(seed=10)).repeat(2, 1, 1, 1)
     operator = case.drawn(same, tmp_path, ids=(1, 2))
     y, other_seed = operator(same), case.drawn(same, tmp_path, ids=(1, 2), seed=1)(same)
     for other in (y.flip(0), other_seed):
@@ -174,8 +174,8 @@ def test_an_operator_says_whether_it_is_random(case, tmp_path):
 
 
 @every_operator
-def test_a_draw_takes_the_type_of_the_pictures_and_is_the_same_in_each(case, tmp_path):
-    x = pictures(2, 3, *case.sides(seed=11))
+def test_a_draw_takes_the_type_of_the_images_and_is_the_same_in_each(case, tmp_path):
+    x = random_images(2, 3, *case.sides(seed=11))
     double, single = case.drawn(x, tmp_path), case.drawn(x.float(), tmp_path)
     for part, tensor in parts(single).items():
         assert tensor.dtype in (torch.float32, torch.complex64), part
@@ -184,18 +184,18 @@ def test_a_draw_takes_the_type_of_the_pictures_and_is_the_same_in_each(case, tmp
     assert y.dtype == torch.float32
     torch.testing.assert_close(y.double(), double(x), rtol=1e-5, atol=1e-5)
     if case.linear:
-        assert single.adjoint(y).dtype == single.pinv(y).dtype == single.picture(y).dtype == torch.float32
+        assert single.adjoint(y).dtype == single.pinv(y).dtype == single.as_image(y).dtype == torch.float32
         torch.testing.assert_close(single.adjoint(y).double(), double.adjoint(y.double()), rtol=1e-5, atol=1e-5)
 
 
 @every_linear_operator
-def test_a_measurement_as_a_picture_explains_itself(case, tmp_path):
-    """`picture` is y itself, or an x with A x = y where y has another shape."""
-    x = pictures(2, 3, *case.sides(seed=12))
+def test_a_measurement_as_an_image_explains_itself(case, tmp_path):
+    """`image` is y itself, or an x with A x = y where y has another shape."""
+    x = random_images(2, 3, *case.sides(seed=12))
     operator = case.drawn(x, tmp_path)
     y = operator(x)
-    picture = operator.picture(y)
+    image = operator.as_image(y)
     if y.shape == x.shape:
-        assert torch.equal(picture, y)
+        assert torch.equal(image, y)
     else:
-        assert (norms(operator(picture) - y) <= 1e-10 * norms(y)).all()
+        assert (norms(operator(image) - y) <= 1e-10 * norms(y)).all()

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from operator_cases import BOUNDARIES, generators, pictures
+from operator_cases import BOUNDARIES, generators, random_images
 
-from operators.resampling import SuperResolution, SuperResolutionBicubic, cubic
+from diffusion_priors.operators.resampling import SuperResolution, SuperResolutionBicubic, cubic
 
 NUMPY = {"circular": "wrap", "reflect": "reflect", "zero": "constant"}
 
@@ -22,24 +22,24 @@ def drawn(operator, x):
 
 @every_factor
 def test_super_resolution_averages_blocks(factor):
-    x = pictures(2, 3, 4 * factor, 7 * factor)
+    x = random_images(2, 3, 4 * factor, 7 * factor)
     torch.testing.assert_close(drawn(SuperResolution(factor), x)(x), F.avg_pool2d(x, factor), rtol=1e-12, atol=1e-13)
 
 
 @every_factor
 def test_the_pseudoinverse_of_block_averages_repeats_them(factor):
-    x = pictures(2, 3, 4 * factor, 7 * factor)
-    operator, y = drawn(SuperResolution(factor), x), pictures(2, 3, 4, 7, seed=1)
+    x = random_images(2, 3, 4 * factor, 7 * factor)
+    operator, y = drawn(SuperResolution(factor), x), random_images(2, 3, 4, 7, seed=1)
     repeated = y.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
     torch.testing.assert_close(operator.pinv(y), repeated, rtol=1e-12, atol=1e-13)
-    torch.testing.assert_close(operator.picture(y), repeated, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(operator.as_image(y), repeated, rtol=1e-12, atol=1e-13)
 
 
 @every_factor
 @every_boundary
 def test_bicubic_reduction_is_that_of_torch_in_the_interior(factor, boundary):
     """Row j reads the pixels (j + ½) factor − ½ ± 2 factor: all inside for 2 ≤ j < small − 2."""
-    x = pictures(2, 3, 7 * factor, 9 * factor)
+    x = random_images(2, 3, 7 * factor, 9 * factor)
     expected = F.interpolate(x, size=(7, 9), mode="bicubic", antialias=True, align_corners=False)
     y = drawn(SuperResolutionBicubic(factor, boundary), x)(x)
     torch.testing.assert_close(y[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2], rtol=1e-12, atol=1e-13)
@@ -48,10 +48,10 @@ def test_bicubic_reduction_is_that_of_torch_in_the_interior(factor, boundary):
 @every_factor
 @every_boundary
 @pytest.mark.parametrize("small", [(5, 7), (2, 1)], ids=["large", "small"])
-def test_the_boundary_of_bicubic_reduction_continues_the_picture(factor, boundary, small):
-    """The same as reducing the continued picture, also where the kernel is wider than the picture."""
+def test_the_boundary_of_bicubic_reduction_continues_the_image(factor, boundary, small):
+    """The same as reducing the continued image, also where the kernel is wider than the image."""
     sides = (small[0] * factor, small[1] * factor)
-    x = pictures(2, 1, *sides)
+    x = random_images(2, 1, *sides)
     pad = 3 * factor
     continued = torch.tensor(np.pad(x.numpy(), ((0, 0), (0, 0), (pad, pad), (pad, pad)), mode=NUMPY[boundary]))
     expected = drawn(SuperResolutionBicubic(factor, "zero"), continued)(continued)[..., 3:-3, 3:-3]
@@ -91,4 +91,4 @@ def test_a_factor_that_reduces_nothing_is_refused(operator, factor):
 @pytest.mark.parametrize(("sides", "side"), [((16, 18), 18), ((15, 16), 15), ((2, 16), 2)])
 def test_a_factor_that_does_not_divide_the_sides_is_refused(operator, sides, side):
     with pytest.raises(ValueError, match=rf"side of {side} pixels is no multiple of the factor 4; set operator\.factor"):
-        drawn(operator(4), pictures(1, 1, *sides))
+        drawn(operator(4), random_images(1, 1, *sides))

@@ -6,9 +6,9 @@ import pytest
 import torch
 from configured import SCHEDULE, make_operator, make_problem, make_solver, options
 
-from diffusion.grids import Linspace
-from operators.identity import Identity
-from solvers.base import Solver
+from diffusion_priors.diffusion.grids import Linspace
+from diffusion_priors.operators.identity import Identity
+from diffusion_priors.solvers.base import Solver
 
 
 def run(solver: Solver, operator, ids, steps=6, **settings):
@@ -19,8 +19,8 @@ def run(solver: Solver, operator, ids, steps=6, **settings):
 
 @pytest.mark.parametrize("operator", options("operator"))
 @pytest.mark.parametrize("name", options("solver"))
-def test_a_picture_alone_in_a_batch_and_in_another_order_is_restored_the_same(name, operator, tmp_path):
-    """To float64 rounding, 1e-9 of the picture's largest value."""
+def test_an_image_alone_in_a_batch_and_in_another_order_is_restored_the_same(name, operator, tmp_path):
+    """To float64 rounding, 1e-9 of the image's largest value."""
     solver = make_solver(name)
 
     def restore(ids):
@@ -29,7 +29,7 @@ def test_a_picture_alone_in_a_batch_and_in_another_order_is_restored_the_same(na
         return dict(zip(ids, zip(solution.x0, problem.misfit(solution.x0), strict=True), strict=True))
 
     batch = restore(list(range(8)))
-    assert all((batch[0][0] - batch[b][0]).abs().max() > 0.01 for b in range(1, 8))  # they are eight different pictures
+    assert all((batch[0][0] - batch[b][0]).abs().max() > 0.01 for b in range(1, 8))  # they are eight different images
     for others in (restore(list(reversed(range(8)))), restore([2]), restore([7])):
         for number, (x0, misfit) in others.items():
             scale = max(1.0, batch[number][0].abs().max().item())

@@ -12,21 +12,21 @@ import torch
 from closed_form import Affine, GaussianLaw, linear_bars
 from gaussian_prior import RecordedNoise, Setting, gaussian_prior, make_setting, with_noise
 
-from diffusion.denoiser import Denoiser
-from diffusion.grids import Linspace, Quadratic, Trailing
-from diffusion.noise import ImageNoise, image_generator
-from diffusion.schedules import Cosine, Linear
-from diffusion.transitions import DDIM, FixedSmall
-from operators.identity import Identity
-from solvers.annealing import Likelihood
-from solvers.base import Problem, Solver
-from solvers.dps import DPS
-from solvers.dps_score import DPSScore
-from solvers.score_ald import ScoreALD
-from solvers.score_ald_langevin import ScoreALDLangevin
-from solvers.sdedit import SDEdit
-from solvers.tweedie import Tweedie
-from solvers.unconditional import Unconditional
+from diffusion_priors.diffusion.denoiser import Denoiser
+from diffusion_priors.diffusion.grids import Linspace, Quadratic, Trailing
+from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
+from diffusion_priors.diffusion.schedules import Cosine, Linear
+from diffusion_priors.diffusion.transitions import DDIM, FixedSmall
+from diffusion_priors.operators.identity import Identity
+from diffusion_priors.solvers.annealing import Likelihood
+from diffusion_priors.solvers.base import Problem, Solver
+from diffusion_priors.solvers.dps import DPS
+from diffusion_priors.solvers.dps_score import DPSScore
+from diffusion_priors.solvers.score_ald import ScoreALD
+from diffusion_priors.solvers.score_ald_langevin import ScoreALDLangevin
+from diffusion_priors.solvers.sdedit import SDEdit
+from diffusion_priors.solvers.tweedie import Tweedie
+from diffusion_priors.solvers.unconditional import Unconditional
 
 BARS = linear_bars()
 GRID = [999, 800, 600, 400, 200, 50, 0]
@@ -57,7 +57,7 @@ def reverse(score):
 
 def references(law: GaussianLaw, matrix, y, sigma_y):
     """Solver → (its start's mean, its start's standard deviation, (ᾱ_t, ᾱ_s) → the affine maps walked), in numpy."""
-    picture = y if len(y) == law.side else np.linalg.pinv(matrix) @ y
+    image = y if len(y) == law.side else np.linalg.pinv(matrix) @ y
 
     def langevin_steps(bar, bar_next):
         def pull(u, variance):
@@ -71,8 +71,8 @@ def references(law: GaussianLaw, matrix, y, sigma_y):
     high, half = BARS[999], BARS[499]
     return {
         "unconditional": (Unconditional(), nothing, sqrt(1 - high), reverse(law.score)),
-        "sdedit": (SDEdit(t_star=500), sqrt(half) * picture, sqrt(1 - half), reverse(law.score)),
-        "tweedie": (Tweedie(t=500), sqrt(half) * picture, sqrt(1 - half), lambda bar, _: [lambda x, z: law.x0(x, bar)]),
+        "sdedit": (SDEdit(t_star=500), sqrt(half) * image, sqrt(1 - half), reverse(law.score)),
+        "tweedie": (Tweedie(t=500), sqrt(half) * image, sqrt(1 - half), lambda bar, _: [lambda x, z: law.x0(x, bar)]),
         "score_ald": (ScoreALD(Likelihood()), nothing, sqrt(1 - high), reverse(score_pull(law, matrix, y, sigma_y))),
         "langevin": (ScoreALDLangevin(Likelihood(), 0.2, INNER), nothing, sqrt((1 - high) / high), langevin_steps),
     }
@@ -91,22 +91,22 @@ def expected_moments(start, std, steps, bars, side):
 
 
 def draws_needed(solver, problem, levels) -> int:
-    """How often a run of one picture asks for noise."""
+    """How often a run of one image asks for noise."""
 
-    class Counting(ImageNoise):
+    class Counting(ImageRandom):
         taken = 0
 
         def normal(self, like):
             self.taken += 1
             return super().normal(like)
 
-    noise = Counting(problem.noise.generators)
+    noise = Counting(problem.rng.generators)
     solver.solve(with_noise(problem, noise), levels)
     return noise.taken
 
 
 def exact_moments(solver, setting, levels, draws):
-    """Mean and covariance of an affine solver: the pictures of one batch see no noise, or one unit of one draw each."""
+    """Mean and covariance of an affine solver: the images of one batch see no noise, or one unit of one draw each."""
     side = setting.law.side
     noise = np.zeros((draws, 1 + draws * side, side))
     for k in range(draws):
@@ -180,7 +180,7 @@ def test_guidance_brings_the_restoration_to_the_measurement():
     levels = Linspace(100)(setting.table)
 
     def misfit(zeta):
-        noise = ImageNoise([image_generator(1, b) for b in range(64)])
+        noise = ImageRandom([image_generator(1, b) for b in range(64)])
         problem = with_noise(setting.problem, noise)
         return problem.misfit(DPS(zeta).solve(problem, levels).x0).mean().item()
 

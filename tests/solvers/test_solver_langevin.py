@@ -11,7 +11,7 @@ import pytest
 from closed_form import Affine, linear_bars
 from gaussian_prior import make_setting
 
-from diffusion.grids import Quadratic
+from diffusion_priors.diffusion.grids import Quadratic
 
 BARS = linear_bars()
 STEPS = [1.0, 0.5, 0.25, 0.125]

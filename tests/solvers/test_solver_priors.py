@@ -8,12 +8,12 @@ import torch
 from configured import make_operator, make_solver, options
 from hydra.utils import instantiate
 
-from conf import PROJECT
-from diffusion.denoiser import Denoiser
-from diffusion.grids import Linspace
-from diffusion.noise import ImageNoise, image_generator
-from diffusion.transitions import FixedSmall
-from solvers.base import Problem
+from diffusion_priors.conf import PROJECT
+from diffusion_priors.diffusion.denoiser import Denoiser
+from diffusion_priors.diffusion.grids import Linspace
+from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
+from diffusion_priors.diffusion.transitions import FixedSmall
+from diffusion_priors.solvers.base import Problem
 
 
 def make_prior(name: str, schedule: str = "linear", side: int = 16):
@@ -23,7 +23,7 @@ def make_prior(name: str, schedule: str = "linear", side: int = 16):
 
 
 def restore(prior, solver, operator, transition):
-    """Two pictures of the prior, measured and restored in five steps, in float32 as a run does."""
+    """Two images of the prior, measured and restored in five steps, in float32 as a run does."""
     denoiser = Denoiser(prior)
     generators = [image_generator(0, b, "measurement") for b in range(2)]
     x0 = denoiser.network.law.draw(generators).float()
@@ -36,7 +36,7 @@ def restore(prior, solver, operator, transition):
         y=y,
         sigma_y=torch.full((2, 1, 1, 1), 0.05),
         blank=torch.zeros_like(x0),
-        noise=ImageNoise([image_generator(0, b, "sampling") for b in range(2)]),
+        rng=ImageRandom([image_generator(0, b, "sampling") for b in range(2)]),
     )
     return solver.solve(problem, solver.levels(Linspace(5), prior.levels)), x0
 
@@ -58,7 +58,7 @@ def test_every_solver_and_operator_run_on_it(name, solver, tmp_path):
 def test_every_schedule_is_taken(name, schedule):
     """Samples of 250 steps have the deviation of the prior's pixels."""
     prior = make_prior(name, schedule, side=8)
-    solver, noise = make_solver("unconditional"), ImageNoise([image_generator(0, b) for b in range(100)])
+    solver, noise = make_solver("unconditional"), ImageRandom([image_generator(0, b) for b in range(100)])
     blank = torch.zeros(100, 3, 8, 8)
     problem = Problem(Denoiser(prior), FixedSmall(), make_operator("identity", None), blank, blank[:, :1, :1, :1], blank, noise)
     x0 = solver.solve(problem, Linspace(250)(prior.levels)).x0

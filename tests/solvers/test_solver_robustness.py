@@ -11,18 +11,18 @@ import torch
 from configured import SCHEDULE, make_operator, make_problem, make_solver, options, poison
 from gaussian_prior import RecordedNoise, make_setting, with_noise
 
-from diffusion.grids import Leading, Linspace, Quadratic, Trailing
-from diffusion.levels import CLEAN
-from diffusion.transitions import DDIM, FixedSmall
-from operators.identity import Identity
-from solvers.annealing import Likelihood, Power
-from solvers.base import Solver
-from solvers.dps import DPS
-from solvers.dps_score import DPSScore
-from solvers.score_ald_langevin import ScoreALDLangevin
-from solvers.sdedit import SDEdit
-from solvers.tweedie import Tweedie
-from solvers.unconditional import Unconditional
+from diffusion_priors.diffusion.grids import Leading, Linspace, Quadratic, Trailing
+from diffusion_priors.diffusion.levels import CLEAN
+from diffusion_priors.diffusion.transitions import DDIM, FixedSmall
+from diffusion_priors.operators.identity import Identity
+from diffusion_priors.solvers.annealing import Likelihood, Power
+from diffusion_priors.solvers.base import Solver
+from diffusion_priors.solvers.dps import DPS
+from diffusion_priors.solvers.dps_score import DPSScore
+from diffusion_priors.solvers.score_ald_langevin import ScoreALDLangevin
+from diffusion_priors.solvers.sdedit import SDEdit
+from diffusion_priors.solvers.tweedie import Tweedie
+from diffusion_priors.solvers.unconditional import Unconditional
 
 SOLVERS = options("solver")
 GRIDS = [Linspace, Trailing, Leading, Quadratic]
@@ -35,16 +35,16 @@ def start(name: str, operator, ids=(0, 1, 2, 3), steps=5):
 
 def fresh(problem, ids):
     """The same problem with its random numbers from the beginning."""
-    return with_noise(problem, make_problem(Identity(), list(ids)).noise)
+    return with_noise(problem, make_problem(Identity(), list(ids)).rng)
 
 
-# A picture that is no longer finite.
+# An image that is no longer finite.
 
 
 @pytest.mark.parametrize("when", ["first", "second", "last"])
 @pytest.mark.parametrize("name", SOLVERS)
-def test_a_diverging_picture_is_frozen_and_leaves_the_others_alone(name, when, tmp_path):
-    """Picture 2 is NaN from step k on: it keeps its state before step k, and the others are what they are without it, bit by bit."""
+def test_a_diverging_image_is_frozen_and_leaves_the_others_alone(name, when, tmp_path):
+    """Image 2 is NaN from step k on: it keeps its state before step k, and the others are what they are without it, bit by bit."""
     solver, problem, levels = start(name, make_operator("inpaint_random", tmp_path))
     clean = solver.solve(problem, levels, remember=True)
     k = {"first": 0, "second": min(1, len(levels) - 2), "last": len(levels) - 2}[when]
@@ -58,7 +58,7 @@ def test_a_diverging_picture_is_frozen_and_leaves_the_others_alone(name, when, t
     assert solution.forwards == clean.forwards
 
 
-def test_a_picture_that_failed_once_stays_failed():
+def test_an_image_that_failed_once_stays_failed():
     """One bad call, sound ones after it: going on from the frozen state would skip a level, so it is not done."""
     solver, problem, levels = start("dps", Identity())
     clean = solver.solve(problem, levels, remember=True)
@@ -69,7 +69,7 @@ def test_a_picture_that_failed_once_stays_failed():
 
 
 @pytest.mark.parametrize("name", ["unconditional", "dps", "score_ald"])
-def test_a_run_without_a_finite_picture_left_ends_early(name):
+def test_a_run_without_a_finite_image_left_ends_early(name):
     solver, problem, levels = start(name, Identity(), steps=100)
     poison(problem, [0, 1, 2, 3], 3)
     solution = solver.solve(problem, levels)
@@ -79,7 +79,7 @@ def test_a_run_without_a_finite_picture_left_ends_early(name):
 
 
 def test_a_step_size_that_overflows_is_caught_although_the_network_is_sound():
-    """ζ near the largest float: the states blow up by the guidance; every picture fails and none is returned infinite."""
+    """ζ near the largest float: the states blow up by the guidance; every image fails and none is returned infinite."""
     problem = make_problem(Identity(), [0, 1])
     solution = DPS(1e308).solve(problem, Linspace(5)(SCHEDULE.levels))
     assert None not in solution.failed_at
@@ -103,7 +103,7 @@ def test_where_the_fit_is_exact_guidance_is_zero_and_not_nan(solver, case):
     assert torch.equal(moved, Unconditional().step(x, now, then, problem)[0])
 
 
-def test_an_exact_fit_of_one_picture_does_not_touch_the_guidance_of_another():
+def test_an_exact_fit_of_one_image_does_not_touch_the_guidance_of_another():
     setting = make_setting("box", transition=DDIM())
     x = setting.tensor(np.random.default_rng(0).normal(size=(3, setting.law.side)))
     now, then = setting.table[500], setting.table[400]
@@ -179,7 +179,7 @@ def test_watching_and_remembering_change_nothing(name):
 
 
 @pytest.mark.parametrize("name", [name for name in SOLVERS if name != "tweedie"])
-def test_an_observer_ends_the_run_with_the_denoised_picture_at_hand(name):
+def test_an_observer_ends_the_run_with_the_denoised_image_at_hand(name):
     solver, problem, levels = start(name, Identity())
     seen = []
 
@@ -194,7 +194,7 @@ def test_an_observer_ends_the_run_with_the_denoised_picture_at_hand(name):
     assert solution.failed_at == [None] * 4
 
 
-def test_an_early_stop_leaves_a_failed_picture_at_its_last_finite_state():
+def test_an_early_stop_leaves_a_failed_image_at_its_last_finite_state():
     solver, problem, levels = start("dps", Identity())
     poison(problem, [1], 1)
     solution = solver.solve(problem, levels, observe=lambda progress: progress.index == 2, remember=True)
@@ -310,7 +310,7 @@ def test_a_solver_is_its_step():
 
     problem = make_problem(Identity(), [0], transition=FixedSmall())
     levels = Linspace(4)(SCHEDULE.levels)
-    z = fresh(problem, [0]).noise.normal(problem.blank)
+    z = fresh(problem, [0]).rng.normal(problem.blank)
     assert torch.equal(Halving().solve(problem, levels).x0, levels[0].sigma * z / 16)
     with pytest.raises(NotImplementedError):
         Solver().solve(fresh(problem, [0]), levels)

@@ -11,17 +11,17 @@ import pytest
 from closed_form import linear_bars
 from gaussian_prior import CASES, OUTPUTS, TRANSITIONS, gaussian_prior, make_setting, random_law
 
-from diffusion.denoiser import Denoiser
-from diffusion.levels import CLEAN
-from diffusion.schedules import Linear
-from solvers.annealing import Likelihood, Power
-from solvers.dps import DPS
-from solvers.dps_score import DPSScore
-from solvers.score_ald import ScoreALD
-from solvers.score_ald_langevin import ScoreALDLangevin
-from solvers.sdedit import SDEdit
-from solvers.tweedie import Tweedie
-from solvers.unconditional import Unconditional
+from diffusion_priors.diffusion.denoiser import Denoiser
+from diffusion_priors.diffusion.levels import CLEAN
+from diffusion_priors.diffusion.schedules import Linear
+from diffusion_priors.solvers.annealing import Likelihood, Power
+from diffusion_priors.solvers.dps import DPS
+from diffusion_priors.solvers.dps_score import DPSScore
+from diffusion_priors.solvers.score_ald import ScoreALD
+from diffusion_priors.solvers.score_ald_langevin import ScoreALDLangevin
+from diffusion_priors.solvers.sdedit import SDEdit
+from diffusion_priors.solvers.tweedie import Tweedie
+from diffusion_priors.solvers.unconditional import Unconditional
 
 BARS = linear_bars()
 JUMPS = [(999, 899), (500, 499), (300, 40), (40, None), (0, None)]
@@ -73,7 +73,7 @@ def run_step(solver, setting, jump, x, z):
     """The project's step on numpy rows: x at the next level, x̂0 and the number of draws it took."""
     problem = setting.record(z)
     moved, x0 = solver.step(setting.tensor(x), *levels_of(setting, jump), problem)
-    return moved.flatten(1).numpy(), x0.flatten(1).numpy(), problem.noise.taken
+    return moved.flatten(1).numpy(), x0.flatten(1).numpy(), problem.rng.taken
 
 
 def assert_same(found, wanted):
@@ -83,7 +83,7 @@ def assert_same(found, wanted):
 @pytest.mark.parametrize("kind", OUTPUTS)
 @pytest.mark.parametrize("t", [0, 40, 500, 999])
 def test_denoiser_of_a_gaussian_prior_is_the_conditional_mean(kind, t):
-    """Network, parametrisation and Denoiser together give E[x0 | x_t]; eps and score follow from it by the level."""
+    """Network, preconditioning and Denoiser together give E[x0 | x_t]; eps and score follow from it by the level."""
     law = random_law(6)
     prior = gaussian_prior(law, (1, 2, 3), Linear(), kind)
     setting = setting_of("identity")
@@ -124,14 +124,14 @@ def test_sdedit_walks_with_the_unconditional_step(case, transition):
 
 @pytest.mark.parametrize("solver", [SDEdit(), Tweedie()], ids=lambda s: type(s).__name__)
 def test_methods_that_noise_the_measurement_start_from_it_or_from_its_pseudo_inverse(case, solver):
-    """x_{t*} = √ᾱ p + √(1 − ᾱ) z with p = y where y is a picture like x0, else A⁺y (numpy's pinv)."""
+    """x_{t*} = √ᾱ p + √(1 − ᾱ) z with p = y where y is an image like x0, else A⁺y (numpy's pinv)."""
     setting = setting_of(case)
     rng = np.random.default_rng(3)
     z = rng.normal(size=(1, 3, setting.law.side))
     start = solver.init(setting.record(z), setting.table[300]).flatten(1).numpy()
     same_size = setting.y.shape[1] == setting.law.side
-    pictures = setting.y if same_size else np.stack([np.linalg.pinv(a) @ y for a, y in zip(setting.matrices, setting.y, strict=True)])
-    assert_same(start, sqrt(BARS[300]) * pictures + sqrt(1 - BARS[300]) * z[0])
+    images = setting.y if same_size else np.stack([np.linalg.pinv(a) @ y for a, y in zip(setting.matrices, setting.y, strict=True)])
+    assert_same(start, sqrt(BARS[300]) * images + sqrt(1 - BARS[300]) * z[0])
 
 
 @pytest.mark.parametrize("solver", [Unconditional(), DPS(), DPSScore(), ScoreALD(Likelihood())], ids=lambda s: type(s).__name__)
@@ -194,7 +194,7 @@ def test_score_ald_step_is_the_reverse_update_with_the_augmented_score(case, tra
 
 
 def test_score_ald_weighs_the_measurement_by_its_annealing_factor(annealing, jump):
-    """λ_t from the level's σ_t and each picture's own σ_y."""
+    """λ_t from the level's σ_t and each image's own σ_y."""
     setting = setting_of("random mask")
     x, z = states(setting, jump)
     moved, _, _ = run_step(ScoreALD(annealing[0]), setting, jump, x, z)
@@ -299,7 +299,7 @@ def test_no_guidance_leaves_the_unconditional_step(case, transition, solver):
     )
 
 
-def test_guidance_leaves_the_denoised_picture_alone():
+def test_guidance_leaves_the_denoised_image_alone():
     """x̂0, which observers see and an early stop returns, is not moved by the step that was made with it."""
     setting = setting_of("box")
     x, z = states(setting, (0, None))

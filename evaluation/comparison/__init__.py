@@ -1,0 +1,1 @@
+"""Two finished runs → differences. Reads files only: no torch."""

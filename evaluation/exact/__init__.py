@@ -1,0 +1,1 @@
+"""ExactExperiment: solvers against posteriors that are known exactly."""

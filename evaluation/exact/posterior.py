@@ -1,0 +1,84 @@
+"""Exact posteriors: p(x0 | y) of a Gaussian or a mixture, a linear operator and Gaussian noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy import ndarray
+from scipy import linalg
+from scipy.special import softmax
+
+from diffusion_priors.diffusion.analytic.laws import Law
+from diffusion_priors.evaluation.exact.mixtures import FlatMixture, Spread
+from diffusion_priors.operators.base import LinearOperator, Operator
+
+LARGEST = 2048
+"""Most numbers in an image: dense matrices of this side are what the closed form needs."""
+
+
+class Posterior:
+    """p(x0 | y) = Σ_k v_k N(μ_k, C_k) for p(x0) = Σ_k w_k N(m_k, S_k), y = A x0 + σ_y n.
+
+    With G_k = A S_k Aᵀ + σ_y² I and K_k = S_k Aᵀ G_k⁻¹ (Bishop 2006, Eq. 2.113–2.117, and Bayes' rule for the weights):
+    μ_k = m_k + K_k (y − A m_k),  C_k = S_k − K_k A S_k,  v_k ∝ w_k N(y; A m_k, G_k).
+
+    `matrix` is A (M, D), without the rows that are not measured; y are rows (B, M).
+    Raises ValueError where G_k is singular, as without noise it may be.
+    """
+
+    def __init__(self, law: Law, matrix: ndarray, sigma_y: float) -> None:
+        self.matrix = matrix
+        self.logs, self.means, self.gains, self.evidence, self.spreads = [], [], [], [], []
+        shared: dict[int, tuple[ndarray, Spread, Spread]] = {}  # components with one covariance share one gain
+        for weight, part in law.components():
+            key = id(part.covariance)
+            if key not in shared:
+                shared[key] = condition(part.covariance.dense().cpu().numpy(), matrix, sigma_y)
+            gain, evidence, spread = shared[key]
+            self.logs.append(np.log(weight) if weight > 0.0 else -np.inf)
+            self.means.append(part.mean.flatten().cpu().numpy())
+            self.gains.append(gain)
+            self.evidence.append(evidence)
+            self.spreads.append(spread)
+
+    def given(self, y: ndarray) -> FlatMixture:
+        """The posterior of one measurement y (M,)."""
+        residuals = [y - self.matrix @ mean for mean in self.means]
+        means = [mean + gain @ r for mean, gain, r in zip(self.means, self.gains, residuals, strict=True)]
+        if len(means) == 1:  # its weight is 1, whatever the evidence
+            return FlatMixture(np.ones(1), np.stack(means), self.spreads)
+        logs = [log + spread.log_density(r[None])[0] for log, spread, r in zip(self.logs, self.evidence, residuals, strict=True)]
+        return FlatMixture(softmax(logs), np.stack(means), self.spreads)
+
+
+def condition(covariance: ndarray, matrix: ndarray, sigma_y: float) -> tuple[ndarray, Spread, Spread]:
+    """(K, the spread of y, that of x0 given y) for one component of covariance S."""
+    seen = matrix @ covariance
+    total = seen @ matrix.T + sigma_y**2 * np.eye(len(matrix))
+    try:
+        gain = linalg.cho_solve(linalg.cho_factor(total), seen).T
+    except linalg.LinAlgError as error:
+        raise ValueError("the exact posterior needs noise in the measurement; set noise_model=gaussian noise_model.sigma=0.05") from error
+    left = covariance - gain @ seen
+    return gain, Spread(total), Spread((left + left.T) / 2)
+
+
+def matrix_of(operator: Operator, shape: tuple[int, int, int]) -> tuple[ndarray, ndarray]:
+    """A as a matrix (M, D), and which entries of y (flattened) are measured, for an operator drawn for one image.
+
+    Raises ValueError for an operator that is not linear, or images too large for it.
+    """
+    side = int(np.prod(shape))
+    if not isinstance(operator, LinearOperator):
+        raise ValueError(
+            f"the exact posterior is known for linear operators, and {type(operator).__name__} is none; choose another operator"
+        )
+    if side > LARGEST:
+        raise ValueError(
+            f"the exact posterior of {' x '.join(map(str, shape))} images needs matrices of side {side}, beyond {LARGEST}; "
+            "set prior.size smaller, or prior.channels=1"
+        )
+    units = torch.eye(side, dtype=torch.float64).view(side, *shape)
+    images = torch.cat([operator(unit[None]) for unit in units])
+    measured = operator.support(images[:1]).expand_as(images[:1]).flatten().bool().numpy()
+    return images.flatten(1).numpy().T[measured], measured

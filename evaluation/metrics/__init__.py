@@ -1,0 +1,1 @@
+"""A restoration and its ground truth → numbers."""

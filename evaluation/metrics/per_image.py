@@ -1,0 +1,76 @@
+"""Full-reference metrics, one value per image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+from diffusion_priors.evaluation.metrics.calibration import Calibration
+from diffusion_priors.evaluation.metrics.distribution import Distribution
+from diffusion_priors.evaluation.metrics.lpips import LPIPS, TrunkMissing
+
+
+class Metrics(nn.Module):
+    """PSNR (dB), SSIM (Wang et al. 2004) and LPIPS of images (B, C, H, W) in [-1, 1], clamped, per image.
+
+    PSNR and SSIM are torchmetrics' on [0, 1] images with data range 1. With `round_to_8bit` all see the images as
+    their PNGs will hold them. `lpips=None` leaves LPIPS out; once prepared, `footnote` says why it has no value.
+    `lpips_vgg` and `lpips_squeeze` are measured beside it where they are given. `names` are the metrics in order.
+    `distribution` compares the set of restorations with that of the truths, once all are done; `calibration` the spread of
+    each image's samples with their error.
+    """
+
+    smallest_ssim = 11
+
+    def __init__(
+        self,
+        lpips: LPIPS | None = None,
+        lpips_vgg: LPIPS | None = None,
+        lpips_squeeze: LPIPS | None = None,
+        round_to_8bit: bool = True,
+        distribution: Distribution | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
+        super().__init__()
+        self.distribution, self.calibration = distribution, calibration
+        given = {"lpips": lpips, "lpips_vgg": lpips_vgg, "lpips_squeeze": lpips_squeeze}
+        self.distances = nn.ModuleDict({name: distance for name, distance in given.items() if distance is not None})
+        self.round_to_8bit = round_to_8bit
+        self.names = ("psnr", "ssim", "lpips", *(name for name in self.distances if name != "lpips"))
+        self.footnote = ""
+
+    def prepare(self) -> None:
+        """Load the LPIPS trunks. Where one cannot be had, its LPIPS is null from here on and the footnote says why."""
+        told = [] if "lpips" in self.distances else ["LPIPS: not computed (metrics.lpips is null)"]
+        for name, distance in list(self.distances.items()):
+            try:
+                distance.prepare()
+            except TrunkMissing as error:
+                told.append(f"{name.upper().replace('_', ' ')}: {error}")
+                del self.distances[name]
+        self.footnote = "; ".join(told)
+
+    def check(self, images: int, samples: int) -> None:
+        """Raises ValueError or OSError where what is asked over all `images` of so many `samples` each cannot be told."""
+        if self.calibration is not None:
+            self.calibration.check(samples)
+        if self.distribution is not None:
+            self.distribution.check(images)
+
+    @torch.no_grad()
+    def forward(self, x: Tensor, truth: Tensor) -> dict[str, list[float]]:
+        """{"psnr": […], "ssim": […], "lpips": […], …}; NaN where an image is too small for a metric or LPIPS is absent."""
+        x, truth = self._seen(x), self._seen(truth)
+        side = min(x.shape[-2:])
+        values = {"psnr": peak_signal_noise_ratio(x, truth, data_range=1.0, dim=(1, 2, 3), reduction="none")}
+        values |= dict.fromkeys(self.names[1:], x.new_full((x.shape[0],), torch.nan))
+        if side >= self.smallest_ssim:
+            values["ssim"] = structural_similarity_index_measure(x, truth, data_range=1.0, reduction="none")
+        if side >= LPIPS.smallest:
+            values |= {name: distance(2 * x - 1, 2 * truth - 1) for name, distance in self.distances.items()}
+        return {name: value.reshape(-1).tolist() for name, value in values.items()}
+
+    def _seen(self, x: Tensor) -> Tensor:
+        x = (x.float().clamp(-1.0, 1.0) + 1.0) / 2.0
+        return (x * 255.0).round() / 255.0 if self.round_to_8bit else x

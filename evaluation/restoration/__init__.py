@@ -1,0 +1,1 @@
+"""A method and images → restorations on disk; resumable, shared."""

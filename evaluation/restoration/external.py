@@ -1,0 +1,155 @@
+"""Scores of images that anyone made, against their truths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from math import isfinite
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from diffusion_priors.evaluation.metrics.per_image import Metrics
+from diffusion_priors.evaluation.restoration.finish import conclude
+from diffusion_priors.evaluation.restoration.folder import EvaluationFolder, changed
+from diffusion_priors.evaluation.restoration.module import Restored
+from diffusion_priors.images.io import Exact, find_images, read_image
+
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two image files of one name and one `size` (height, width), read with `channels`."""
+
+    name: str
+    sample: Path
+    truth: Path
+    size: tuple[int, int]
+    channels: int
+
+
+def pairs(samples: str | Sequence[str], truth: str | Sequence[str]) -> tuple[list[Pair], list[str], list[str]]:
+    """Images matched by file name without suffix, sorted; and the names that only samples, or only truth, have.
+
+    Raises FileNotFoundError where there are no images and ValueError where a name is there twice, none is in both,
+    or two of a name differ in size.
+    """
+    made, true = (by_name(where, key) for where, key in ((samples, "samples"), (truth, "truth")))
+    both = sorted({*made} & {*true})
+    if not both:
+        told = f"samples has {', '.join(sorted(made)[:3])}, …; truth has {', '.join(sorted(true)[:3])}, …"
+        raise ValueError(f"no image of samples has a name that one of truth has ({told}); rename them alike, suffixes apart")
+    found = [_pair(name, made[name], true[name]) for name in both]
+    return found, sorted({*made} - {*both}), sorted({*true} - {*both})
+
+
+def by_name(where: str | Sequence[str], key: str) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in find_images(where):
+        if path.stem in found:
+            raise ValueError(f"{key} has two images called {path.stem}: {found[path.stem]} and {path}; images are matched by name")
+        found[path.stem] = path
+    return found
+
+
+def _pair(name: str, sample: Path, truth: Path) -> Pair:
+    sizes, grey = [], []
+    for path in (sample, truth):
+        try:
+            with Image.open(path) as image:
+                sizes.append((image.height, image.width))
+                grey.append(image.mode in ("L", "1", "I;16", "I"))
+        except OSError as error:
+            raise ValueError(f"cannot use the image {path}: {error}") from error
+    if sizes[0] != sizes[1]:
+        (h, w), (height, width) = sizes
+        raise ValueError(f"{sample} is {h} x {w}, but its truth {truth} is {height} x {width}; bring them to one size first")
+    return Pair(name, sample, truth, sizes[0], 1 if all(grey) else 3)
+
+
+def scored(found: Sequence[Pair], metrics: Metrics) -> Iterator[Restored]:
+    """Batches of images of one size with a record each, as evaluate.py writes them; what a score does not know is None."""
+    for (size, channels), group in groupby(sorted(found, key=_kind), key=_kind):
+        alike = list(group)
+        for start in range(0, len(alike), BATCH):
+            part = alike[start : start + BATCH]
+            x, truth = (torch.stack([read_image(path, channels, size, Exact()) for path in paths]) for paths in _paths(part))
+            yield Restored(tuple(p.name for p in part), (0,) * len(part), truth, None, x, _records(part, x, truth, metrics))
+
+
+def _kind(pair: Pair) -> tuple[tuple[int, int], int]:
+    return pair.size, pair.channels
+
+
+def _paths(part: Sequence[Pair]) -> tuple[list[Path], list[Path]]:
+    return [p.sample for p in part], [p.truth for p in part]
+
+
+def _records(part: Sequence[Pair], x: Tensor, truth: Tensor, metrics: Metrics) -> list[dict]:
+    scores = metrics(x, truth)
+    unknown = ("residual", "nfe_forward", "nfe_vjp", "seconds", "sigma_y", *(f"{name}_measurement" for name in metrics.names))
+    return [
+        {"id": pair.name, "sample": 0, "seed": None}
+        | {name: value if isfinite(value := scores[name][b]) else None for name in metrics.names}
+        | dict.fromkeys((*unknown, "measurement_hash", "peak_memory_mib", "error"))
+        for b, pair in enumerate(part)
+    ]
+
+
+@dataclass
+class Scoring:
+    """Scores the images of `samples` against those of `truth`, each a file, folder, glob or list, matched by name.
+
+    Leaves the same folder as an evaluation. `check` refuses what cannot work; `run` does the work.
+    """
+
+    samples: str | list[str]
+    truth: str | list[str]
+    metrics: Metrics
+    output: Path
+    overwrite: bool = False
+    finished: dict | None = field(default=None, init=False)
+
+    def check(self, config: dict) -> None:
+        """Raises ValueError or OSError, in one line, for images that cannot be compared."""
+        self.folder = EvaluationFolder(self.output, 0, self.overwrite)
+        self.known = self.folder.find(config)
+        self.pairs, self.only_samples, self.only_truth = pairs(self.samples, self.truth)
+        self.folder.check_images(self.known, {(pair.name, 0) for pair in self.pairs})
+        self._check_known()
+        summary = self.folder.summary()
+        if summary is not None and self.known == {(pair.name, 0) for pair in self.pairs}:
+            self.finished = summary
+            return
+        self.metrics.prepare()
+        self.metrics.check(len(self.pairs), 1)
+
+    def _check_known(self) -> None:
+        """Raises ValueError where an image on record has another content by now."""
+        for pair in self.pairs:
+            kept = self.output / "images" / pair.name
+            if (pair.name, 0) in self.known and any(
+                not torch.equal(*(read_image(path, pair.channels, pair.size, Exact()) for path in both))
+                for both in ((pair.sample, kept / "restoration-0.png"), (pair.truth, kept / "truth.png"))
+            ):
+                raise changed(self.output, pair.name)
+
+    def title(self) -> str:
+        """What is scored, and which images have no partner."""
+        lines = [f"{self.samples} against {self.truth}: {len(self.pairs)} images"]
+        for names, other in ((self.only_samples, "truth"), (self.only_truth, "samples")):
+            if names:
+                shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+                lines.append(f"left out, as {other} has no image of the name: {len(names)} ({shown})")
+        return "\n".join(lines)
+
+    def run(self, text: str) -> dict:
+        """Score what is not on record yet, then summarise; → the summary. `text` is what config.yaml will hold."""
+        self.folder.open(text)
+        for done in scored([pair for pair in self.pairs if (pair.name, 0) not in self.known], self.metrics):
+            self.folder.add(done, self.known)
+        return conclude(self.folder, self.title().splitlines()[0], self.metrics, 1)

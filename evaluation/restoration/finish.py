@@ -1,0 +1,68 @@
+"""The end of an evaluation: what all records together say, in figures, images and a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from diffusion_priors.evaluation.metrics.per_image import Metrics
+from diffusion_priors.evaluation.metrics.posterior_mean import posterior_record
+from diffusion_priors.evaluation.reporting.figure import write_figure
+from diffusion_priors.evaluation.reporting.reliability import write_reliability
+from diffusion_priors.evaluation.reporting.run_page import write_report
+from diffusion_priors.evaluation.restoration.folder import POSTERIOR, EvaluationFolder
+from diffusion_priors.evaluation.summary import summarise
+from diffusion_priors.runs.files import append_line
+from diffusion_priors.runs.records import read_lines
+
+SHOWN = 8
+"""Images in figure.png."""
+
+
+Told = Callable[[dict, list[dict]], None]
+"""What is told of the summary and the records before they are kept."""
+
+
+def conclude(folder: EvaluationFolder, title: str, metrics: Metrics, num_samples: int, tell: Told | None = None) -> dict:
+    """Merge the records and write posterior.jsonl, figure.png, report.html and, last, summary.json → the summary.
+
+    Each step is whole or repeated, so a run that is killed here goes on here.
+    """
+    records = folder.merge()
+    posterior = posterior_records(folder.root, records, metrics) if num_samples > 1 else []
+    summary = summarise(title, records, posterior, metrics.names, num_samples) | {"footnote": metrics.footnote or None}
+    if metrics.distribution is not None:
+        summary["distribution"] = metrics.distribution(*_files(folder.root, records))
+    if metrics.calibration is not None:
+        summary["calibration"] = metrics.calibration(folder.root, records)
+        write_reliability(folder.root, summary["calibration"])
+    first = sorted({record["id"] for record in records})[:SHOWN]
+    write_figure(folder.root, [record for record in records if record["id"] in first and record["sample"] < 8 * SHOWN], title)
+    if tell is not None:
+        tell(summary, records)
+    write_report(folder.root, records=records, summary=summary)
+    folder.finish(summary)
+    return summary
+
+
+def posterior_records(root: Path, records: list[dict], metrics: Metrics) -> list[dict]:
+    """posterior.jsonl, with the images added that are not in it yet."""
+    path = root / POSTERIOR
+    found = {record["id"]: record for record in read_lines(path)} if path.is_file() else {}
+    by_id: dict[str, list[dict]] = {}
+    for record in records:
+        by_id.setdefault(record["id"], []).append(record)
+    metrics.to("cpu")
+    for name, own in by_id.items():
+        if name not in found:
+            found[name] = posterior_record(root, own, metrics)
+            append_line(path, json.dumps(found[name], allow_nan=False))
+    return [found[name] for name in sorted(by_id)]
+
+
+def _files(root: Path, records: list[dict]) -> tuple[list[Path], list[Path]]:
+    """The truths, each once, and the first restoration of each image."""
+    kept = [record["id"] for record in records if record["sample"] == 0 and record["error"] is None]
+    folders = [root / "images" / name for name in kept]
+    return [folder / "truth.png" for folder in folders], [folder / "restoration-0.png" for folder in folders]

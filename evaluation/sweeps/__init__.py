@@ -1,0 +1,1 @@
+"""Many finished runs → leaderboard, paper tables. Reads files only: no torch."""

@@ -1,1 +1,0 @@
-"""Truth: solvers against posteriors that are known exactly."""

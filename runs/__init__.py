@@ -1,0 +1,1 @@
+"""What every run stands on: whole files, layout, records, configuration, devices, signals, dashboards."""

@@ -1,0 +1,48 @@
+"""How much memory a run takes: before, so that no kernel ends the process without a word, and after."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+
+def activation_bytes(network: nn.Module, shape: tuple[int, int, int]) -> int:
+    """What one image of `shape` (C, H, W) leaves behind for the backward pass, in bytes, each storage counted once."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    device = next(network.parameters()).device
+    kept: list[Tensor] = []
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        network(torch.zeros(1, *shape, device=device), torch.zeros(1, dtype=torch.long, device=device))
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in kept}
+    return sum(size for pointer, size in storages.items() if pointer not in weights)
+
+
+def free_bytes() -> int | None:
+    """The memory this machine, or this process's control group, has left; None where that cannot be told."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+    except (OSError, ValueError):  # no control group, or "max" for no limit
+        return free
+    return min(free, limit - used)
+
+
+def peak_mib(device: torch.device) -> float:
+    """The most this process has held so far, in MiB: on its GPU where it computes on one, else of the machine's memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:  # what getrusage says on Linux is at least what the parent process held when it started this one
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10
+    except (OSError, StopIteration, ValueError):
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -1,0 +1,135 @@
+"""Where a run computes: Lightning's Trainer from a few words."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from pytorch_lightning.strategies import DDPStrategy
+from torch import nn
+
+PATIENCE = timedelta(days=2)
+"""How long a process that has done its share waits for the others."""
+
+
+class TrainerSettings:
+    """`devices` of an `accelerator` on each of `num_nodes` machines; with more than one in all, `strategy` shares the work.
+
+    A result does not depend on how many share it. `precision` is the network's alone; weights, states, optimiser and
+    loss stay float32. `channels_last` lays convolutions out pixel by pixel, faster on CPUs and tensor cores; `compile`
+    hands the network to torch.compile (minutes at first). `threads` bounds the CPU threads of each process.
+
+    Raises ValueError for GPUs and cores that are not there, half precision without one, and numbers below one.
+    """
+
+    def __init__(
+        self,
+        accelerator: Literal["auto", "cpu", "gpu"] = "auto",
+        devices: int = 1,
+        num_nodes: int = 1,
+        strategy: Literal["auto", "ddp"] = "auto",
+        precision: Literal[32, 16, "bf16"] = 32,
+        channels_last: bool = True,
+        compile: bool = False,
+        threads: int | None = None,
+    ) -> None:
+        if accelerator == "gpu" and not torch.cuda.is_available():
+            raise ValueError("trainer.accelerator=gpu, but torch sees no CUDA device here; use trainer=cpu")
+        seen = torch.cuda.device_count()
+        if accelerator != "cpu" and devices > seen > 0:
+            raise ValueError(f"trainer.devices={devices}, but torch sees {seen} CUDA devices on this machine; set trainer.devices={seen}")
+        cores = os.cpu_count() or 1
+        if (accelerator == "cpu" or seen == 0) and devices > cores:
+            raise ValueError(f"trainer.devices={devices}, but this machine has {cores} cores; set trainer.devices={cores} or less")
+        if precision == 16 and (accelerator == "cpu" or seen == 0):
+            raise ValueError("trainer.precision=16 needs a GPU; use trainer.precision=bf16 or 32")
+        for name, value in (("devices", devices), ("num_nodes", num_nodes), ("threads", threads)):
+            if value is not None and value < 1:
+                raise ValueError(f"trainer.{name} must be at least 1, got {value}; set trainer.{name}")
+        self.accelerator, self.devices, self.num_nodes, self.strategy = accelerator, devices, num_nodes, strategy
+        self.precision = {32: "32-true", 16: "16-mixed", "bf16": "bf16-mixed"}[precision]
+        self.autocast = {32: None, 16: torch.float16, "bf16": torch.bfloat16}[precision]
+        self.channels_last, self.compile, self.threads = channels_last, compile, threads
+
+    @property
+    def world(self) -> int:
+        """Processes in all."""
+        return self.devices * self.num_nodes
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.accelerator == "gpu" or (self.accelerator == "auto" and torch.cuda.is_available())
+
+    def prepare(self, network: nn.Module) -> None:
+        """Lay the network out as this trainer wants it."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        if self.channels_last:
+            network.to(memory_format=torch.channels_last)
+        if self.compile:
+            network.compile()
+
+    def training(
+        self,
+        callbacks: Sequence[pl.Callback],
+        steps: int,
+        validate_every: int,
+        accumulate: int,
+        clip: float | None,
+        loggers: list,
+        plugins: Sequence[object] = (),
+    ) -> pl.Trainer:
+        """A Trainer of `steps` optimiser steps, each taken in `accumulate` turns, in one epoch; `plugins` are Lightning's."""
+        return pl.Trainer(
+            **self._shared(callbacks, loggers, plugins),
+            strategy=self.strategy,
+            precision=self.precision,
+            max_steps=steps,
+            max_epochs=1,
+            accumulate_grad_batches=accumulate,
+            gradient_clip_val=clip,
+            val_check_interval=validate_every * accumulate,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+        )
+
+    def prediction(self, callbacks: Sequence[pl.Callback], loggers: list) -> pl.Trainer:
+        """A Trainer that lets solvers differentiate. Its precision is full: solvers put the network alone under `autocast`."""
+        alone = self.strategy == "auto" or self.world == 1
+        return pl.Trainer(**self._shared(callbacks, loggers), strategy="auto" if alone else DDPStrategy(timeout=PATIENCE))
+
+    def _shared(self, callbacks: Sequence[pl.Callback], loggers: list, plugins: Sequence[object] = ()) -> dict[str, Any]:
+        """What both are: quiet, with our own files, data and progress."""
+        for name in ("pytorch_lightning", "lightning_fabric"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        for message in (
+            ".*does not have many workers.*",
+            ".*LeafSpec.*",
+            ".*resuming from a checkpoint that ended before.*",
+            ".*Checkpoint directory.*",
+            ".*srun. command is available.*",
+        ):
+            warnings.filterwarnings("ignore", message=message)
+        by_srun = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()  # torchrun may run inside a job of one task
+        slurm = [SLURMEnvironment(auto_requeue=False)] if by_srun else []
+        return {
+            "accelerator": self.accelerator,
+            "devices": self.devices,
+            "num_nodes": self.num_nodes,
+            "plugins": [*plugins, *slurm],
+            "callbacks": list(callbacks),
+            "logger": loggers,
+            "use_distributed_sampler": False,
+            "inference_mode": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+        }

@@ -1,0 +1,139 @@
+"""Metrics: per image, on the images as saved; LPIPS against its published values, its trunk found as promised."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from torchvision.models import alexnet
+
+from diffusion_priors.evaluation.metrics.lpips import LPIPS, TrunkMissing
+from diffusion_priors.evaluation.metrics.per_image import Metrics
+
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "lpips"
+needs_trunk = pytest.mark.skipif(not SHARED.is_dir(), reason="the LPIPS trunk weights (../shared/lpips) are not here")
+
+
+def images(batch: int = 3, side: int = 24, seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).uniform(-1, 1, (batch, 3, side, side))).float()
+
+
+def test_psnr_is_per_image_and_on_eight_bits():
+    """−10 log10 of each image's own mean squared error; one bad image of a batch leaves the others alone."""
+    truth = images()
+    x = truth + torch.tensor([0.0, 0.05, 0.5]).view(3, 1, 1, 1)
+    bits = [((v.clamp(-1, 1) + 1) * 127.5).round().double() / 255 for v in (x, truth)]
+    mse = (bits[0] - bits[1]).square().mean((1, 2, 3))
+    values = Metrics()(x, truth)["psnr"]
+    assert values[0] == float("inf")
+    assert values[1:] == pytest.approx((-10 * mse[1:].log10()).tolist(), abs=1e-3)
+    unrounded = Metrics(round_to_8bit=False)(x, truth)["psnr"][1]
+    exact = ((x.clamp(-1, 1) - truth) / 2)[1].double().square().mean()
+    assert unrounded == pytest.approx(-10 * exact.log10().item(), abs=1e-3)
+
+
+def test_ssim_is_wang_s():
+    """Against the formula of Wang et al. 2004 with a Gaussian window of std 1.5 and 11 taps, mirrored at the edge."""
+    truth = images(2, 40)
+    x = (truth + 0.3 * images(2, 40, seed=1)).clamp(-1, 1)
+    a, b = (((v + 1) / 2).double().numpy() for v in (x, truth))
+
+    def blur(v):
+        return gaussian_filter(v, (0, 0, 1.5, 1.5), truncate=5 / 1.5, mode="mirror")
+
+    ma, mb = blur(a), blur(b)
+    va, vb, cov = blur(a * a) - ma**2, blur(b * b) - mb**2, blur(a * b) - ma * mb
+    index = (2 * ma * mb + 1e-4) * (2 * cov + 9e-4) / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4))
+    expected = index.mean((1, 2, 3))
+    assert Metrics(round_to_8bit=False)(x, truth)["ssim"] == pytest.approx(expected.tolist(), abs=2e-5)
+
+
+def test_metrics_of_an_image_do_not_depend_on_its_batch():
+    x, truth = images(3), images(3, seed=1)
+    together, alone = Metrics()(x, truth), Metrics()(x[1:2], truth[1:2])
+    for name in ("psnr", "ssim"):
+        assert together[name][1] == pytest.approx(alone[name][0], abs=1e-5)
+
+
+def test_too_small_for_ssim_has_no_value():
+    values = Metrics()(images(2, 8), images(2, 8, seed=1))
+    assert np.isnan(values["ssim"]).all() and np.isfinite(values["psnr"]).all()
+
+
+@needs_trunk
+@pytest.mark.parametrize(
+    ("net", "file", "published", "tolerance"),
+    [("alex", "alexnet", (0.7219, 0.1376), 6e-5), ("squeeze", "squeezenet1_1", (0.711, 0.148), 6e-4)],
+)
+def test_lpips_gives_its_published_values(net, file, published, tolerance):
+    lpips = LPIPS(net, trunk=str(SHARED / f"{file}_features.pth"))
+    lpips.prepare()
+
+    def load(name):
+        pixels = np.asarray(Image.open(SHARED / "imgs" / name).convert("RGB"), dtype=np.float32)
+        return torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1
+
+    reference = load("ex_ref.png")
+    distances = [lpips(load(name), reference).item() for name in ("ex_p0.png", "ex_p1.png")]
+    assert distances == pytest.approx(published, abs=tolerance)
+    both = lpips(torch.cat([load("ex_p0.png"), load("ex_p1.png")]), torch.cat([reference] * 2))
+    assert both.tolist() == pytest.approx(distances, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def trunk(tmp_path_factory) -> Path:
+    """A whole AlexNet of random weights, named by its hash as torchvision names its files."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("served")
+    slim = {name: value for name, value in alexnet().state_dict().items() if name.startswith("features")}
+    torch.save(slim, folder / "x.pth")
+    digest = hashlib.sha256((folder / "x.pth").read_bytes()).hexdigest()[:8]
+    return (folder / "x.pth").rename(folder / f"alexnet-owt-{digest}.pth")
+
+
+@pytest.fixture
+def server(trunk):
+    handler = partial(SimpleHTTPRequestHandler, directory=str(trunk.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{served.server_address[1]}"
+        served.shutdown()
+
+
+def test_trunk_is_downloaded_once_then_cached(server, trunk, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    lpips = LPIPS(url=f"{server}/{trunk.name}")
+    lpips.prepare()
+    weights = torch.load(trunk, weights_only=True)
+    assert torch.equal(lpips.distance.net.slice1[0].weight, weights["features.0.weight"])
+    assert torch.equal(lpips.distance.net.slice5[0].bias, weights["features.10.bias"])
+    assert LPIPS(url=f"http://127.0.0.1:9/{trunk.name}").locate() == tmp_path / "checkpoints" / trunk.name
+    x = images(1, 64)
+    assert lpips(x, x).item() == 0.0 and lpips(x, images(1, 64, seed=1)).item() > 0.0
+
+
+def test_trunk_that_cannot_be_had_is_a_footnote(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(TrunkMissing, match="is not at hand"):
+        LPIPS(url="http://127.0.0.1:9/alexnet-owt-7be5be79.pth").prepare()
+    with pytest.raises(TrunkMissing, match="download is off"):
+        LPIPS(download=False).prepare()
+    metrics = Metrics(LPIPS(download=False))
+    metrics.prepare()
+    assert "download is off" in metrics.footnote
+    assert np.isnan(metrics(images(1, 40), images(1, 40))["lpips"]).all()
+
+
+def test_wrong_trunks_are_refused(trunk, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no LPIPS trunk at"):
+        LPIPS(trunk=str(tmp_path / "none.pth")).prepare()
+    with pytest.raises(ValueError, match="is no squeeze trunk: features"):
+        LPIPS("squeeze", trunk=str(trunk)).prepare()

@@ -1,0 +1,73 @@
+"""Which images are taken: two parts that never meet, chosen by names alone."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffusion_priors.evaluation.restoration.images import ImageSet
+from diffusion_priors.images.io import Crop
+
+NAMES = [f"face-{i:04}" for i in range(4000)]
+
+
+def taken(names: list[str], **how) -> list[str]:
+    return [names[i] for i in ImageSet(Crop(), **how).chosen(names)]
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_the_two_parts_are_all_and_never_meet_and_have_their_size(share):
+    """A name is in validation with probability `share`: within four standard deviations."""
+    validation, test = (taken(NAMES, split=split, validation=share) for split in ("validation", "test"))
+    assert sorted(validation + test) == NAMES and not {*validation} & {*test}
+    assert abs(len(validation) / len(NAMES) - share) < 4 * (share * (1 - share) / len(NAMES)) ** 0.5
+
+
+def test_an_image_stays_where_it_is_when_others_come_and_go():
+    """Whatever the order and the company, and a larger part holds the smaller one."""
+    some = random.Random(0).sample(NAMES, 700)
+    for split in ("validation", "test"):
+        assert taken(some, split=split) == [name for name in taken(NAMES, split=split) if name in {*some}]
+    assert {*taken(NAMES, split="validation", validation=0.1)} < {*taken(NAMES, split="validation", validation=0.3)}
+
+
+def test_the_limit_takes_the_first_by_name_of_the_part():
+    shuffled = random.Random(1).sample(NAMES, len(NAMES))
+    assert taken(shuffled, limit=3) == NAMES[:3]
+    assert taken(shuffled, limit=3, split="test") == taken(NAMES, split="test")[:3]
+    assert taken(NAMES[:2], limit=5) == NAMES[:2]
+
+
+def test_the_images_are_those_of_the_names(tmp_path):
+    """Each item holds its own image and its samples follow one another."""
+    for i, name in enumerate("cab"):
+        Image.fromarray(np.full((8, 8, 3), 40 * i, dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    found = ImageSet(Crop(), str(tmp_path), limit=2).images((3, 4, 4), 2)
+    items = [found[i] for i in range(len(found))]
+    assert [(item.ids, item.samples) for item in items] == [(("a",), (0,)), (("a",), (1,)), (("b",), (0,)), (("b",), (1,))]
+    assert [round((item.truth.mean().item() + 1) * 127.5) for item in items] == [40, 40, 80, 80]
+
+
+BAD = [
+    ({"validation": 0.0}, "got 0.0"),
+    ({"validation": 1.0}, "got 1.0"),
+    ({"limit": 0}, "got 0; set data.limit"),
+    ({"limit": -1}, "got -1; set data.limit"),
+    ({"workers": -2}, "cannot be -2 reading processes"),
+    ({"measurements": "a", "freeze": "b"}, "give one of them"),
+    ({"measurements": "a", "root": "b"}, "give one of them"),
+]
+
+
+@pytest.mark.parametrize(("how", "message"), BAD)
+def test_what_makes_no_set_is_refused(how, message):
+    with pytest.raises(ValueError, match=message):
+        ImageSet(Crop(), **how)
+
+
+def test_an_empty_part_is_refused():
+    with pytest.raises(ValueError, match=r"none of the 1 images is in data.split=validation; set data.validation, now 0.001"):
+        taken(["a"], split="validation", validation=0.001)

@@ -1,0 +1,196 @@
+"""Measurement noise: its moments, its place and its independence of the batch."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from operator_cases import generators, random_images
+from torch import Tensor
+
+import conf
+from diffusion_priors.operators.identity import Identity
+from diffusion_priors.operators.inpainting import InpaintBox, InpaintRandom
+from diffusion_priors.operators.noise_models import Gaussian, NoiseModel, NoNoise, Poisson
+from diffusion_priors.operators.resampling import SuperResolution
+
+CONFIGS = sorted((Path(conf.__file__).parent / "noise").glob("*.yaml"))
+
+every_noise = pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+every_operator = pytest.mark.parametrize("operator", [Identity, InpaintRandom, SuperResolution])
+
+
+def built(config: Path) -> NoiseModel:
+    return instantiate(OmegaConf.load(config), _convert_="all")
+
+
+def measure(noise: NoiseModel, operator, x: Tensor, ids, seed: int = 0):
+    own = generators(ids, seed)
+    return noise.measure(operator.draw(x, own), x, own)
+
+
+@every_noise
+@every_operator
+def test_an_image_has_the_noise_it_has_alone(config, operator):
+    x = random_images(3, 2, 16, 20)
+    together = measure(built(config), operator(), x, (4, 7, 9))
+    for b, name in enumerate((4, 7, 9)):
+        alone = measure(built(config), operator(), x[b : b + 1], (name,))
+        torch.testing.assert_close(alone.y, together.y[b : b + 1], rtol=1e-13, atol=1e-14)
+        torch.testing.assert_close(alone.sigma_y, together.sigma_y[b : b + 1], rtol=1e-13, atol=0)
+
+
+@every_noise
+def test_noise_belongs_to_the_image_and_the_seed(config):
+    """The same again for the same image and seed, and independent of that of another image or seed."""
+    noise = built(config)
+    x = random_images(1, 3, 48, 64).repeat(2, 1, 1, 1)
+    y, again, other = (measure(noise, Identity(), x, (1, 2), seed).y for seed in (0, 0, 1))
+    assert torch.equal(y, again)
+    if isinstance(noise, NoNoise):
+        return
+    samples = torch.stack([*(y - x), *(other - x)]).flatten(1)
+    correlations = torch.corrcoef(samples)[~torch.eye(4, dtype=torch.bool)]
+    assert (correlations.abs() <= 5.0 / samples.shape[1] ** 0.5).all()
+
+
+@every_noise
+@pytest.mark.parametrize("operator", [InpaintRandom(), InpaintBox(random_place=True)], ids=lambda operator: type(operator).__name__)
+def test_missing_pixels_carry_no_noise(config, operator):
+    x = random_images(2, 3, 24, 20)
+    noise = built(config)
+    y = measure(noise, operator, x, (1, 2)).y
+    missing = operator.mask.expand_as(y) == 0.0
+    assert (y[missing] == 0.0).all()
+    if not isinstance(noise, NoNoise):
+        assert (y[~missing] != x[~missing]).double().mean() > 0.5
+
+
+@every_noise
+def test_a_given_measurement_is_taken_as_it_is_where_it_is_measured(config):
+    """Missing pixels are cleared, no noise is added, and σ_y is what it is for a measurement of one's own."""
+    x = random_images(2, 3, 24, 20)
+    noise, operator = built(config), InpaintRandom()
+    own = measure(noise, operator, x, (1, 2))
+    given = noise.measured(operator, own.y + 0.7 * (1.0 - operator.mask))
+    assert torch.equal(given.y, own.y)
+    torch.testing.assert_close(given.sigma_y, own.sigma_y, rtol=1e-13, atol=0)
+
+
+@every_noise
+def test_noise_takes_the_type_of_the_image(config):
+    measurement = measure(built(config), Identity(), random_images(2, 3, 8, 6).float(), (1, 2))
+    assert measurement.y.dtype == measurement.sigma_y.dtype == torch.float32
+    assert measurement.sigma_y.shape == (2, 1, 1, 1)
+
+
+@every_noise
+def test_the_root_mean_square_of_the_noise_is_sigma_y(config):
+    """Per image within five standard errors, on images of all greys."""
+    noise, x = built(config), random_images(3, 3, 96, 128)
+    measurement = measure(noise, Identity(), x, range(3))
+    squares = (measurement.y - x).square().flatten(1)
+    error = squares.std(1) / squares.shape[1] ** 0.5
+    # Poisson's σ_y² is estimated from the noisy y itself: mean light, of the noise's own standard error.
+    estimate = 2.0 * measurement.sigma_y.flatten() ** 2 / squares.shape[1] ** 0.5
+    assert ((squares.mean(1) - measurement.sigma_y.flatten() ** 2).abs() <= 5.0 * (error + estimate)).all()
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.05, 0.8])
+def test_gaussian_noise_has_its_moments(sigma):
+    """Mean 0, variance σ², third and fourth moments 0 and 3σ⁴: standard errors σ/√n, √2 σ²/√n, √15 σ³/√n, √96 σ⁴/√n."""
+    x = random_images(2, 3, 128, 160)
+    measurement = measure(Gaussian(sigma), Identity(), x, (1, 2))
+    z = (measurement.y - x).flatten(1) / sigma
+    for power, moment, variance in ((1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0)):
+        assert ((z.pow(power).mean(1) - moment).abs() <= 5.0 * (variance / z.shape[1]) ** 0.5).all()
+    torch.testing.assert_close(measurement.sigma_y, torch.full((2, 1, 1, 1), sigma, dtype=torch.float64), rtol=0, atol=0)
+
+
+def test_neighbours_have_independent_noise():
+    n = (Gaussian(1.0).sample(torch.zeros(1, 3, 128, 160), generators([1])))[0].double()
+    for product in (n[:, 1:] * n[:, :-1], n[..., 1:] * n[..., :-1], n[0] * n[1]):
+        assert product.mean().abs() <= 5.0 / product.numel() ** 0.5
+
+
+def test_gaussian_noise_does_not_depend_on_the_image_and_scales_with_sigma():
+    """y − A x0 = σ z with one z for an image, so runs at several σ differ in strength alone."""
+    x = random_images(2, 3, 16, 20)
+    z = Gaussian(1.0).sample(torch.zeros_like(x), generators((1, 2)))
+    torch.testing.assert_close(Gaussian(0.3).sample(x, generators((1, 2))), x + 0.3 * z, rtol=1e-13, atol=1e-14)
+    assert torch.equal(Gaussian(0.0).sample(x, generators((1, 2))), x)
+
+
+@pytest.mark.parametrize("peak", [3.0, 40.0, 255.0, 4000.0])
+@pytest.mark.parametrize("grey", [-0.9, 0.0, 1.0])
+def test_poisson_noise_has_its_moments(peak, grey):
+    """Counts k = peak (y + 1)/2 are whole, of mean and variance λ: standard errors √(λ/n) and √((λ + 2λ²)/n)."""
+    x = torch.full((2, 3, 128, 160), grey, dtype=torch.float64)
+    measurement = measure(Poisson(peak), Identity(), x, (1, 2))
+    counts = (peak * (measurement.y + 1.0) / 2.0).flatten(1)
+    rate, n = peak * (grey + 1.0) / 2.0, counts.shape[1]
+    assert (counts - counts.round()).abs().max() <= 1e-9 * peak and (counts > -0.5).all()
+    assert ((counts.mean(1) - rate).abs() <= 5.0 * (rate / n) ** 0.5).all()
+    assert ((counts.var(1) - rate).abs() <= 5.0 * ((rate + 2.0 * rate**2) / n) ** 0.5).all()
+    sigma = 2.0 / peak * rate**0.5
+    assert ((measurement.sigma_y.flatten() - sigma).abs() <= 5.0 * sigma / (2.0 * (rate * n) ** 0.5)).all()
+
+
+def test_there_is_no_light_below_black():
+    y = Poisson(255.0).sample(torch.full((1, 1, 4, 4), -1.3), generators([1]))
+    assert (y == -1.0).all()
+    assert (Poisson(255.0).measured(Identity(), y).sigma_y == 0.0).all()
+
+
+@pytest.mark.parametrize("grey", [-0.9, 0.8])
+@pytest.mark.parametrize("operator", [InpaintRandom(0.2), InpaintBox()], ids=lambda operator: type(operator).__name__)
+def test_sigma_y_of_poisson_noise_is_that_of_the_measured_pixels(operator, grey):
+    """Missing pixels are filled with 0, which is no light of theirs: σ_y = 2 √(light/peak) whatever is missing."""
+    x, peak = torch.full((2, 3, 64, 80), grey, dtype=torch.float64), 255.0
+    measurement = measure(Poisson(peak), operator, x, (1, 2))
+    rate, n = peak * (grey + 1.0) / 2.0, 3 * operator.mask.sum() / len(operator.mask)
+    sigma = 2.0 / peak * rate**0.5
+    assert ((measurement.sigma_y.flatten() - sigma).abs() <= 5.0 * sigma / (rate * n) ** 0.5).all()
+
+
+def test_no_noise_is_the_measurement_itself():
+    x = random_images(2, 3, 8, 12)
+    measurement = measure(NoNoise(), SuperResolution(4), x, (1, 2))
+    assert torch.equal(measurement.y, SuperResolution(4).draw(x, generators((1, 2)))(x))
+    assert (measurement.sigma_y == 0.0).all()
+
+
+def numbers(label: str) -> dict[str, float]:
+    """The sigma a label states in either unit."""
+    return {unit: float(value) for value, unit in re.findall(r"([\d.e+-]+) in (\[[-\d]+, 1\])", label)}
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.1, 1e-5, 0.0])
+def test_the_label_of_gaussian_noise_states_both_units(sigma):
+    """A standard deviation in [-1, 1] is twice that in [0, 1]."""
+    assert numbers(Gaussian(sigma).label) == pytest.approx({"[-1, 1]": sigma, "[0, 1]": sigma / 2}, rel=1e-5)
+
+
+@pytest.mark.parametrize("peak", [1.0, 255.0, 1e6])
+def test_the_label_of_poisson_noise_states_both_units(peak):
+    """At mid-grey, λ = peak/2 counts: a standard deviation of √(1/(2 peak)) in [0, 1]."""
+    grey = (0.5 / peak) ** 0.5
+    assert numbers(Poisson(peak).label) == pytest.approx({"[-1, 1]": 2 * grey, "[0, 1]": grey}, rel=5e-3)
+    sigma = Poisson(peak).measured(Identity(), torch.zeros(1, 1, 4, 4, dtype=torch.float64)).sigma_y.item()
+    assert sigma == pytest.approx(2 * grey)
+
+
+@pytest.mark.parametrize("sigma", [-0.05, float("nan")])
+def test_a_negative_sigma_is_refused(sigma):
+    with pytest.raises(ValueError, match=rf"sigma={sigma}; set noise_model\.sigma"):
+        Gaussian(sigma)
+
+
+@pytest.mark.parametrize("peak", [0.0, -1.0, float("nan")])
+def test_a_peak_without_light_is_refused(peak):
+    with pytest.raises(ValueError, match=rf"peak={peak}; set noise_model\.peak"):
+        Poisson(peak)

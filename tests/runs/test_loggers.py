@@ -1,0 +1,355 @@
+"""Dashboards: what they are told, what they leave, and how a run's end reaches them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import hydra
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import wandb
+import wandb_file
+from omegaconf import OmegaConf
+from PIL import Image
+from pytorch_lightning.loggers import WandbLogger
+
+from diffusion_priors.conf import PROJECT
+from diffusion_priors.conf.build import build_evaluation, source_state
+from diffusion_priors.evaluation.restoration.callbacks import EvaluationCallback
+from diffusion_priors.evaluation.restoration.log_run import LogRun
+from diffusion_priors.runs import loggers as module
+from diffusion_priors.runs.image_table import image_rows
+from diffusion_priors.runs.loggers import CSV, Dashboard, TensorBoard, Wandb, figures, has_key, log_image
+from diffusion_priors.runs.signals import ToldToStop
+
+ESTIMATE = {"mean": 12.5, "se": 0.5, "low": 11.0, "high": 14.0, "n": 3}
+SUMMARY = {
+    "images": 3,
+    "records": 3,
+    "failed": 1,
+    "sigma_y": None,
+    "statistics": {"single": {"psnr": ESTIMATE, "lpips": None}, "posterior_mean": {"psnr": ESTIMATE | {"se": None}}},
+    "cost": {"nfe_forward": 4.0, "seconds": ESTIMATE, "peak_memory_mib": None},
+    "distribution": {"fid": 30.0},
+}
+FIGURES = {
+    "count/images": 3,
+    "count/records": 3,
+    "count/failed": 1,
+    "single/psnr": 12.5,
+    "single/psnr_se": 0.5,
+    "posterior_mean/psnr": 12.5,
+    "cost/nfe_forward": 4.0,
+    "cost/seconds": 12.5,
+    "cost/seconds_se": 0.5,
+    "distribution/fid": 30.0,
+}
+
+
+@pytest.fixture
+def keyless(monkeypatch, tmp_path):
+    """A home without a key, and no word from the environment."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    return tmp_path
+
+
+def record(name: str, sample: int = 0, psnr: float | None = 10.0, error: str | None = None) -> dict:
+    return {"id": name, "sample": sample, "seed": 0, "psnr": psnr, "residual": 0.5, "error": error}
+
+
+def paint(path: Path, value: int | np.ndarray, mode: str = "RGB") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (4, 5, 3) if mode == "RGB" else (4, 5)
+    Image.fromarray(np.broadcast_to(np.asarray(value, dtype=np.uint8), shape).copy()).save(path)
+
+
+def test_figures_are_those_that_have_a_value():
+    assert figures(SUMMARY) == FIGURES
+    without = {key: value for key, value in SUMMARY.items() if key != "distribution"}
+    assert figures(without) == {key: value for key, value in FIGURES.items() if key != "distribution/fid"}
+
+
+def test_a_key_is_found_where_wandb_looks_for_it(keyless, monkeypatch):
+    assert not has_key()
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    assert has_key()
+    monkeypatch.delenv("WANDB_API_KEY")
+    (keyless / "home").mkdir()
+    (keyless / "home" / ".netrc").write_text("machine api.wandb.ai\n  login user\n  password secret\n")
+    (keyless / "home" / ".netrc").chmod(0o600)
+    assert has_key()
+
+
+@pytest.mark.parametrize(
+    ("mode", "key", "word", "offline"),
+    [
+        ("auto", None, None, True),
+        ("auto", "k" * 40, None, False),
+        ("auto", None, "disabled", False),  # then W&B does as its own variable says
+        ("offline", "k" * 40, None, True),
+        ("online", None, None, False),
+    ],
+)
+def test_auto_is_online_with_a_key(keyless, monkeypatch, mode, key, word, offline):
+    made = []
+    monkeypatch.setattr(module, "WandbLogger", lambda **settings: made.append(settings) or SimpleNamespace(experiment=None))
+    for name, value in (("WANDB_API_KEY", key), ("WANDB_MODE", word)):
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    Wandb(mode=mode)(keyless / "run", {})
+    assert made[0]["offline"] is offline
+
+
+def test_a_run_has_the_id_of_its_folder_until_it_is_begun_anew(keyless, monkeypatch):
+    ids = []
+    monkeypatch.setattr(module, "WandbLogger", lambda **settings: ids.append(settings["id"]) or SimpleNamespace(experiment=None))
+    for folder, anew in (("a", False), ("a", False), ("b", False), ("a", True), ("a", False)):
+        Wandb()(keyless / folder, {}, anew)
+    first, again, other, anew, after = ids
+    assert first == again and anew == after and len({first, other, anew}) == 3
+
+
+def test_no_connection_is_one_clear_line(keyless, monkeypatch):
+    def refuse(**settings):
+        raise wandb.errors.CommError("no route to host")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    with pytest.raises(ValueError, match=r"no route to host; logger\.mode=offline"):
+        Wandb(mode="online")(keyless / "run", {})
+
+
+def test_rows_cannot_be_negative():
+    with pytest.raises(ValueError, match=r"logger\.rows"):
+        Wandb(rows=-1)
+
+
+def run_file(folder: Path) -> Path:
+    """The file of the only run in a folder, when it is over."""
+    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    return wandb_file.finished(path)
+
+
+def test_no_rows_and_no_artifacts_means_neither(keyless, monkeypatch):
+    """The figures alone, and nothing is left in the environment; a second run in the process is another one."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name, rows in (("a", 0), ("b", 1)):
+        dashboard = Wandb(rows=rows)
+        loggers = dashboard(keyless / name, {"seed": 3})
+        dashboard.publish(loggers, keyless / name, SUMMARY, [record("x"), record("y")])
+        dashboard.finish(7)
+        path = run_file(keyless / name)
+        shown = wandb_file.summary(path)
+        assert {key: shown.get(key) for key in FIGURES} == FIGURES
+        assert shown.get("images.nrows") == (rows or None) and list(wandb_file.artifacts(path)) == ["run_table"] * rows
+        assert wandb_file.exit_code(path) == 7 and wandb_file.config(path)["seed"] == 3 and wandb_file.run(path).display_name == name
+    assert "WANDB_DATA_DIR" not in module.os.environ
+
+
+def test_rows_hold_images_where_there_are_any(tmp_path):
+    """Truth 10, restoration 30: an error of 20 / 255, which is 80 where 0.25 is white; 200 more is white."""
+    for name, mode in (("colour", "RGB"), ("grey", "L")):
+        paint(tmp_path / "images" / name / "truth.png", 10, mode)
+        paint(tmp_path / "images" / name / "restoration-1.png", 30, mode)
+    paint(tmp_path / "images" / "far" / "truth.png", 250)
+    paint(tmp_path / "images" / "far" / "restoration-0.png", [250, 50, 250])
+    records = [record("colour", 1), record("grey", 1), record("far"), record("colour", 0, None, "diverged")]
+    rows = image_rows(tmp_path, records)
+    assert len({tuple(row) for row in rows}) == 1
+    errors = [None if row["error"] is None else np.unique(np.asarray(row["error"])).tolist() for row in rows]
+    assert errors == [[80], [80], [255], None]
+    assert [row["restoration"] for row in rows[::3]] == [tmp_path / "images" / "colour" / "restoration-1.png", None]
+    assert [row["failure"] for row in rows] == [None, None, None, "diverged"] and rows[0]["measurement"] is None
+    assert [(row["id"], row["sample"], row["psnr"], row["residual"]) for row in rows[2:]] == [
+        ("far", 0, 10.0, 0.5),
+        ("colour", 0, None, 0.5),
+    ]
+
+
+def read(path: Path) -> list[dict]:
+    with path.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_csv_keeps_each_part_of_a_run_and_drops_them_when_it_is_begun_anew(tmp_path):
+    for anew in (False, False):
+        (logger,) = CSV()(tmp_path, {}, anew)
+        logger.log_metrics({"running/psnr": 11.0}, step=2)
+        CSV().publish([logger], tmp_path, SUMMARY, [])
+    for part in ("version_0", "version_1"):
+        running, end = read(tmp_path / "csv" / part / "metrics.csv")
+        assert (running["step"], running["running/psnr"], end["step"]) == ("2", "11.0", "3")
+        assert {key: float(end[key]) for key in FIGURES} == FIGURES
+    (logger,) = CSV()(tmp_path, {}, True)
+    logger.log_metrics({"loss": 1.0}, step=50)
+    assert read(tmp_path / "csv" / "version_0" / "metrics.csv") == [{"loss": "1.0", "step": "50"}]
+    assert not (tmp_path / "csv" / "version_1").exists()
+
+
+def test_tensorboard_holds_figures_images_and_the_configuration(tmp_path):
+    pytest.importorskip("tensorboard", reason='pip install -e ".[tensorboard]"')
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    paint(tmp_path / "figure.png", [1, 2, 3])
+    (logger,) = TensorBoard()(tmp_path, {"solver": {"zeta": 0.3}})
+    logger.log_metrics({"running/psnr": 11.0}, step=2)
+    log_image([logger], "samples", Image.new("L", (6, 4), 9), 2)
+    logger.finalize("success")  # as Lightning does when its work is done
+    TensorBoard().publish([logger], tmp_path, SUMMARY, [])
+    found = EventAccumulator(str(tmp_path / "tensorboard"))
+    found.Reload()
+    scalars = {name: [(event.step, event.value) for event in found.Scalars(name)] for name in found.Tags()["scalars"]}
+    assert scalars == {"running/psnr": [(2, 11.0)]} | {name: [(3, value)] for name, value in FIGURES.items()}
+    shapes = {name: (image.step, image.width, image.height) for name in found.Tags()["images"] for image in found.Images(name)}
+    assert shapes == {"figure": (3, 5, 4), "samples": (2, 6, 4)}
+    started = plugin_data_pb2.HParamsPluginData.FromString(found.PluginTagToContent("hparams")["_hparams_/session_start_info"])
+    assert started.session_start_info.hparams["solver/zeta"].number_value == 0.3
+    TensorBoard()(tmp_path, {}, True)
+    assert not (tmp_path / "tensorboard").exists()
+
+
+def test_tensorboard_that_is_not_installed_is_named_with_its_remedy(monkeypatch):
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r'pip install -e "\.\[tensorboard\]"'):
+        TensorBoard()
+
+
+class Recorder(Dashboard):
+    """Remembers what it was told; is its own logger."""
+
+    def __init__(self) -> None:
+        self.rows, self.published, self.codes = [], [], []
+
+    def __call__(self, folder, config, anew=False):
+        return []
+
+    def log_metrics(self, values, step):
+        self.rows.append((step, values))
+
+    def publish(self, loggers, folder, summary, records):
+        self.published.append((summary, list(records)))
+
+    def finish(self, code):
+        self.codes.append(code)
+
+
+def test_running_means_count_every_restoration_once(tmp_path):
+    """b is on record, and its batch is restored again with c; d failed, so that its step has the same mean."""
+    (tmp_path / "records.jsonl").write_text("".join(json.dumps(one) + "\n" for one in (record("a", 0, 8.0), record("b", 0, 10.0))))
+    recorder = Recorder()
+    trainer = SimpleNamespace(loggers=[recorder])
+    log = LogRun(recorder, tmp_path)
+    log.on_predict_start(trainer, SimpleNamespace(metrics=SimpleNamespace(names=("psnr",))))
+    for batch in ([record("b", 0, 99.0), record("c", 0, 15.0)], [record("d", 0, None, "diverged")]):
+        log.on_predict_batch_end(trainer, None, SimpleNamespace(records=batch), None, 0)
+    assert recorder.rows == [(3, {"running/psnr": 11.0, "running/residual": 0.5}), (4, {"running/psnr": 11.0, "running/residual": 0.5})]
+
+
+TINY = [
+    *("prior=custom", "prior.network._target_=broken_networks.NaNForBright", "prior.checkpoint=null", "prior.size=[16,16]"),
+    *("grid.steps=1", "metrics.lpips=null", "batch_size=2", f"data.root={PROJECT / 'examples' / 'faces'}"),
+]
+
+
+def evaluation(folder: Path, *overrides: str, **parts):
+    """A run as evaluate.py has it, `parts` in the place of what the configuration names."""
+    with hydra.initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
+        config = hydra.compose("evaluate", overrides=[*TINY, *overrides])
+    plain = OmegaConf.to_container(config, resolve=True)
+    run = build_evaluation(config, folder)
+    for name, part in parts.items():
+        setattr(run, name, part)
+    run.check(plain)
+    told = {"choices": {}, "overrides": [], "command": "python evaluate.py", "source": source_state(PROJECT)}
+    text = OmegaConf.to_yaml(OmegaConf.create({"config": plain, **told}))
+    return run, lambda: run.run(plain, text, "title")
+
+
+class Raising(pl.Callback):
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def on_predict_batch_end(self, *args, **kwargs) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ValueError("no"), 2), (OSError("full"), 2), (RuntimeError("bug"), 1), (KeyboardInterrupt(), 130), (ToldToStop("SIGTERM"), 143)],
+)
+def test_the_dashboard_is_told_the_exit_code_of_what_went_wrong(tmp_path, error, code):
+    recorder = Recorder()
+    _, go = evaluation(tmp_path / "run", logger=recorder, callbacks={"raising": Raising(error)})
+    if isinstance(error, ToldToStop):
+        assert go() is None
+    else:
+        with pytest.raises(type(error)):
+            go()
+    assert recorder.codes == [code] and not recorder.published
+
+
+def test_failed_restorations_are_exit_code_1_and_published_all_the_same(tmp_path):
+    recorder = Recorder()
+    _, go = evaluation(tmp_path / "run", "+prior.network.above=-9.0", logger=recorder)
+    assert go()["failed"] == 4
+    assert recorder.codes == [1] and recorder.published[0][0]["failed"] == 4
+
+
+class Stumbling(EvaluationCallback):
+    """Raises the first time it is told of the end."""
+
+    times = 0
+
+    def on_evaluation_end(self, folder, summary, records, loggers) -> None:
+        self.times += 1
+        if self.times == 1:
+            raise RuntimeError("stumbled")
+
+
+def test_an_end_that_could_not_be_told_is_told_by_the_next_run(tmp_path):
+    """Nothing is restored again; and what is told then is what was told first."""
+    recorder, stumbling = Recorder(), Stumbling()
+    _, go = evaluation(tmp_path / "run", logger=recorder, callbacks={"stumbling": stumbling})
+    with pytest.raises(RuntimeError, match="stumbled"):
+        go()
+    run, go = evaluation(tmp_path / "run", logger=recorder, callbacks={"stumbling": stumbling})
+    assert run.finished is None and not run.pending
+    assert go()["records"] == 4 and stumbling.times == 2
+    assert recorder.codes == [1, 0] and recorder.published[0] == recorder.published[1]
+    assert evaluation(tmp_path / "run")[0].finished["records"] == 4
+
+
+def test_csv_of_an_evaluation(tmp_path):
+    """From the group's option to the rows: a running one per batch, then the end."""
+    _, go = evaluation(tmp_path / "run", "logger=csv")
+    summary = go()
+    rows = read(tmp_path / "run" / "csv" / "version_0" / "metrics.csv")
+    assert [row["step"] for row in rows] == ["2", "4", "4"]
+    psnr = summary["statistics"]["single"]["psnr"]["mean"]
+    assert float(rows[-1]["single/psnr"]) == pytest.approx(psnr) == float(rows[-2]["running/psnr"]) and not rows[0]["single/psnr"]
+
+
+def test_wandb_of_lightning_takes_images(keyless, monkeypatch):
+    """What train.py's validation shows."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    (logger,) = Wandb()(keyless / "run", {})
+    assert isinstance(logger, WandbLogger)
+    log_image([logger], "samples", Image.new("RGB", (6, 4)), 50)
+    Wandb().finish(0)
+    path = run_file(keyless / "run")
+    assert wandb_file.history(path)[0]["trainer/global_step"] == 50 and wandb_file.summary(path)["samples.count"] == 1
+
+
+def test_calibration_is_among_the_figures():
+    found = {"mean": 0.4, "se": 0.01, "low": 0.38, "high": 0.42, "n": 3}
+    calibration = {"images": 3, "coverage": {"0.5": found}, "correlation": None}
+    summary = {"images": 3, "records": 12, "failed": 0, "sigma_y": None, "statistics": {}, "cost": {}, "calibration": calibration}
+    told = {name: value for name, value in figures(summary).items() if name.startswith("calibration")}
+    assert told == {"calibration/coverage_0.5": 0.4, "calibration/coverage_0.5_se": 0.01}

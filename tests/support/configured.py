@@ -1,0 +1,126 @@
+"""The project's configured solvers and operators, and small networks that are no Gaussian's, to run them on."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import hydra
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from PIL import Image
+from torch import Tensor, nn
+
+from diffusion_priors.conf import PROJECT
+from diffusion_priors.diffusion.denoiser import Denoiser
+from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
+from diffusion_priors.diffusion.preconditioning import Eps
+from diffusion_priors.diffusion.priors import Prior
+from diffusion_priors.diffusion.schedules import Linear
+from diffusion_priors.diffusion.transitions import FixedSmall, Transition
+from diffusion_priors.operators.base import Operator
+from diffusion_priors.solvers.base import Problem, Solver
+
+SCHEDULE = Linear()
+SHAPE = (3, 16, 16)
+
+
+def options(group: str) -> list[str]:
+    """The yaml files of a config group."""
+    return sorted(path.stem for path in (PROJECT / "conf" / group).glob("*.yaml"))
+
+
+@cache
+def composed(group: str, option: str):
+    with hydra.initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
+        return hydra.compose("sample", overrides=[f"{group}={option}"])[group]
+
+
+def make_solver(name: str) -> Solver:
+    return instantiate(composed("solver", name), _convert_="all")
+
+
+def make_operator(name: str, folder: Path) -> Operator:
+    """The operator of conf/operator/<name>.yaml; where it wants a file, one is written to `folder`."""
+    node = composed("operator", name)
+    wanted = {}
+    if OmegaConf.is_missing(node, "path"):
+        rng = np.random.default_rng(0)
+        if "kernel" in name:
+            wanted["path"] = str(folder / "kernel.npy")
+            np.save(wanted["path"], rng.uniform(size=(3, 5)) / 7.5)
+        else:
+            wanted["path"] = str(folder / "mask.png")
+            Image.fromarray((rng.uniform(size=SHAPE[1:]) < 0.7).astype(np.uint8) * 255).save(wanted["path"])
+    return instantiate(node, **wanted, _convert_="all")
+
+
+class CountBackward(torch.autograd.Function):
+    """The identity; adds one to `network.vjps` for every backward pass through it."""
+
+    @staticmethod
+    def forward(context, x, network):
+        context.network = network
+        return x.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        context.network.vjps += 1
+        return gradient, None
+
+
+class SmallNetwork(nn.Module):
+    """A random convolutional ε̂(x_t, t) with GroupNorm in float64, nonlinear in x. Counts calls and backward passes.
+
+    In the calls `poisoned_calls`, counted from 0, the images `poisoned` of the batch come out as NaN.
+    """
+
+    def __init__(self, channels: int = 3, seed: int = 0) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.enter = nn.Conv2d(channels, 8, 3, padding=1)
+            self.norm = nn.GroupNorm(2, 8)
+            self.leave = nn.Conv2d(8, channels, 3, padding=1)
+        self.double()
+        self.calls = self.vjps = 0
+        self.poisoned, self.poisoned_calls = [], range(0)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        hidden = self.enter(x) + (t / 1000.0).view(-1, 1, 1, 1)
+        output = CountBackward.apply(self.leave(torch.nn.functional.silu(self.norm(hidden))), self)
+        if self.calls in self.poisoned_calls:
+            spoilt = torch.zeros_like(output)
+            spoilt[self.poisoned] = torch.nan
+            output = output + spoilt
+        self.calls += 1
+        return output
+
+
+def poison(problem: Problem, images: list[int], first: int, calls: int = 10**6) -> None:
+    """From the `first` call of the next run on, for `calls` calls, the network gives NaN for these images."""
+    network = problem.denoiser.network
+    network.poisoned, network.poisoned_calls = images, range(network.calls + first, network.calls + first + calls)
+
+
+def make_problem(operator: Operator, ids: list[int], transition: Transition | None = None, clip: bool = True) -> Problem:
+    """Images number `ids` of a fixed set, measured by `operator` with σ_y = 0.05, each from generators of its own."""
+    blank = torch.zeros(len(ids), *SHAPE, dtype=torch.float64)
+    network = SmallNetwork()
+    prior = Prior(network, SCHEDULE, Eps(), size=SHAPE[1:], clip=clip)
+    operator.draw(blank, [image_generator(0, b, "measurement") for b in ids])
+    sources = [image_generator(0, b, "truth") for b in ids]
+    truth = torch.stack([torch.from_numpy(g.random(SHAPE)) for g in sources]) * 2.0 - 1.0
+    y = operator(truth)
+    noise = torch.stack([torch.from_numpy(g.standard_normal(y.shape[1:])) for g in sources])
+    return Problem(
+        denoiser=Denoiser(prior),
+        transition=transition or FixedSmall(),
+        operator=operator,
+        y=(y + 0.05 * noise) * operator.support(y),
+        sigma_y=torch.full((len(ids), 1, 1, 1), 0.05, dtype=torch.float64),
+        blank=blank,
+        rng=ImageRandom([image_generator(0, b, "sampling") for b in ids]),
+    )

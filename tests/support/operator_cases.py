@@ -1,0 +1,145 @@
+"""What the operator tests share: a case for every conf/operator/*.yaml and boundary, drawn as a run draws it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+from torch import Generator, Tensor
+
+import conf
+from diffusion_priors.diffusion.image_random import image_generator
+from diffusion_priors.operators.base import LinearOperator, Operator
+from diffusion_priors.operators.blur import Convolution
+from diffusion_priors.operators.separable import Boundary
+
+BOUNDARIES = get_args(Boundary)
+CONFIGS = {path.stem: path for path in sorted((Path(conf.__file__).parent / "operator").glob("*.yaml"))}
+
+
+def write_mask(folder: Path, sides: tuple[int, int]) -> Path:
+    """A disc of known pixels off the centre."""
+    row, column = np.mgrid[: sides[0], : sides[1]]
+    disc = (row - sides[0] / 3) ** 2 + (column - sides[1] / 2) ** 2 < (min(sides) / 3) ** 2
+    Image.fromarray(np.where(disc, 255, 0).astype(np.uint8)).save(folder / "mask.png")
+    return folder / "mask.png"
+
+
+def write_kernel(folder: Path, sides: tuple[int, int]) -> Path:
+    """An asymmetric kernel, even-sided and odd-sided, with a negative entry."""
+    kernel = np.random.default_rng(0).uniform(size=(4, 5))
+    kernel[0, 0] = -0.2
+    np.save(folder / "kernel.npy", kernel / kernel.sum())
+    return folder / "kernel.npy"
+
+
+PATHS = {"inpaint_mask": write_mask, "deblur_kernel": write_kernel}
+"""What stands in for the mandatory `path` of a yaml."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """An operator as its yaml describes it, with one of its boundaries where it has them."""
+
+    name: str
+    boundary: str | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.boundary is None else f"{self.name}-{self.boundary}"
+
+    @property
+    def config(self) -> DictConfig:
+        return OmegaConf.load(CONFIGS[self.name])
+
+    @property
+    def linear(self) -> bool:
+        return issubclass(get_object(self.config._target_), LinearOperator)
+
+    def sides(self, seed: int = 0, least: int = 16, most: int = 28) -> tuple[int, int]:
+        """A random height and width that the operator takes, not equal."""
+        factor = self.config.get("factor", 1)
+        counts = random.Random(f"{self}{seed}").sample(range(-(-least // factor), most // factor + 1), 2)
+        return counts[0] * factor, counts[1] * factor
+
+    def build(self, sides: tuple[int, int], folder: Path) -> Operator:
+        config = self.config
+        for key in OmegaConf.missing_keys(config):
+            config[key] = str(PATHS[self.name](folder, sides))
+        if self.boundary is not None:
+            config.boundary = self.boundary
+        return instantiate(config, _convert_="all")
+
+    def drawn(self, like: Tensor, folder: Path, ids: Iterable[int] | None = None, seed: int = 0) -> Operator:
+        """The operator, drawn for images like `like` whose ids are 0, 1, … unless given."""
+        operator = self.build(tuple(like.shape[-2:]), folder)
+        return operator.draw(like, generators(range(len(like)) if ids is None else ids, seed))
+
+
+ALL = [
+    Case(name, boundary) for name, path in CONFIGS.items() for boundary in (BOUNDARIES if "boundary" in OmegaConf.load(path) else [None])
+]
+LINEAR = [case for case in ALL if case.linear]
+
+
+def generators(ids: Iterable[int], seed: int = 0) -> list[Generator]:
+    return [image_generator(seed, name, "measurement") for name in ids]
+
+
+def random_images(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Uniform numbers in [-1, 1]."""
+    return torch.rand(shape, generator=Generator().manual_seed(seed), dtype=torch.float64).mul(2.0).sub(1.0).to(dtype)
+
+
+def norms(x: Tensor) -> Tensor:
+    """‖x‖₂ per image."""
+    return torch.linalg.vector_norm(x.flatten(1), dim=1)
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """⟨a, b⟩ per image."""
+    return (a * b).flatten(1).sum(1)
+
+
+def dense(operator: Operator, channels: int = 1) -> Tensor:
+    """The matrix of an operator drawn for one image, from its values on the unit vectors."""
+    shape = (channels, *operator.image_shape[-2:])
+    count = channels * shape[1] * shape[2]
+    return operator(torch.eye(count, dtype=torch.float64).view(count, *shape)).flatten(1).T
+
+
+def largest_singular_value(operator: LinearOperator, x: Tensor, steps: int = 30) -> Tensor:
+    """‖A‖ per image, from below, by power iteration on AᵀA."""
+    for _ in range(steps):
+        x = operator.adjoint(operator(x))
+        x = x / norms(x).view(-1, 1, 1, 1)
+    return norms(operator(x))
+
+
+def by_conjugate_gradients(operator: LinearOperator) -> bool:
+    """Whether A⁺ is iterated, so that it is exact up to `cg_tolerance` only."""
+    if isinstance(operator, Convolution):
+        return operator.boundary != "circular"
+    return type(operator).pinv is LinearOperator.pinv
+
+
+def misfit_bound(operator: LinearOperator, x: Tensor) -> Tensor:
+    """A bound on ‖A A⁺A x − A x‖ per image, from what the operator says of its A⁺.
+
+    In closed form, c (2 + c) ‖A‖ ‖x‖ with c its cutoff. By conjugate gradients, for the error e = x̂ − x:
+    ‖A e‖² = ⟨e, AᵀA e⟩ ≤ ‖e‖ · tol · ‖AᵀA x‖ where they met the tolerance, with ‖e‖ ≤ ‖x‖ since it falls in every step;
+    where they stopped after k steps instead, ‖A e‖ ≤ ‖A‖ ‖x‖/(2k + 1) (Nemirovskii & Polyak 1984).
+    """
+    y, norm = operator(x), largest_singular_value(operator, x)
+    if by_conjugate_gradients(operator):
+        met = (norms(x) * operator.cg_tolerance * norms(operator.adjoint(y))).sqrt()
+        return met.maximum(norm * norms(x) / (2 * operator.cg_iterations + 1))
+    cutoff = getattr(operator, "cutoff", 0.0)
+    return cutoff * (2.0 + cutoff) * norm * norms(x) + 1e-10 * norms(y)

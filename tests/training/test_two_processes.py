@@ -1,0 +1,78 @@
+"""Two processes, each with its share of a batch, make the gradient of one process with all of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as multiprocessing
+from tiny_training import tiny_prior, training_of, weights
+from torch.nn.parallel import DistributedDataParallel
+
+from diffusion_priors.training.data import Positions, TrainingStream, collate
+from diffusion_priors.training.image_store import ImageStore
+from diffusion_priors.training.module import PriorTraining, TrainingBatch
+
+BATCH, STEP = 8, 3
+
+
+def stream() -> TrainingStream:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 3, 16, 16), dtype=np.uint8)
+    return TrainingStream(ImageStore(pixels, list("abcde"), []), np.arange(5), 10, BATCH, True, 0)
+
+
+def module() -> PriorTraining:
+    return training_of(tiny_prior({"learn_sigma": True})).double()
+
+
+def share(rank: int, world: int) -> TrainingBatch:
+    """Rank's images of step STEP, in double precision."""
+    (positions,) = Positions(STEP, STEP + 1, BATCH, 1, rank, world)
+    batch = collate([stream()[k] for k in positions])
+    return TrainingBatch(batch.x0.double(), batch.z.double(), batch.index)
+
+
+class Loss(torch.nn.Module):
+    """The training loss as a forward pass, which is what DistributedDataParallel watches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = module()
+
+    def forward(self, batch: TrainingBatch) -> torch.Tensor:
+        return self.module.losses(batch).mean()
+
+
+def gradient(loss: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.grad.flatten() for parameter in loss.parameters()])
+
+
+def one_of_two(rank: int, port: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    loss = DistributedDataParallel(Loss())
+    loss(share(rank, 2)).backward()
+    torch.save(gradient(loss), Path(folder) / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_process_gradients_equal_one_process_gradients(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1] / "support"), os.environ.get("PYTHONPATH", "")])
+    multiprocessing.spawn(one_of_two, (port, str(tmp_path)), nprocs=2)
+    whole = Loss()
+    whole(share(0, 1)).backward()
+    half = Loss()
+    half(share(0, 2)).backward()
+    expected = gradient(whole)
+    assert (gradient(half) - expected).norm() > 0.05 * expected.norm()  # one share alone is another gradient
+    for rank in (0, 1):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt", weights_only=True), expected, rtol=1e-9, atol=1e-14)
+    assert weights(whole).numel() == expected.numel()

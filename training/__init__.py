@@ -1,0 +1,1 @@
+"""From images to a prior: module, data, callbacks, checkpoints, export."""

@@ -1,0 +1,164 @@
+"""Training images, decoded once: a folder or a zip → one memory-mapped array of bytes."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import lzma
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+import numpy as np
+import torch
+
+from diffusion_priors.images.io import SUFFIXES, Fit, decode_image, find_images
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class ImageStore:
+    """`pixels` (N, C, H, W) uint8, memory-mapped; `ids` name the images; `skipped` are (name, reason)."""
+
+    pixels: np.ndarray
+    ids: list[str]
+    skipped: list[tuple[str, str]]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def image(self, index: int) -> torch.Tensor:
+        """(C, H, W) float32 in [-1, 1]."""
+        return torch.from_numpy(self.pixels[index].astype(np.float32) / 127.5 - 1.0)
+
+
+class NotSmaller(Fit):
+    """Another fit, which refuses, with ValueError, to enlarge."""
+
+    def __init__(self, fit: Fit) -> None:
+        self.fit = fit
+
+    def __call__(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        if pixels.shape[0] < size[0] or pixels.shape[1] < size[1]:
+            raise ValueError(f"it is {pixels.shape[0]} x {pixels.shape[1]}, smaller than {size[0]} x {size[1]}")
+        return self.fit(pixels, size)
+
+
+def store_images(root: str, channels: int, size: tuple[int, int], fit: Fit, cache: Path, enlarge: bool = False) -> ImageStore:
+    """All images under `root` at `size`, decoded into `cache` the first time and found there afterwards.
+
+    The cached file is keyed by the files' names, sizes and times, and by how they are fitted; it is written whole or
+    not at all, and processes that start together decode once. Images that cannot be used are skipped and named.
+
+    Raises FileNotFoundError where there are none, ValueError where more than half cannot be used.
+    """
+    sources = sorted(_sources(root), key=lambda source: source.name)
+    if not sources:
+        raise FileNotFoundError(f"no images in {root}; it should hold files like {', '.join(sorted(SUFFIXES)[:6])}")
+    files = [(source.name, source.stamp) for source in sources]
+    how = (type(fit).__name__, sorted(vars(fit).items()), enlarge)
+    described = (VERSION, str(Path(root).expanduser().resolve()), files, channels, tuple(size), how)
+    key = blake2b(repr(described).encode(), digest_size=12).hexdigest()
+    index, array = cache / f"{key}.json", cache / f"{key}.npy"
+    if not (index.exists() and array.exists()):
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with _locked(cache / f"{key}.lock"):
+                if not (index.exists() and array.exists()):
+                    _decode(sources, channels, size, fit if enlarge else NotSmaller(fit), array, index)
+        except OSError as error:
+            raise OSError(f"cannot keep the decoded images in {cache}: {error.strerror or error}; make room or set data.cache") from error
+    known = json.loads(index.read_text())
+    store = ImageStore(np.load(array, mmap_mode="r")[: len(known["ids"])], known["ids"], [tuple(s) for s in known["skipped"]])
+    if len(store.skipped) > len(store):
+        name, reason = store.skipped[0]
+        raise ValueError(
+            f"{len(store.skipped)} of the {len(sources)} images in {root} cannot be used, the first {name}: {reason}; "
+            "mend them, set another data.root, or prior.size for small ones (data.enlarge=true takes them all the same)"
+        )
+    return store
+
+
+@dataclass(frozen=True)
+class _Source:
+    name: str
+    stamp: tuple[int, int]
+    open: Callable[[], BinaryIO]
+
+
+def _sources(root: str) -> Iterator[_Source]:
+    path = Path(root).expanduser()
+    if path.is_file() and path.suffix.lower() == ".zip":
+        try:
+            archive = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise ValueError(f"{path} is no zip file that can be read: {error}; set data.root to a folder or a zip of images") from error
+        for entry in sorted(archive.infolist(), key=lambda e: e.filename):
+            inner = PurePosixPath(entry.filename)
+            if inner.suffix.lower() in SUFFIXES and not entry.is_dir() and "__MACOSX" not in inner.parts:
+                yield _Source(entry.filename, (entry.file_size, entry.CRC), lambda entry=entry: archive.open(entry))
+        return
+    if not path.is_dir():
+        raise FileNotFoundError(f"no folder and no zip of images at {root}; set data.root (or data.validation) to one")
+    for file in find_images(str(path)):
+        status = file.stat()
+        yield _Source(file.relative_to(path).as_posix(), (status.st_size, status.st_mtime_ns), lambda file=file: file.open("rb"))
+
+
+def _decode(sources: list[_Source], channels: int, size: tuple[int, int], fit: Fit, array: Path, index: Path) -> None:
+    """Fill `array` and then `index`, which vouches for it."""
+    partial = array.with_suffix(".partial")
+    ids, skipped = [], []
+    try:
+        pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(sources), channels, *size))
+        _take_room(partial)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            remaining = iter(sources)
+            while chunk := list(islice(remaining, 1024)):  # bounded: the array alone grows, and it is on disk
+                decoded = pool.map(lambda source: _decoded(source, channels, size, fit), chunk)
+                for source, result in zip(chunk, decoded, strict=True):
+                    if isinstance(result, str):
+                        skipped.append((source.name, result))
+                    else:
+                        pixels[len(ids)] = result
+                        ids.append(source.name)
+        pixels.flush()
+        os.replace(partial, array)
+        partial.write_text(json.dumps({"ids": ids, "skipped": skipped}))
+        os.replace(partial, index)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _decoded(source: _Source, channels: int, size: tuple[int, int], fit: Fit) -> np.ndarray | str:
+    """(C, H, W) uint8, or why there is none."""
+    try:
+        with source.open() as stream:
+            image = decode_image(stream, channels, size, fit)
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
+        return str(error) or type(error).__name__
+    return ((image.numpy() + 1.0) * 127.5).round().astype(np.uint8)
+
+
+def _take_room(path: Path) -> None:
+    """A memory map is sparse: writing to it on a full disk would kill the process. Asking for the room raises OSError."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time."""
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,39 @@
+"""Weightings: how much each noise level counts in the training loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffusion_priors.diffusion.levels import NoiseLevel
+from diffusion_priors.diffusion.preconditioning import Preconditioning
+
+
+class Weighting:
+    """w(level), the factor of the preconditioning's squared error; levels hold a value per image, (B, 1, 1, 1)."""
+
+    def __call__(self, level: NoiseLevel, preconditioning: Preconditioning) -> Tensor:
+        raise NotImplementedError
+
+
+class Simple(Weighting):
+    """w = 1: L_simple for eps (Ho et al. 2020, Eq. 14), and its like for the others."""
+
+    def __call__(self, level, preconditioning):
+        return torch.ones_like(level.alpha)
+
+
+class MinSNR(Weighting):
+    """w · gain = min(SNR, γ), SNR = α²/σ²: the weight of ‖x̂0 − x0‖² is the same for every preconditioning (Hang et al. 2023, Eq. 8).
+
+    Raises ValueError where γ is not positive.
+    """
+
+    def __init__(self, gamma: float = 5.0) -> None:
+        if not gamma > 0.0:
+            raise ValueError(f"gamma must be positive, got {gamma}; set weighting.gamma")
+        self.gamma = gamma
+
+    def __call__(self, level, preconditioning):
+        snr = (level.alpha / level.sigma) ** 2
+        return snr.clamp(max=self.gamma) / preconditioning.gain(level)

@@ -61,7 +61,7 @@ def folder(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["diffusion_priors.evaluation.md", "sweeps.md"])
+@pytest.mark.parametrize("page", ["evaluation.md", "sweeps.md"])
 def test_every_line_of_a_page_does_what_it_says(page, folder):
     """In order, in one folder: later lines stand on what earlier ones left."""
     found = lines(page)
@@ -74,7 +74,7 @@ def test_every_line_of_a_page_does_what_it_says(page, folder):
         assert done.stdout.strip(), line
     left = {path.name if path.suffix == ".tex" else path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
     wanted = {
-        "diffusion_priors.evaluation.md": {"MEASUREMENTS/measurements.json"},
+        "evaluation.md": {"MEASUREMENTS/measurements.json"},
         "sweeps.md": {"SWEEP/leaderboard.html", "table1_denoising.tex", "table2_inpainting.tex", "table3_deconvolution.tex"},
     }
     assert wanted[page] <= left

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from forks import ROOT, Run
 
-FAST = ["problem.samples=40", "problem.posteriors=1", "problem.measurements=0", "problem.ranks=9", "grid.steps=4"]
+FAST = ["exact_problem.samples=40", "exact_problem.posteriors=1", "exact_problem.measurements=0", "exact_problem.ranks=9", "grid.steps=4"]
 
 
 def evaluate(folder: Path, *overrides: str, code: int = 0):
@@ -54,7 +54,7 @@ def test_what_is_tuned_for_the_problem_is_taken_unless_the_line_says_otherwise(t
 
     assert zeta() == tuned != 1.0
     assert zeta("solver.zeta=0.7") == 0.7
-    assert zeta("problem.tuned=null") == 1.0
+    assert zeta("exact_problem.tuned=null") == 1.0
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "conf" / "exact_problem").glob("*.yaml")), ids=lambda path: path.stem)
@@ -131,8 +131,8 @@ def test_every_solver_of_conf_is_judged(tmp_path):
 REFUSED = [
     (["prior=custom", "prior.network._target_=broken_networks.Shrink", "prior.checkpoint=null", "prior.size=[4,4]"], "prior=gaussian"),
     (["noise_model=poisson", "~noise_model.sigma"], "noise_model=gaussian"),
-    (["problem.ranks=12"], "problem.ranks"),
-    (["problem.samples=none"], "problem.samples"),
+    (["exact_problem.ranks=12"], "exact_problem.ranks"),
+    (["exact_problem.samples=none"], "exact_problem.samples"),
     (["prior.size=[64,64]"], "prior.size"),
     (["solver=sdedit", "solver.t_star=2000"], "solver.t_star"),
     (["grid.steps=2000"], "grid.steps"),
@@ -158,7 +158,7 @@ def test_a_prior_without_weights_is_not_trained(tmp_path):
 
 def lines() -> list[str]:
     """The commands of docs/exact_posterior.md."""
-    text = (ROOT / "docs" / "truth.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "exact_posterior.md").read_text(encoding="utf-8")
     return [line for block in re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) for line in block.splitlines() if line]
 
 
@@ -184,7 +184,7 @@ def test_every_line_of_the_page_runs(tmp_path):
 def test_the_page_shows_what_is_tuned():
     """Each solver's settings in the table of docs/exact_posterior.md are those in conf/exact_problem."""
     shown, problem = {}, ""
-    for line in (ROOT / "docs" / "truth.md").read_text(encoding="utf-8").splitlines():
+    for line in (ROOT / "docs" / "exact_posterior.md").read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("|") and len(cells) == 11:
             problem = cells[0] or problem

@@ -18,7 +18,7 @@ from diffusion_priors.operators.inpainting import InpaintBox, InpaintRandom
 from diffusion_priors.operators.noise_models import Gaussian, NoiseModel, NoNoise, Poisson
 from diffusion_priors.operators.resampling import SuperResolution
 
-CONFIGS = sorted((Path(conf.__file__).parent / "noise").glob("*.yaml"))
+CONFIGS = sorted((Path(conf.__file__).parent / "noise_model").glob("*.yaml"))
 
 every_noise = pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 every_operator = pytest.mark.parametrize("operator", [Identity, InpaintRandom, SuperResolution])

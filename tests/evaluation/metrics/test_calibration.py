@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusion_priors.evaluation.metrics.calibration import Calibration, Counts, lines, rank_shares
+from diffusion_priors.evaluation.metrics.calibration import Calibration, Counts, rank_shares
+from diffusion_priors.evaluation.reporting.summary_text import calibration_lines
 from diffusion_priors.evaluation.reporting.reliability import inline, write_reliability
 
 LEVELS = (0.5, 0.95)
@@ -115,7 +116,7 @@ def test_images_are_read_as_they_lie_and_only_whole_sets_count(run):
     assert found["images"] == 3 and found["samples"] == 5
     assert found["coverage"] == wanted["coverage"] and found["rank_coverage"] == wanted["rank_coverage"]
     assert [group["error"] for group in found["groups"]] == pytest.approx([group["error"] for group in wanted["groups"]], rel=1e-6)
-    text = "\n".join(lines(found))
+    text = "\n".join(calibration_lines(found))
     assert "calibration of 5 samples, 3 images: 50% intervals cover" in text and "95% intervals cover" in text
 
 
@@ -131,7 +132,7 @@ def test_the_plots_are_drawn(run):
 def test_nothing_to_count_is_said(run):
     root, records = run
     found = Calibration()(root, [record for record in records if record["id"] in "de"])
-    assert found == {"images": 0} and lines(found) == ["calibration: no image has a truth and all its samples"]
+    assert found == {"images": 0} and calibration_lines(found) == ["calibration: no image has a truth and all its samples"]
     write_reliability(root, found)
     assert not (root / "reliability.png").exists()
 

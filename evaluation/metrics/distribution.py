@@ -14,7 +14,8 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from diffusion_priors.evaluation.metrics.lpips import _timeout
-from diffusion_priors.images.io import Exact, as_bits, read_image
+from diffusion_priors.images.fit import Exact
+from diffusion_priors.images.io import as_bits, read_image
 from diffusion_priors.runs.weights import fetch, read_state_dict
 
 SEED = 0

@@ -20,7 +20,8 @@ from diffusion_priors.diffusion.networks.unet import UNet
 from diffusion_priors.diffusion.preconditioning import X0, Eps, Score, V
 from diffusion_priors.diffusion.priors import Prior, from_folder
 from diffusion_priors.diffusion.schedules import Cosine, Linear
-from diffusion_priors.images.io import Crop, find_images, image_ids, read_image
+from diffusion_priors.images.fit import Crop
+from diffusion_priors.images.io import find_images, image_ids, read_image
 from diffusion_priors.runs.weights import read_state_dict
 from diffusion_priors.training.validation import denoising_psnr
 

@@ -29,10 +29,10 @@ class TrainingBatch(NamedTuple):
 class PriorTraining(pl.LightningModule):
     """L = E[w(t) ‖error(network(α x0 + σ z, t))‖²] + λ T E[L_t] (Ho et al. 2020, Eq. 14; Nichol & Dhariwal 2021, Eq. 16).
 
-    The error is the preconditioning's, averaged over pixels and images. The second term is there only where the
-    network has learned variance: `variance_weight` is λ. `steps` is the length of the run the learning rate is for.
-    Everything random comes with the batch, but for dropout, which is keyed by (seed, step).
-    A checkpoint holds the prior's card, so that it describes itself.
+    The error is the preconditioning's, averaged over pixels and images. The second term applies only to networks
+    with learned variance: `variance_weight` is λ. `steps` is the run length that the learning-rate schedule uses.
+    The batch holds all random numbers except those of dropout, which are a function of (seed, step).
+    A checkpoint contains the prior's card, so it describes itself.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class PriorTraining(pl.LightningModule):
         return losses + self.variance_weight * len(self._t) * self.bound(x0, x0_hat, fraction, batch.index)
 
     def denoiser(self) -> Denoiser:
-        """A frozen copy of the network as it is now, as a denoiser."""
+        """A denoiser around a frozen copy of the current network."""
         return Denoiser(self.prior.with_network(deepcopy(self.network)))
 
     def configure_optimizers(self) -> dict:

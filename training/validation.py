@@ -1,4 +1,4 @@
-"""What a prior is worth: denoising PSNR by noise level, samples, and restorations of fixed images."""
+"""How good a prior is: denoising PSNR by noise level, samples, and restorations of fixed images."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from diffusion_priors.solvers.unconditional import Unconditional
 
 @dataclass
 class Findings:
-    """`figures` are numbers by name, `images` sheets by name."""
+    """`values` by name, and image sheets by name."""
 
-    figures: dict[str, float]
+    values: dict[str, float]
     images: dict[str, Image.Image]
 
 
 class Validation:
-    """Looks at a prior every so many steps, always with the same images and the same noise.
+    """Evaluate a prior every `every` steps, always on the same images and with the same noise.
 
-    `denoise` images give the denoising PSNR at the 0-based indices `levels`; `restore` of them are degraded by
-    `operator` and `noise_model` and restored by `solver`; `samples` are drawn. Samples and restorations walk `grid` with
-    `transition`. Any of the three numbers may be 0.
+    `denoise` images give the denoising PSNR at the 0-based schedule indices `levels`. `restore` of them are degraded by
+    `operator` and `noise_model` and restored by `solver`. `samples` unconditional samples are drawn. Samples and
+    restorations use `grid` and `transition`. Each of the three counts may be 0.
 
     Raises ValueError for numbers out of bounds.
     """
@@ -74,26 +74,26 @@ class Validation:
         self.denoise, self.samples, self.restore = denoise, samples, restore
 
     def check(self, prior: Prior) -> None:
-        """Raises ValueError where the prior has no such levels, or does not go with the solver or the transition."""
+        """Raises ValueError if the prior lacks one of the levels, or does not fit the solver or the transition."""
         total = len(prior.levels)
         for t in self.levels:
             if not 0 <= t < total:
-                raise ValueError(f"the level {t} lies outside the schedule's 0 to {total - 1}; set validation.levels")
+                raise ValueError(f"the level {t} lies outside the schedule, 0 to {total - 1}; set validation.levels")
         self.grid(prior.levels)
         self.solver.levels(self.grid, prior.levels)
         self.operator.draw(torch.zeros(1, prior.channels, *prior.size), [image_generator(0, "check")])
         self.transition.check(prior.probe())
 
     def __call__(self, denoiser: Denoiser, prior: Prior, images: Sequence[tuple[str, Tensor]]) -> Findings:
-        """Look at `denoiser`, of `prior`, with (id, image (C, H, W) in [-1, 1]) of the fixed set."""
-        figures: dict[str, float] = {}
+        """Evaluate `denoiser`, made from `prior`, on the fixed set of (id, image (C, H, W) in [-1, 1])."""
+        values: dict[str, float] = {}
         sheets: dict[str, Image.Image] = {}
         if self.denoise:
             found = denoising_psnr(denoiser, [prior.levels[t] for t in self.levels], images[: self.denoise], self.batch_size)
-            figures |= {f"denoising_psnr/t{t}": psnr for t, psnr in zip(self.levels, found, strict=True)}
+            values |= {f"denoising_psnr/t{t}": psnr for t, psnr in zip(self.levels, found, strict=True)}
         if self.samples:
-            blank = Batch(("validation",) * self.samples, tuple(range(self.samples)), None, None)
-            made = self._restore(denoiser, prior, blank, Unconditional(), Identity(), NoNoise())
+            unconditional = Batch(("validation",) * self.samples, tuple(range(self.samples)), None, None)
+            made = self._restore(denoiser, prior, unconditional, Unconditional(), Identity(), NoNoise())
             sheets["samples"] = sheet([to_image(x) for done in made for x in done.x0])
         if self.restore and images:
             chosen = images[: self.restore]
@@ -102,9 +102,9 @@ class Validation:
             rows = [_row(done, b) for done in made for b in range(len(done.ids))]
             scores = [record["psnr"] for done in made for record in done.records if record["psnr"] is not None]
             if scores:
-                figures["restoration_psnr"] = sum(scores) / len(scores)
+                values["restoration_psnr"] = sum(scores) / len(scores)
             sheets["restoration"] = draw_figure(rows, "truth · measurement · restoration")
-        return Findings(figures, sheets)
+        return Findings(values, sheets)
 
     def _restore(
         self, denoiser: Denoiser, prior: Prior, batch: Batch, solver: Solver, operator: Operator, noise_model: NoiseModel
@@ -113,23 +113,23 @@ class Validation:
         module = RestorationModule(
             denoiser, solver, operator, noise_model, self.transition, levels, Metrics(), (prior.channels, *prior.size)
         ).to(next(denoiser.parameters()).device)
-        return [module.predict_step(part) for part in _parts(batch, self.batch_size, module.device)]
+        return [module.predict_step(part) for part in _split(batch, self.batch_size, module.device)]
 
 
 @torch.no_grad()
 def denoising_psnr(
     denoiser: Denoiser, levels: Sequence[NoiseLevel], images: Sequence[tuple[str, Tensor]], batch_size: int = 16
 ) -> list[float]:
-    """Mean over the images of the PSNR (dB) of x̂0, clamped, on [0, 1] images, at each level. One draw of noise an image and level."""
+    """Mean over the images of the PSNR (dB) of x̂0, clamped, on [0, 1] images, at each level. One draw of noise per image and level."""
     device = next(denoiser.parameters()).device
     means = []
     for level in levels:
         values = []
         for start in range(0, len(images), batch_size):
-            part = images[start : start + batch_size]
-            x0 = torch.stack([x for _, x in part]).to(device)
-            noise = ImageRandom([image_generator(0, name, level.t, "denoising") for name, _ in part])
-            restored = denoiser(level.diffuse(x0, noise.normal(x0)), level).x0.clamp(-1.0, 1.0)
+            batch = images[start : start + batch_size]
+            x0 = torch.stack([x for _, x in batch]).to(device)
+            rng = ImageRandom([image_generator(0, name, level.t, "denoising") for name, _ in batch])
+            restored = denoiser(level.diffuse(x0, rng.normal(x0)), level).x0.clamp(-1.0, 1.0)
             values += (
                 peak_signal_noise_ratio((restored + 1) / 2, (x0 + 1) / 2, data_range=1.0, dim=(1, 2, 3), reduction="none")
                 .reshape(-1)
@@ -140,20 +140,22 @@ def denoising_psnr(
 
 
 def sheet(images: Sequence[Image.Image], columns: int = 8, gap: int = 2) -> Image.Image:
-    """Images side by side, row after row, at their own size (twice that below 96 pixels)."""
+    """One image of many, in rows of `columns`, at their own size or, below 96 pixels, at twice that."""
     width, height = images[0].size
     scale = 2 if max(width, height) < 96 else 1
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     step_x, step_y = width * scale + gap, height * scale + gap
-    whole = Image.new("RGB", (columns * step_x + gap, rows * step_y + gap), "white")
+    page = Image.new("RGB", (columns * step_x + gap, rows * step_y + gap), "white")
     for i, image in enumerate(images):
         enlarged = image.convert("RGB").resize((width * scale, height * scale), Image.Resampling.NEAREST)
-        whole.paste(enlarged, (gap + i % columns * step_x, gap + i // columns * step_y))
-    return whole
+        page.paste(enlarged, (gap + i % columns * step_x, gap + i // columns * step_y))
+    return page
 
 
-def _parts(batch: Batch, size: int, device: torch.device) -> list[Batch]:
+def _split(batch: Batch, size: int, device: torch.device) -> list[Batch]:
+    """`batch` in batches of at most `size` images, on `device`."""
+
     def cut(start: int) -> Batch:
         truth = None if batch.truth is None else batch.truth[start : start + size].to(device)
         return Batch(batch.ids[start : start + size], batch.samples[start : start + size], truth, None)
@@ -162,6 +164,7 @@ def _parts(batch: Batch, size: int, device: torch.device) -> list[Batch]:
 
 
 def _row(done: Restored, b: int) -> list[tuple[str, Image.Image]]:
+    """The captioned tiles of image b: ground truth, measurement, restoration."""
     record = done.records[b]
 
     def label(kind: str, psnr: float | None) -> str:

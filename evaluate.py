@@ -70,22 +70,22 @@ def evaluation(config: DictConfig) -> dict | None:
 
 
 def exact_posterior(config: DictConfig) -> float | None:
-    """One solver against an exact posterior; → its distance to it, for a tuner to make small."""
+    """Compare one solver with an exact posterior; → the distance, for a tuner to minimise."""
     from diffusion_priors.conf.build import build_exact, tune
-    from diffusion_priors.evaluation.exact import results as truths
+    from diffusion_priors.evaluation.exact import results
     from diffusion_priors.evaluation.exact.table import text
 
     folder, solver = output_folder(config), HydraConfig.get().runtime.choices.solver
-    tune(config, solver, HydraConfig.get().overrides.task)
+    tuned = tune(config, solver, HydraConfig.get().overrides.task)
     run = build_exact(config)
     plain = OmegaConf.to_container(config, resolve=True)
     with refusing():
-        found = truths.find(folder, plain, config.overwrite)
+        found = results.find(folder, plain, config.overwrite)
         if found is None:
             run.check()
-            found = truths.write(folder, run.run(), solver, plain, record(config))
-    print(f"{text([found | {'label': solver}])}\n\nfigures: {folder}\n")
-    return found["figures"].get("w2")
+            found = results.write(folder, run.run(), solver, tuned, plain, record(config))
+    print(f"{text([found | {'label': solver}])}\n\nresults: {folder}\n")
+    return found["distances"].get("w2")
 
 
 def scoring(config: DictConfig) -> dict:

@@ -11,10 +11,12 @@ from pkgutil import resolve_name
 from typing import Any, get_type_hints
 
 import torch
+import yaml
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
+from diffusion_priors.conf import PROJECT
 from diffusion_priors.conf.command import Stop, one_line, refusing
 from diffusion_priors.evaluation.exact.experiment import ExactExperiment
 from diffusion_priors.evaluation.restoration.external import Scoring
@@ -30,7 +32,7 @@ TRAINING = ("weighting", "optimiser", "lr_schedule", "trainer", "validation", "e
 INTERPOLATED = ("network", "schedule", "preconditioning", "transition")
 """Groups of train.yaml that stand in other parts: the new prior's, and the validation's transition."""
 EXACT = ("exact_problem", "operator", "noise_model", "solver", "grid", "transition", "prior")
-OTHER = ("objective", "table", "samples", "truth", "compare")
+OTHER = ("objective", "table", "samples", "truth", "compare", "use_tuned")
 """Keys of evaluate.yaml that are about a sweep, or other work than restoring."""
 
 
@@ -55,13 +57,20 @@ def build_evaluation(config: DictConfig, output_dir: Path) -> Evaluation:
         return Evaluation(**parts, **settings, measurement_spec=measurement_spec(config), output=output_dir)
 
 
-def tune(config: DictConfig, solver: str, overrides: Sequence[str]) -> None:
-    """Give the solver what the problem's `tuned` has for it, but for what the command line says."""
-    tuned = OmegaConf.to_container(config.exact_problem.get("tuned") or OmegaConf.create()).get(solver, {})
+def tune(config: DictConfig, solver: str, overrides: Sequence[str]) -> list[str]:
+    """Set the solver's values of conf/tuned/SOLVER.yaml for this problem, except those on the command line; → their keys.
+
+    A solver without that file, or with use_tuned=false, keeps its own defaults.
+    """
+    path = PROJECT / "conf" / "tuned" / f"{solver}.yaml"
+    if not config.use_tuned or not path.is_file():
+        return []
+    tuned = yaml.safe_load(path.read_text(encoding="utf-8")).get(config.exact_problem.name, {})
     for key, value in tuned.items():
         name = f"solver.{key}"
         if OmegaConf.select(config, name) is not None and not any(override.lstrip("+").startswith(f"{name}=") for override in overrides):
             OmegaConf.update(config, name, value)
+    return list(tuned)
 
 
 def build_exact(config: DictConfig) -> ExactExperiment:

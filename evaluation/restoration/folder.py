@@ -24,6 +24,7 @@ FREE = (
     "output_dir",
     "overwrite",
     "objective",
+    "use_tuned",
     "report",
     "table",
     "data.freeze",

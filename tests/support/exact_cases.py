@@ -1,4 +1,4 @@
-"""Small problems whose posterior is known, and the runs on them."""
+"""Small problems with a known posterior, and runs on them."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ PRIORS = {
 }
 
 
-def truth(
+def experiment(
     prior: Prior,
     solver: Solver,
     operator: Operator | None = None,
     sigma: float = 0.2,
     grid: Grid | None = None,
     transition: Transition | None = None,
-    **design: int,
+    **sizes: int,
 ) -> ExactExperiment:
-    """Checked and ready to run; two posteriors of 400 samples and a hundred measurements unless `design` says otherwise."""
-    sizes = {"posteriors": 2, "samples": 400, "measurements": 100, "ranks": 19} | design
+    """Checked and ready to run, by default with two posteriors of 400 samples and a hundred measurements."""
+    sizes = {"posteriors": 2, "samples": 400, "measurements": 100, "ranks": 19} | sizes
     made = ExactExperiment(
         prior=prior,
         operator=operator or RandomMatrix(rows=2),
@@ -58,11 +58,11 @@ def truth(
 
 
 def outcome(*args, **kwargs) -> Outcome:
-    return truth(*args, **kwargs).run()
+    return experiment(*args, **kwargs).run()
 
 
 def draws(law: Law, count: int, seed: int = 0) -> np.ndarray:
-    """(count, D) draws from a law by numpy alone."""
+    """(count, D) draws from a law, made with numpy alone."""
     rng = np.random.default_rng(seed)
     components = law.components()
     numbers = rng.multinomial(count, [weight for weight, _ in components])

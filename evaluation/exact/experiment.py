@@ -14,7 +14,7 @@ from diffusion_priors.diffusion.analytic.priors import law_of
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.grids import Grid
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
-from diffusion_priors.diffusion.priors import Prior
+from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.transitions import Transition
 from diffusion_priors.evaluation.exact.distances import Reference, figures, unit_directions
 from diffusion_priors.evaluation.exact.mixtures import FlatMixture

@@ -25,4 +25,4 @@ class SDEdit(Unconditional):
         return [start] + [level for level in grid(table) if level.t < start.t]
 
     def init(self, problem, start):
-        return start.diffuse(problem.operator.as_image(problem.y), problem.rng.normal(problem.blank))
+        return start.diffuse(problem.operator.initial_image(problem.y), problem.rng.normal(problem.blank))

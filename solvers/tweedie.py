@@ -22,7 +22,7 @@ class Tweedie(Solver):
         return [level_at(table, self.t, "solver.t"), CLEAN]
 
     def init(self, problem, start):
-        return start.diffuse(problem.operator.as_image(problem.y), problem.rng.normal(problem.blank))
+        return start.diffuse(problem.operator.initial_image(problem.y), problem.rng.normal(problem.blank))
 
     def step(self, x, now, then, problem):
         x0 = problem.denoiser(x, now).x0

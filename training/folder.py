@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from diffusion_priors.diffusion.priors import CARD
+from diffusion_priors.diffusion.priors.folder import CARD
 from diffusion_priors.runs.config import differences, refuse
 from diffusion_priors.runs.files import write_whole
 from diffusion_priors.training.checkpoints import CheckpointFolder, read_whole
@@ -23,7 +23,7 @@ MAY_DIFFER_ON_RESUME = (
     "validation",
     "export",
     "logger",
-    "transition",  # of the samples drawn in validation
+    "sampler",  # of the samples drawn in validation
     "checkpoint_every",
     "keep_checkpoints",
     "log_every",

@@ -14,7 +14,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from diffusion_priors.diffusion.checkpoints import load_strictly
 from diffusion_priors.diffusion.denoiser import Denoiser
-from diffusion_priors.diffusion.priors import Prior
+from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.runs.files import write_whole
 from diffusion_priors.runs.loggers import NoLogger, Wandb
 from diffusion_priors.runs.memory import activation_bytes, free_bytes
@@ -26,7 +26,7 @@ from diffusion_priors.training.data import ImageFolder
 from diffusion_priors.training.export import Export
 from diffusion_priors.training.folder import TrainingFolder
 from diffusion_priors.training.journal import TrainingLog
-from diffusion_priors.training.module import PriorTraining
+from diffusion_priors.training.module import PriorTraining, training_levels
 from diffusion_priors.training.optimisation import AdamW, LearningRate
 from diffusion_priors.training.validation import Validation, denoising_psnr
 from diffusion_priors.training.weightings import Weighting
@@ -98,7 +98,7 @@ class Training:
         self.validation.check(self.prior)
         self._check_memory(self.batch_size // shares)
         self.data.read(self.prior.channels, self.prior.size)
-        self.data.plan(len(self.prior.levels), self.steps, self.batch_size, self.accumulate, self.seed)
+        self.data.plan(len(training_levels(self.prior)), self.steps, self.batch_size, self.accumulate, self.seed)
 
     def _check_memory(self, share: int) -> None:
         """Raises ValueError for a batch that cannot fit. On a CPU the system kills the process instead of raising an error."""
@@ -193,7 +193,8 @@ class Training:
         def measure(prior: Prior) -> dict[str, float]:
             if not held:
                 return {}
-            found = denoising_psnr(Denoiser(prior), [prior.levels[t] for t in self.validation.levels], held, self.validation.batch_size)
+            levels = self.validation.denoising_levels(prior)
+            found = denoising_psnr(Denoiser(prior), levels, held, self.validation.batch_size)
             return {f"t{t}": round(psnr, 3) for t, psnr in zip(self.validation.levels, found, strict=True)}
 
         training = {

@@ -14,18 +14,19 @@ from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.grids import Grid
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
 from diffusion_priors.diffusion.levels import NoiseLevel
-from diffusion_priors.diffusion.priors import Prior
-from diffusion_priors.diffusion.transitions import Transition
+from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.evaluation.metrics.per_image import Metrics
 from diffusion_priors.evaluation.reporting.figure import draw_figure
-from diffusion_priors.evaluation.restoration.batches import Batch
-from diffusion_priors.evaluation.restoration.module import RestorationModule, Restored
+from diffusion_priors.evaluation.restoration.batches import Batch, Restored
+from diffusion_priors.evaluation.restoration.module import RestorationModule
 from diffusion_priors.images.io import to_image
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.identity import Identity
 from diffusion_priors.operators.noise_models import NoiseModel, NoNoise
 from diffusion_priors.solvers.base import Solver
 from diffusion_priors.solvers.unconditional import Unconditional
+from diffusion_priors.training.module import training_levels
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Validation:
 
     `denoise` images give the denoising PSNR at the 0-based schedule indices `levels`. `restore` of them are degraded by
     `operator` and `noise_model` and restored by `solver`. `samples` unconditional samples are drawn. Samples and
-    restorations use `grid` and `transition`. Each of the three counts may be 0.
+    restorations use `grid` and `sampler`. Each of the three counts may be 0.
 
     Raises ValueError for numbers out of bounds.
     """
@@ -52,7 +53,7 @@ class Validation:
         noise_model: NoiseModel,
         solver: Solver,
         grid: Grid,
-        transition: Transition,
+        sampler: Sampler,
         every: int = 1000,
         levels: tuple[int, ...] = (100, 300, 500, 700, 900),
         denoise: int = 48,
@@ -69,27 +70,33 @@ class Validation:
         ):
             if value < least:
                 raise ValueError(f"validation.{name} must be at least {least}, got {value}; set validation.{name}")
-        self.operator, self.noise_model, self.solver, self.grid, self.transition = operator, noise_model, solver, grid, transition
+        self.operator, self.noise_model, self.solver, self.grid, self.sampler = operator, noise_model, solver, grid, sampler
         self.every, self.levels, self.batch_size = every, levels, batch_size
         self.denoise, self.samples, self.restore = denoise, samples, restore
 
     def check(self, prior: Prior) -> None:
-        """Raises ValueError if the prior lacks one of the levels, or does not fit the solver or the transition."""
-        total = len(prior.levels)
+        """Raises ValueError if the prior lacks one of the levels, or if the components do not fit together."""
+        self.solver.check(self.operator, self.noise_model, self.sampler)
+        self.denoising_levels(prior)
+        for solver in (Unconditional(), self.solver):
+            solver.plan(self.grid, prior.image_schedule)
+        self.operator.draw(torch.zeros(1, prior.channels, *prior.size), [image_generator(0, "check")])
+        self.sampler.check(prior.probe())
+
+    def denoising_levels(self, prior: Prior) -> list[NoiseLevel]:
+        """The levels of the denoising PSNR, in the [-1, 1] units of images. Raises ValueError for one outside the schedule."""
+        total = len(training_levels(prior))
         for t in self.levels:
             if not 0 <= t < total:
                 raise ValueError(f"the level {t} lies outside the schedule, 0 to {total - 1}; set validation.levels")
-        self.grid(prior.levels)
-        self.solver.levels(self.grid, prior.levels)
-        self.operator.draw(torch.zeros(1, prior.channels, *prior.size), [image_generator(0, "check")])
-        self.transition.check(prior.probe())
+        return [prior.image_schedule.level(t) for t in self.levels]
 
     def __call__(self, denoiser: Denoiser, prior: Prior, images: Sequence[tuple[str, Tensor]]) -> Findings:
         """Evaluate `denoiser`, made from `prior`, on the fixed set of (id, image (C, H, W) in [-1, 1])."""
         values: dict[str, float] = {}
         sheets: dict[str, Image.Image] = {}
         if self.denoise:
-            found = denoising_psnr(denoiser, [prior.levels[t] for t in self.levels], images[: self.denoise], self.batch_size)
+            found = denoising_psnr(denoiser, self.denoising_levels(prior), images[: self.denoise], self.batch_size)
             values |= {f"denoising_psnr/t{t}": psnr for t, psnr in zip(self.levels, found, strict=True)}
         if self.samples:
             unconditional = Batch(("validation",) * self.samples, tuple(range(self.samples)), None, None)
@@ -109,10 +116,9 @@ class Validation:
     def _restore(
         self, denoiser: Denoiser, prior: Prior, batch: Batch, solver: Solver, operator: Operator, noise_model: NoiseModel
     ) -> list[Restored]:
-        levels = solver.levels(self.grid, prior.levels)
-        module = RestorationModule(
-            denoiser, solver, operator, noise_model, self.transition, levels, Metrics(), (prior.channels, *prior.size)
-        ).to(next(denoiser.parameters()).device)
+        plan, shape = solver.plan(self.grid, prior.image_schedule), (prior.channels, *prior.size)
+        module = RestorationModule(denoiser, solver, operator, noise_model, self.sampler, plan, Metrics(), shape)
+        module.to(next(denoiser.parameters()).device)
         return [module.predict_step(part) for part in _split(batch, self.batch_size, module.device)]
 
 
@@ -171,6 +177,6 @@ def _row(done: Restored, b: int) -> list[tuple[str, Image.Image]]:
         return kind if psnr is None else f"{kind}\n{psnr:.2f} dB"
 
     tiles = [("truth", to_image(done.truth[b]))]
-    if done.y is not None:
-        tiles.append((label("measurement", record["psnr_measurement"]), to_image(done.y[b])))
+    if done.measurement_image is not None:
+        tiles.append((label("measurement", record["psnr_measurement"]), to_image(done.measurement_image[b])))
     return [*tiles, (label("restoration", record["psnr"]), to_image(done.x0[b]))]

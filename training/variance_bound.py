@@ -32,10 +32,10 @@ class VarianceBound(nn.Module):
         for name, values in (("log_beta", [log(b) for b in beta]), ("log_posterior", [log(p) for p in posterior]), ("mean", coefficient)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
 
-    def forward(self, x0: Tensor, x0_hat: Tensor, fraction: Tensor, index: Tensor) -> Tensor:
+    def forward(self, x0: Tensor, x0_hat: Tensor, variance_fraction: Tensor, index: Tensor) -> Tensor:
         """x0, x̂0 and the variance fraction (B, C, H, W) at the levels `index` (B,) → the bound per image (B,)."""
         log_q, log_beta, mean = (table[index].view(-1, 1, 1, 1) for table in (self.log_posterior, self.log_beta, self.mean))
-        log_p = fraction * log_beta + (1.0 - fraction) * log_q
+        log_p = variance_fraction * log_beta + (1.0 - variance_fraction) * log_q
         difference = x0 - x0_hat.detach()
         divergence = 0.5 * (log_p - log_q - 1.0 + (log_q - log_p).exp() + (mean * difference) ** 2 * (-log_p).exp())
         reconstruction = -self._log_bin(difference, 0.5 * log_p, x0)

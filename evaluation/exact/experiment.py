@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
@@ -14,8 +14,8 @@ from diffusion_priors.diffusion.analytic.priors import law_of
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.grids import Grid
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
-from diffusion_priors.diffusion.priors import Prior
-from diffusion_priors.diffusion.transitions import Transition
+from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.evaluation.exact.distances import Reference, distances, unit_directions
 from diffusion_priors.evaluation.exact.mixtures import GaussianMixture
 from diffusion_priors.evaluation.exact.posterior import Posterior, matrix_of
@@ -65,7 +65,7 @@ class ExactExperiment:
     noise_model: NoiseModel
     solver: Solver
     grid: Grid
-    transition: Transition
+    sampler: Sampler
     exact_problem: ExactProblem
     seed: int = 0
     batch_size: int = 8
@@ -76,11 +76,12 @@ class ExactExperiment:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}; set batch_size")
         self.law = law_of(self.prior)
-        sigma = getattr(self.noise_model, "sigma", None)
+        sigma = getattr(self.noise_model, "std", None)
         if sigma is None:
             raise ValueError("the exact posterior is known for Gaussian noise; set noise_model=gaussian")
-        self.levels = self.solver.levels(self.grid, self.prior.levels)
-        self.transition.check(learned_variance=False)
+        self.solver.check(self.operator, self.noise_model, self.sampler)
+        self.sampler.check(learned_variance=False)
+        self.plan = self.solver.plan(self.grid, self.prior.image_schedule)
         self._draw_operator(torch.float64)
         self.matrix, self.measured = matrix_of(self.operator, self.law.shape)
         self.posterior = Posterior(self.law, self.matrix, sigma)
@@ -114,7 +115,7 @@ class ExactExperiment:
         for first in range(0, len(rows), self.batch_size):
             batch = rows[first : first + self.batch_size]
             started = perf_counter()
-            solution = self.solver.solve(self._problem(denoiser, batch), self.levels)
+            solution = self.solver.solve(self._problem(denoiser, batch), self.plan)
             seconds += perf_counter() - started
             forwards, vjps = solution.forwards, solution.vjps
             x = solution.x0.flatten(1).double()
@@ -125,14 +126,13 @@ class ExactExperiment:
 
     def _problem(self, denoiser: Denoiser, rows: list[tuple[int, int]]) -> Problem:
         which = [m for m, _ in rows]
+        measurement = replace(self.measurement, y=self.measurement.y[which], sigma_y=self.measurement.sigma_y[which])
         return Problem(
             denoiser=denoiser,
-            transition=self.transition,
-            operator=self.operator,
-            y=self.measurement.y[which],
-            sigma_y=self.measurement.sigma_y[which],
-            blank=torch.zeros(len(rows), *self.law.shape),
+            measurement=measurement if self.solver.uses_measurement else None,
+            sampler=self.sampler,
             rng=ImageRandom([image_generator(self.seed, "truth", m, s, "sampling") for m, s in rows]),
+            like=torch.zeros(len(rows), *self.law.shape),
         )
 
     def _sample_exactly(self, posteriors: list[GaussianMixture]) -> DrawnSamples:

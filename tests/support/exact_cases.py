@@ -9,9 +9,10 @@ from diffusion_priors.diffusion.analytic.means import Given
 from diffusion_priors.diffusion.analytic.priors import gaussian, mixture
 from diffusion_priors.diffusion.analytic.shapes import RandomRotation
 from diffusion_priors.diffusion.grids import Grid, Trailing
-from diffusion_priors.diffusion.priors import Prior
+from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.diffusion.schedules import Linear
-from diffusion_priors.diffusion.transitions import FixedSmall, Transition
+from diffusion_priors.diffusion.transitions import FixedSmall
 from diffusion_priors.evaluation.exact.experiment import ExactExperiment, Outcome
 from diffusion_priors.evaluation.exact.problem import ExactProblem
 from diffusion_priors.operators.base import Operator
@@ -38,7 +39,7 @@ def experiment(
     operator: Operator | None = None,
     sigma: float = 0.2,
     grid: Grid | None = None,
-    transition: Transition | None = None,
+    sampler: Sampler | None = None,
     **sizes: int,
 ) -> ExactExperiment:
     """Checked and ready to run, by default with two posteriors of 400 samples and a hundred measurements."""
@@ -49,7 +50,7 @@ def experiment(
         noise_model=Gaussian(sigma),
         solver=solver,
         grid=grid or Trailing(100),
-        transition=transition or FixedSmall(),
+        sampler=sampler or FixedSmall(),
         exact_problem=ExactProblem("test", **sizes),
         batch_size=10_000,
     )

@@ -15,8 +15,8 @@ from torch.distributions import Normal, kl_divergence
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.networks.unet import UNet
 from diffusion_priors.diffusion.preconditioning import X0, Eps, Score, V
-from diffusion_priors.diffusion.priors import Prior
-from diffusion_priors.diffusion.schedules import Cosine, Linear, Schedule
+from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.diffusion.schedules import Betas, Cosine, Linear
 from diffusion_priors.training.callbacks import average
 from diffusion_priors.training.module import PriorTraining, TrainingBatch
 from diffusion_priors.training.optimisation import AdamW, CosineDecay
@@ -24,7 +24,7 @@ from diffusion_priors.training.weightings import MinSNR, Simple
 
 PRECONDITIONINGS = {"eps": Eps, "x0": X0, "v": V, "score": Score}
 WEIGHTINGS = {"simple": Simple, "min_snr": MinSNR}
-SCHEDULES = {"linear": Linear(50, 1e-3, 0.1), "cosine": Cosine(50), "betas": Schedule([0.02, 0.03, 0.1, 0.3, 0.4, 0.5, 0.6])}
+SCHEDULES = {"linear": Linear(50, 1e-3, 0.1), "cosine": Cosine(50), "betas": Betas([0.02, 0.03, 0.1, 0.3, 0.4, 0.5, 0.6])}
 GAMMA = 5.0
 
 
@@ -114,7 +114,7 @@ def assert_same_loss(prior: Prior, weighting: str, batch: TrainingBatch, factor:
 def test_loss_and_gradient_are_the_formula_s(kind, weighting, schedule):
     """Levels from the first to the last in one batch, so that a level that strays to another image is seen."""
     prior = tiny_prior(schedule=SCHEDULES[schedule], preconditioning=PRECONDITIONINGS[kind]())
-    last = len(prior.levels) - 1
+    last = len(prior.image_schedule.table) - 1
     assert_same_loss(prior, weighting, batch_of(images(4), [last, 0, last // 2, 3]))
 
 
@@ -318,7 +318,7 @@ def test_a_tiny_network_learns_eight_images_by_heart():
             return torch.stack([module.losses(batch).mean() for batch in fixed]).mean().item()
 
     variance = x0.square().mean().item()
-    pixelwise = np.mean([level.alpha**2 * variance / (level.alpha**2 * variance + level.sigma**2) for level in prior.levels])
+    pixelwise = np.mean([level.alpha**2 * variance / (level.alpha**2 * variance + level.sigma**2) for level in prior.image_schedule.table])
     assert loss() == pytest.approx(1.0, abs=0.02)  # a new network gives zeros
     fit(module, Batches(known), clip=1.0)
     assert pixelwise == pytest.approx(0.43, abs=0.01)
@@ -399,7 +399,7 @@ def test_the_denoiser_is_a_frozen_copy():
     module = training_of(prior, steps=1)
     twin = prior.with_network(UNet(**prior.network.flags))
     twin.network.load_state_dict(prior.network.state_dict())
-    x, level = images(2), prior.levels[5]
+    x, level = images(2), prior.image_schedule.table[5]
 
     denoiser = module.denoiser()
     expected = Denoiser(twin)(x, level).x0  # without dropout

@@ -151,10 +151,10 @@ def test_numbers_that_leave_nothing_to_compare_are_refused(wrong, message):
 
 def test_diverged_samples_are_counted_and_the_others_compared():
     class Diverging(Unconditional):
-        def step(self, x, now, then, problem):
-            moved, x0 = super().step(x, now, then, problem)
-            moved[::3] = float("nan")
-            return moved, x0
+        def step(self, state, step, problem):
+            moved, x0, info = super().step(state, step, problem)
+            moved.x[::3] = float("nan")
+            return moved, x0, info
 
     found = outcome(PRIORS["gaussian"](2), Diverging(), posteriors=1, samples=60, measurements=0)
     assert found.cost.failed == 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -13,12 +14,12 @@ from diffusion_priors.diffusion.analytic.priors import law_of
 from diffusion_priors.diffusion.grids import Trailing
 from diffusion_priors.diffusion.transitions import FixedSmall
 from diffusion_priors.evaluation.exact.experiment import Outcome
-from diffusion_priors.solvers.base import Solver
+from diffusion_priors.solvers.base import Guided
 
 SIDE, SIGMA = 4, 0.2
 
 
-class ExactGuidance(Solver):
+class ExactGuidance(Guided):
     """s̃ = s + ∇ log p(y | x_t), y | x_t ~ N(A x̂0, A C Aᵀ + σ_y² I), C = Cov[x0 | x_t]: exact for a Gaussian prior.
 
     The arguments introduce errors: `strength` multiplies the likelihood's score (−1: wrong sign, 2: twice too much),
@@ -29,16 +30,18 @@ class ExactGuidance(Solver):
         self.strength, self.sigma, self.silent = strength, sigma_factor * SIGMA, silent
         self.law = law_of(PRIORS["gaussian"](SIDE))
 
-    def step(self, x, now, then, problem):
-        matrix = problem.operator.matrix.double()
+    def step(self, state, step, problem):
+        return super().step(state, step, replace(problem, rng=Silence()) if self.silent else problem)
+
+    def estimate(self, x, level, problem):
+        matrix = problem.measurement.operator.matrix.double()
         units = torch.eye(SIDE, dtype=torch.float64).view(SIDE, *self.law.shape)
-        covariance = self.law.covariance_times(units, now, units).flatten(1)
-        x0 = problem.denoiser(x, now).x0
+        covariance = self.law.covariance_times(units, level, units).flatten(1)
+        denoised = problem.denoiser(x, level)
         seen = matrix @ covariance @ matrix.T + self.sigma**2 * torch.eye(len(matrix), dtype=torch.float64)
-        residual = problem.residual(x0).flatten(1).double()
-        pull = (torch.linalg.solve(seen, residual.mT).mT @ matrix @ covariance * (now.alpha / now.sigma**2)).view_as(x).float()
-        noise = Silence() if self.silent else problem.rng
-        return problem.transition(x, now.guided(x0, self.strength * pull), now, then, noise), x0
+        residual = problem.measurement.residual(denoised.x0).flatten(1).double()
+        pull = (torch.linalg.solve(seen, residual.mT).mT @ matrix @ covariance * (level.alpha / level.sigma**2)).view_as(x).float()
+        return denoised.with_score_change(level, self.strength * pull)
 
 
 class Silence:
@@ -48,7 +51,7 @@ class Silence:
 
 @cache
 def compared(steps: int = 200, **wrong: float) -> Outcome:
-    return outcome(PRIORS["gaussian"](SIDE), ExactGuidance(**wrong), sigma=SIGMA, grid=Trailing(steps), transition=FixedSmall())
+    return outcome(PRIORS["gaussian"](SIDE), ExactGuidance(**wrong), sigma=SIGMA, grid=Trailing(steps), sampler=FixedSmall())
 
 
 def test_exact_guidance_is_as_good_as_exact_samples():

@@ -21,12 +21,12 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from diffusion_priors.conf import PROJECT
+from diffusion_priors.runs.layout import RunLayout
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
 TOLD = (130, 138, 143, 124)
 """Exit codes of runs that were told to stop: Ctrl-C, SIGUSR1, SIGTERM, their own clock."""
 UNREAD = 141
-ERROR = "error.txt"
 TRACEBACK = "HYDRA_FULL_ERROR"
 WANTS_TRACEBACK = os.environ.get(TRACEBACK) == "1"
 
@@ -62,7 +62,7 @@ def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], fl
                 return main(config)
             except Stop as error:
                 end(error)
-        kept = Path(HydraConfig.get().runtime.output_dir) / ERROR
+        kept = RunLayout(Path(HydraConfig.get().runtime.output_dir)).error
         kept.unlink(missing_ok=True)
         try:
             return main(config)

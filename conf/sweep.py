@@ -9,7 +9,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from diffusion_priors.conf.command import ERROR, FAILED
+from diffusion_priors.conf.command import FAILED
+from diffusion_priors.runs.layout import ERROR, EXACT_POSTERIOR
 
 
 class Failures(Callback):
@@ -39,7 +40,7 @@ class Leaderboard(Failures):
         from diffusion_priors.evaluation.sweeps.leaderboard import write_leaderboard
 
         root = Path(config.hydra.sweep.dir)
-        if any(root.glob("*/exact_posterior.json")):
+        if any(root.glob(f"*/{EXACT_POSTERIOR}")):
             from diffusion_priors.evaluation.exact.report import write_report
 
             print(f"\n{write_report(root)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-CONFIG = "config.yaml"
+from diffusion_priors.runs.layout import CONFIG as CONFIG
 
 
 def read_config(path: Path) -> dict:

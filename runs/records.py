@@ -6,17 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-RECORDS = "records.jsonl"
-
-
-def part(root: Path, rank: int) -> Path:
-    """The file that process `rank` appends to; that of the first process is what all are merged into."""
-    return root / (RECORDS if rank == 0 else f"records.{rank}.jsonl")
-
-
-def parts(root: Path) -> list[Path]:
-    """Every part there is."""
-    return [path for path in [root / RECORDS, *sorted(root.glob("records.*.jsonl"))] if path.is_file()]
+from diffusion_priors.runs.layout import RunLayout
 
 
 def read_lines(path: Path) -> Iterator[dict]:
@@ -40,14 +30,14 @@ def read_lines(path: Path) -> Iterator[dict]:
 def read_records(root: Path) -> list[dict]:
     """All records under `root`, sorted by image and sample, each once. Raises ValueError for a damaged line."""
     found: dict[tuple[str, int], dict] = {}
-    for path in parts(root):
+    for path in RunLayout(root).all_records():
         for record in read_lines(path):
             found.setdefault((record["id"], record["sample"]), record)
     return [found[key] for key in sorted(found)]
 
 
-def mend(path: Path) -> None:
-    """Cut off a last line that is not whole, so that the next one begins on its own."""
+def drop_partial_line(path: Path) -> None:
+    """Remove a last line that is not complete, so that the next record starts on its own line."""
     if not path.is_file():
         return
     with path.open("rb+") as stream:

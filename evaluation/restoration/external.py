@@ -17,6 +17,7 @@ from diffusion_priors.evaluation.restoration.finish import conclude
 from diffusion_priors.evaluation.restoration.folder import EvaluationFolder, changed
 from diffusion_priors.evaluation.restoration.module import Restored
 from diffusion_priors.images.io import Exact, find_images, read_image
+from diffusion_priors.runs.layout import TRUTH, restoration
 
 BATCH = 8
 
@@ -130,11 +131,11 @@ class Scoring:
 
     def _check_known(self) -> None:
         """Raises ValueError where an image on record has another content by now."""
+        layout = self.folder.layout
         for pair in self.pairs:
-            kept = self.output / "images" / pair.name
             if (pair.name, 0) in self.known and any(
                 not torch.equal(*(read_image(path, pair.channels, pair.size, Exact()) for path in both))
-                for both in ((pair.sample, kept / "restoration-0.png"), (pair.truth, kept / "truth.png"))
+                for both in ((pair.sample, layout.image(pair.name, restoration(0))), (pair.truth, layout.image(pair.name, TRUTH)))
             ):
                 raise changed(self.output, pair.name)
 

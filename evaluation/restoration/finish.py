@@ -11,9 +11,10 @@ from diffusion_priors.evaluation.metrics.posterior_mean import posterior_record
 from diffusion_priors.evaluation.reporting.figure import write_figure
 from diffusion_priors.evaluation.reporting.reliability import write_reliability
 from diffusion_priors.evaluation.reporting.run_page import write_report
-from diffusion_priors.evaluation.restoration.folder import POSTERIOR, EvaluationFolder
+from diffusion_priors.evaluation.restoration.folder import EvaluationFolder
 from diffusion_priors.evaluation.summary import summarise
 from diffusion_priors.runs.files import append_line
+from diffusion_priors.runs.layout import TRUTH, RunLayout, restoration
 from diffusion_priors.runs.records import read_lines
 
 SHOWN = 8
@@ -48,7 +49,7 @@ def conclude(folder: EvaluationFolder, title: str, metrics: Metrics, num_samples
 
 def posterior_records(root: Path, records: list[dict], metrics: Metrics) -> list[dict]:
     """posterior.jsonl, with the images added that are not in it yet."""
-    path = root / POSTERIOR
+    path = RunLayout(root).posterior
     found = {record["id"]: record for record in read_lines(path)} if path.is_file() else {}
     by_id: dict[str, list[dict]] = {}
     for record in records:
@@ -64,5 +65,5 @@ def posterior_records(root: Path, records: list[dict], metrics: Metrics) -> list
 def _files(root: Path, records: list[dict]) -> tuple[list[Path], list[Path]]:
     """The truths, each once, and the first restoration of each image."""
     kept = [record["id"] for record in records if record["sample"] == 0 and record["error"] is None]
-    folders = [root / "images" / name for name in kept]
-    return [folder / "truth.png" for folder in folders], [folder / "restoration-0.png" for folder in folders]
+    layout = RunLayout(root)
+    return [layout.image(name, TRUTH) for name in kept], [layout.image(name, restoration(0)) for name in kept]

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from diffusion_priors.evaluation.restoration.module import Restored
 from diffusion_priors.images.io import save_image
-from diffusion_priors.runs.config import CONFIG, differences, read_config, refuse
+from diffusion_priors.runs.config import differences, read_config, refuse
 from diffusion_priors.runs.files import append_line, write_whole
-from diffusion_priors.runs.records import RECORDS, mend, part, parts, read_lines, read_records
+from diffusion_priors.runs.layout import MEASUREMENT, NOISY, TRUTH, RunLayout, restoration
+from diffusion_priors.runs.records import drop_partial_line, read_lines, read_records
 
 FREE = (
     *(f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "channels_last", "compile", "threads")),
@@ -34,9 +35,6 @@ FREE = (
 Where the weights lie is free; what they are is compared.
 """
 
-SUMMARY, POSTERIOR = "summary.json", "posterior.jsonl"
-MADE = (SUMMARY, POSTERIOR, "figure.png", "reliability.png", "report.html", "error.txt")
-
 
 class EvaluationFolder:
     """config.yaml, records.jsonl, images/<id>/…, posterior.jsonl, figure.png, report.html and summary.json under `root`.
@@ -47,6 +45,7 @@ class EvaluationFolder:
 
     def __init__(self, root: Path, rank: int, overwrite: bool = False) -> None:
         self.root, self.rank, self.overwrite = root, rank, overwrite
+        self.layout = RunLayout(root)
 
     def find(self, config: dict, weights: str | None = None) -> set[tuple[str, int]]:
         """The items on record by an earlier run with this configuration and these weights, as (id, sample).
@@ -56,18 +55,18 @@ class EvaluationFolder:
         nearest = next(p for p in (self.root, *self.root.resolve().parents) if p.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK):
             raise PermissionError(f"cannot write to {nearest}; set output_dir to a folder that can be written")
-        if self.overwrite or not parts(self.root):
+        if self.overwrite or not self.layout.all_records():
             return set()
-        changes = differences(self.root / CONFIG, config, FREE)
+        changes = differences(self.layout.config, config, FREE)
         kept = self._weights()
         if weights is not None and kept not in (None, weights):
             changes.append(f"the prior's weights were those of {kept}, are those of {weights}")
         refuse(self.root, changes)
-        return {(record["id"], record["sample"]) for path in parts(self.root) for record in read_lines(path)}
+        return {(record["id"], record["sample"]) for path in self.layout.all_records() for record in read_lines(path)}
 
     def _weights(self) -> str | None:
         try:
-            return read_config(self.root / CONFIG).get("weights")
+            return read_config(self.layout.config).get("weights")
         except FileNotFoundError:
             return None
 
@@ -87,41 +86,41 @@ class EvaluationFolder:
         An old summary goes in any case: it is what says that a run is complete.
         """
         if self.overwrite:
-            for path in [*parts(self.root), *(self.root / name for name in MADE)]:
+            for path in [*self.layout.all_records(), *self.layout.results()]:
                 path.unlink(missing_ok=True)
-            shutil.rmtree(self.root / "images", ignore_errors=True)
-        for path in [*parts(self.root), self.root / POSTERIOR]:
-            mend(path)
-        for partial in [*self.root.glob(".*.????????"), *self.root.glob("images/*/.*.png.*")]:
+            shutil.rmtree(self.layout.images, ignore_errors=True)
+        for path in [*self.layout.all_records(), self.layout.posterior]:
+            drop_partial_line(path)
+        for partial in [*self.root.glob(".*.????????"), *self.layout.images.glob("*/.*.png.*")]:
             partial.unlink(missing_ok=True)
-        for name in ("error.txt", SUMMARY):
-            (self.root / name).unlink(missing_ok=True)
-        write_whole(self.root / CONFIG, lambda stream: stream.write(text.encode()))
+        for path in (self.layout.error, self.layout.summary):
+            path.unlink(missing_ok=True)
+        write_whole(self.layout.config, lambda stream: stream.write(text.encode()))
 
     def add(self, done: Restored, known: set[tuple[str, int]]) -> None:
         """Write the images and records of a batch; those `known` from before stay as they are."""
         for b, record in enumerate(done.records):
             if (record["id"], record["sample"]) not in known:
                 save_images(self.root, done, b)
-                append_line(part(self.root, self.rank), json.dumps(record, allow_nan=False))
+                append_line(self.layout.records_of(self.rank), json.dumps(record, allow_nan=False))
 
     def merge(self) -> list[dict]:
         """All records, in order in one file; the other parts go."""
         records = read_records(self.root)
-        write_whole(self.root / RECORDS, lambda stream: stream.writelines(json.dumps(r).encode() + b"\n" for r in records))
-        for path in parts(self.root)[1:]:
+        write_whole(self.layout.records, lambda stream: stream.writelines(json.dumps(r).encode() + b"\n" for r in records))
+        for path in self.layout.all_records()[1:]:
             path.unlink()
         return records
 
     def summary(self) -> dict | None:
         """What an earlier run wrote last, or None."""
         try:
-            return json.loads((self.root / SUMMARY).read_text(encoding="utf-8"))
+            return json.loads(self.layout.summary.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
 
     def finish(self, summary: dict) -> None:
-        write_whole(self.root / SUMMARY, lambda f: f.write(json.dumps(summary, indent=2, ensure_ascii=False).encode() + b"\n"))
+        write_whole(self.layout.summary, lambda f: f.write(json.dumps(summary, indent=2, ensure_ascii=False).encode() + b"\n"))
 
 
 def pending(groups: Sequence[Sequence[int]], keys: Sequence[tuple[str, int]], known: set[tuple[str, int]]) -> list[Sequence[int]]:
@@ -137,13 +136,13 @@ def changed(root: Path, name: str) -> ValueError:
 def save_images(root: Path, done: Restored, b: int) -> None:
     """The images of item b → images/<id>/; no restoration where it failed."""
     record = done.records[b]
-    folder = root / "images" / record["id"]
+    layout = RunLayout(root)
     made = done.x0 if record["error"] is None else None
-    for name, images in (
-        ("truth", done.truth),
-        ("measurement", done.y),
-        ("noisy", done.start),
-        (f"restoration-{record['sample']}", made),
+    for kind, images in (
+        (TRUTH, done.truth),
+        (MEASUREMENT, done.y),
+        (NOISY, done.start),
+        (restoration(record["sample"]), made),
     ):
         if images is not None:
-            save_image(folder / f"{name}.png", images[b])
+            save_image(layout.image(record["id"], kind), images[b])

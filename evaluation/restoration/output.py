@@ -14,7 +14,7 @@ from diffusion_priors.evaluation.reporting.format import FORMS
 from diffusion_priors.evaluation.restoration.folder import save_images
 from diffusion_priors.evaluation.restoration.module import Restored
 from diffusion_priors.runs.files import append_line, write_whole
-from diffusion_priors.runs.records import RECORDS
+from diffusion_priors.runs.layout import RECORDS
 
 
 class OutputFolder:

@@ -11,7 +11,7 @@ from sweep_folder import record
 
 from diffusion_priors.evaluation.restoration.folder import EvaluationFolder, pending
 from diffusion_priors.evaluation.restoration.module import Restored
-from diffusion_priors.runs.records import part
+from diffusion_priors.runs.layout import RunLayout
 
 CONFIG = {"seed": 0, "solver": {"zeta": 1.0}, "batch_size": 8, "trainer": {"devices": 1, "precision": 32}, "data": {"workers": 0}}
 
@@ -77,7 +77,7 @@ def test_what_is_known_is_not_written_again(begun):
 
 def test_opening_mends_what_a_killed_run_left(begun):
     """A cut line, files under temporary names, an old error and the summary of when it was done go; whole files, and a user's own, stay."""
-    with part(begun.root, 1).open("w") as stream:
+    with RunLayout(begun.root).records_of(1).open("w") as stream:
         stream.write(json.dumps(record("c")) + '\n{"id": "d"')
     left = [begun.root / ".summary.json.abcd1234", begun.root / "images" / "a" / ".truth.png.abcd1234", begun.root / "error.txt"]
     left.append(begun.root / "summary.json")
@@ -87,11 +87,12 @@ def test_opening_mends_what_a_killed_run_left(begun):
     begun.open(text(CONFIG, "w"))
     assert not any(path.exists() for path in left) and all(path.exists() for path in own)
     assert begun.find(CONFIG, "w") == {("a", 0), ("b", 0), ("c", 0)}
-    assert part(begun.root, 1).read_text().count("\n") == 1 and part(begun.root, 1).read_text().endswith("\n")
+    kept = RunLayout(begun.root).records_of(1).read_text()
+    assert kept.count("\n") == 1 and kept.endswith("\n")
 
 
 def test_overwriting_leaves_nothing_of_the_old_run(begun):
-    part(begun.root, 3).write_text(json.dumps(record("z")) + "\n")
+    RunLayout(begun.root).records_of(3).write_text(json.dumps(record("z")) + "\n")
     for name in ("summary.json", "posterior.jsonl", "figure.png", "report.html", "notes.txt"):
         (begun.root / name).write_text("{}")
     again = EvaluationFolder(begun.root, 0, overwrite=True)
@@ -102,7 +103,7 @@ def test_overwriting_leaves_nothing_of_the_old_run(begun):
 
 def test_merging_takes_every_processs_file_and_leaves_one(begun):
     EvaluationFolder(begun.root, 2).add(batch(record("0"), record("c")), set())
-    assert part(begun.root, 2).is_file()
+    assert RunLayout(begun.root).records_of(2).is_file()
     assert [one["id"] for one in begun.merge()] == ["0", "a", "b", "c"]
     assert [path.name for path in begun.root.glob("records*")] == ["records.jsonl"]
     assert begun.find(CONFIG, "w") == {(name, 0) for name in "0abc"}

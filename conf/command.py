@@ -21,12 +21,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from diffusion_priors.conf import PROJECT
+from diffusion_priors.runs.exit_codes import BROKEN_PIPE, REFUSED, SIGINT, STOPPED
+from diffusion_priors.runs.exit_codes import FAILED as FAILED
 from diffusion_priors.runs.layout import RunLayout
 
-USAGE, FAILED, INTERRUPTED = 2, 1, 130
-TOLD = (130, 138, 143, 124)
-"""Exit codes of runs that were told to stop: Ctrl-C, SIGUSR1, SIGTERM, their own clock."""
-UNREAD = 141
 TRACEBACK = "HYDRA_FULL_ERROR"
 WANTS_TRACEBACK = os.environ.get(TRACEBACK) == "1"
 
@@ -34,7 +32,7 @@ WANTS_TRACEBACK = os.environ.get(TRACEBACK) == "1"
 class Stop(Exception):
     """Ends the script with `message` on standard error and exit code `code`."""
 
-    def __init__(self, message: str, code: int = USAGE) -> None:
+    def __init__(self, message: str, code: int = REFUSED) -> None:
         super().__init__(message)
         self.code = code
 
@@ -67,7 +65,7 @@ def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], fl
         try:
             return main(config)
         except Exception as error:
-            if getattr(error, "code", None) in TOLD:
+            if getattr(error, "code", None) in STOPPED:
                 end(error)
             kept.write_text(f"{traceback.format_exc()}\n{one_line(error)}\n")
             print(f"error: {kept.parent.name}: {one_line(error)}", file=sys.stderr)
@@ -83,10 +81,10 @@ def command(main: Callable[[], None]) -> None:
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        sys.exit(SIGINT)
     except BrokenPipeError:  # whoever read the output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(UNREAD)
+        sys.exit(BROKEN_PIPE)
     except (Stop, HydraException, OmegaConfBaseException) as error:
         end(error)
 
@@ -108,7 +106,7 @@ def end(error: Exception) -> NoReturn:
     if WANTS_TRACEBACK:
         raise error
     print(f"error: {one_line(error)}", file=sys.stderr)
-    sys.exit(getattr(error, "code", USAGE))
+    sys.exit(getattr(error, "code", REFUSED))
 
 
 def one_line(error: BaseException) -> str:

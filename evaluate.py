@@ -43,8 +43,9 @@ def exact_posterior(config: DictConfig) -> float | None:
     from diffusion_priors.evaluation.exact.table import text
 
     folder, solver = output_folder(config.output_dir), HydraConfig.get().runtime.choices.solver
-    tune(config, solver, HydraConfig.get().overrides.task)
-    run = build_exact(config)
+    overrides = HydraConfig.get().overrides.task
+    tune(config, solver, overrides)
+    run = build_exact(config, overrides)
     plain = OmegaConf.to_container(config, resolve=True)
     with refusing():
         found = results.find(folder, plain, config.overwrite)

@@ -13,9 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from diffusion_priors.conf import PROJECT
 from diffusion_priors.conf.checks import check_types, check_values
-from diffusion_priors.conf.command import Stop, one_line, refusing
+from diffusion_priors.conf.command import NotApplicableStop, Stop, one_line, refusing
 from diffusion_priors.conf.provenance import source_state as source_state
 from diffusion_priors.conf.settings import EvaluateSettings, SampleSettings, TrainSettings
+from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.evaluation.exact.experiment import ExactExperiment
 from diffusion_priors.evaluation.metrics.per_image import Metrics
 from diffusion_priors.evaluation.restoration.external import Scoring
@@ -23,6 +24,9 @@ from diffusion_priors.evaluation.restoration.frozen import measurement_spec
 from diffusion_priors.evaluation.restoration.images import ImageSet
 from diffusion_priors.evaluation.restoration.method import Method
 from diffusion_priors.evaluation.restoration.run import RestorationRun
+from diffusion_priors.operators.base import Operator
+from diffusion_priors.operators.noise_models import NoiseModel
+from diffusion_priors.solvers.base import NotApplicable, Solver
 from diffusion_priors.training.run import Training
 
 METHOD = tuple(field.name for field in fields(Method))
@@ -31,7 +35,7 @@ EVALUATE = (*METHOD, "data", "metrics", "trainer", "callbacks", "logger")
 TRAIN = ("weighting", "optimiser", "lr_schedule", "trainer", "validation", "export", "logger", "data", "prior")
 EXACT = ("exact_problem", *METHOD)
 """The config groups that a script builds, the prior last: it may load weights."""
-INSIDE_OTHERS = ("network", "schedule", "preconditioning", "transition")
+INSIDE_OTHERS = ("network", "schedule", "preconditioning", "sampler")
 """Groups of train.yaml that are parts of other groups: of the new prior, and of the validation."""
 
 BUNDLED_FACES = PROJECT / "examples" / "faces"
@@ -39,13 +43,13 @@ BUNDLED_FACES = PROJECT / "examples" / "faces"
 Settings = TypeVar("Settings", SampleSettings, EvaluateSettings, TrainSettings)
 
 
-def build_sample(config: DictConfig, output_dir: Path) -> RestorationRun:
+def build_sample(config: DictConfig, output_dir: Path, overrides: Sequence[str] = ()) -> RestorationRun:
     """The run that a composed sample.yaml describes. Raises Stop for values of the wrong kind, before anything is loaded."""
     settings = checked(config, SampleSettings, SAMPLE)
     given = {"root": settings.input, "degraded": settings.measurement}
     if None not in given.values():
         raise Stop("input= is a clean image and measurement= a degraded one; give one of them")
-    method = build_method(config)
+    method = Method(**build_parts(config, overrides))
     if not method.solver.uses_measurement and any(given.values()):
         raise Stop("this solver looks at no image; leave out input= and measurement=, or choose another solver")
     if method.solver.uses_measurement and not any(given.values()):
@@ -55,10 +59,10 @@ def build_sample(config: DictConfig, output_dir: Path) -> RestorationRun:
     return build_run(config, settings, method=method, data=data, output=output_dir, resume=False)
 
 
-def build_evaluation(config: DictConfig, output_dir: Path) -> RestorationRun:
+def build_evaluation(config: DictConfig, output_dir: Path, overrides: Sequence[str] = ()) -> RestorationRun:
     """The run that a composed evaluate.yaml describes. Raises Stop for values of the wrong kind, before anything is loaded."""
     settings = checked(config, EvaluateSettings, EVALUATE)
-    method = build_method(config)
+    method = Method(**build_parts(config, overrides))
     sources = ("root", "degraded", "measurements")
     if method.solver.uses_measurement and all(config.data[source] is None for source in sources):
         config.data.root = str(BUNDLED_FACES)
@@ -66,9 +70,22 @@ def build_evaluation(config: DictConfig, output_dir: Path) -> RestorationRun:
     return build_run(config, settings, method=method, output=output_dir, **parts)
 
 
-def build_method(config: DictConfig) -> Method:
-    """The method that the groups describe, the prior last: it may load weights."""
-    return Method(**{part: build(config[part]) for part in METHOD})
+def build_parts(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """The parts of a method, by their group. They are compared with each other before the prior loads its weights."""
+    parts = {part: build(config[part]) for part in METHOD if part != "prior"}
+    check_applicable(parts["solver"], parts["operator"], parts["noise_model"], parts["sampler"], overrides)
+    return parts | {"prior": build(config.prior)}
+
+
+def check_applicable(solver: Solver, operator: Operator, noise_model: NoiseModel, sampler: Sampler, overrides: Sequence[str]) -> None:
+    """Raises NotApplicableStop where the solver cannot be used with the others, or where a sampler is chosen that it does not use."""
+    chosen = [override for override in overrides if override.lstrip("+~").split("=")[0].split(".")[0] == "sampler"]
+    try:
+        if solver.sampler_type is None and chosen:
+            raise NotApplicable(f"{type(solver).__name__} moves by itself and uses no sampler; leave out {chosen[0]}")
+        solver.check(operator, noise_model, sampler)
+    except NotApplicable as error:
+        raise NotApplicableStop(one_line(error)) from error
 
 
 def build_run(config: DictConfig, settings: SampleSettings | EvaluateSettings, **parts: Any) -> RestorationRun:
@@ -91,7 +108,7 @@ def tune(config: DictConfig, solver: str, overrides: Sequence[str]) -> None:
             OmegaConf.update(config, name, value)
 
 
-def build_exact(config: DictConfig) -> ExactExperiment:
+def build_exact(config: DictConfig, overrides: Sequence[str] = ()) -> ExactExperiment:
     """The comparison with an exact posterior that exact_problem= asks for. Raises Stop for values of the wrong kind, and for images."""
     for key in ("root", "degraded", "measurements", "freeze"):
         if config.data[key] is not None:
@@ -100,9 +117,9 @@ def build_exact(config: DictConfig) -> ExactExperiment:
         check_types(config[part], part)
     plain = {key: config[key] for key in ("seed", "batch_size")}
     check_values(plain, ExactExperiment, "")
-    parts = {part: build(config[part]) for part in EXACT}
+    parts = build_parts(config, overrides)
     with refusing():
-        return ExactExperiment(**parts, **plain)
+        return ExactExperiment(**parts, exact_problem=build(config.exact_problem), **plain)
 
 
 def build_scoring(config: DictConfig, output_dir: Path) -> Scoring:

@@ -37,6 +37,10 @@ class Stop(Exception):
         self.code = code
 
 
+class NotApplicableStop(Stop):
+    """The solver cannot be used with this operator, noise model or sampler. In a sweep that is no failure."""
+
+
 @contextmanager
 def refusing() -> Iterator[None]:
     """Bad input raises ValueError or OSError, with a message for a person: inside this, that ends the script with 2."""
@@ -49,8 +53,8 @@ def refusing() -> Iterator[None]:
 def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], float | None]:
     """A Hydra main's function. Alone, a Stop ends the script at once.
 
-    In a sweep whatever goes wrong fails this job and no other, and its traceback is left in the job's folder; but a
-    job that was told to stop ends the sweep.
+    In a sweep an error fails this job and no other, and its traceback is left in the job's folder. A solver that is not
+    applicable is no failure: its reason is left there. A job that was asked to stop ends the sweep.
     """
 
     @wraps(main)
@@ -60,16 +64,20 @@ def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], fl
                 return main(config)
             except Stop as error:
                 end(error)
-        kept = RunLayout(Path(HydraConfig.get().runtime.output_dir)).error
-        kept.unlink(missing_ok=True)
+        layout = RunLayout(Path(HydraConfig.get().runtime.output_dir))
+        layout.error.unlink(missing_ok=True)
+        layout.not_applicable.unlink(missing_ok=True)
         try:
             return main(config)
+        except NotApplicableStop as error:
+            layout.not_applicable.write_text(f"{one_line(error)}\n")
+            print(f"not applicable: {layout.root.name}: {one_line(error)}", file=sys.stderr)
         except Exception as error:
             if getattr(error, "code", None) in STOPPED:
                 end(error)
-            kept.write_text(f"{traceback.format_exc()}\n{one_line(error)}\n")
-            print(f"error: {kept.parent.name}: {one_line(error)}", file=sys.stderr)
-            return None
+            layout.error.write_text(f"{traceback.format_exc()}\n{one_line(error)}\n")
+            print(f"error: {layout.root.name}: {one_line(error)}", file=sys.stderr)
+        return None
 
     return run
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -16,16 +16,17 @@ from diffusion_priors.evaluation.restoration.run import RestorationRun
 from diffusion_priors.runs.exit_codes import FAILED
 
 
-def restore(config: DictConfig, script: str, build_run: Callable[[DictConfig, Path], RestorationRun]) -> dict | None:
+def restore(config: DictConfig, script: str, build_run: Callable[[DictConfig, Path, Sequence[str]], RestorationRun]) -> dict | None:
     """Build the run, check it, run it and print its table; → the summary, None in a process that only helps.
 
     Raises Stop where it cannot be run, where it was stopped early, and where restorations failed.
     """
-    choices = HydraConfig.get().runtime.choices
+    hydra_config = HydraConfig.get()
+    choices = hydra_config.runtime.choices
     if choices.prior == "new":
         raise Stop("prior=new is an untrained network, for train.py; choose another prior")
     folder = output_folder(config.output_dir)
-    run = build_run(config, folder)
+    run = build_run(config, folder, hydra_config.overrides.task)
     if run.trainer.world > 1 and shares_sweep_process():
         raise Stop("a sweep cannot share a job among processes of its own: each would run the sweep; use one device a job, or a launcher")
     plain = OmegaConf.to_container(config, resolve=True)
@@ -36,7 +37,9 @@ def restore(config: DictConfig, script: str, build_run: Callable[[DictConfig, Pa
             run.ensure_report()
             print(f"already evaluated: {folder}\n\n{outcome(run.finished, folder)}")
         return run.finished
-    measured = f"{choices.operator} · {run.method.noise_model.label} · " if run.method.solver.uses_measurement else ""
+    measured = (
+        f"{choices.operator} · {run.method.noise_model.label(run.method.operator.unit)} · " if run.method.solver.uses_measurement else ""
+    )
     title = run.title(f"{choices.solver} · {measured}{choices.prior}")
     if run.first:
         print(title)

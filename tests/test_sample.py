@@ -73,7 +73,11 @@ def test_default_run_restores_the_bundled_face(sample, tmp_path):
     assert config["source"]["packages"]["torch"] == version("torch")
     assert config["command"] == "python sample.py output_dir=out grid.steps=60 metrics.lpips=null" and config["choices"]["solver"] == "dps"
     assert "sigma_y 0.05 in [-1, 1] = 0.025 in [0, 1]" in done.stdout
-    assert f"{record['psnr']:.2f}" in done.stdout and "NFE 60 forward + 60 vjp" in done.stdout and str(Path("out") / "figure.png") in done.stdout
+    assert (
+        f"{record['psnr']:.2f}" in done.stdout
+        and "NFE 60 forward + 60 vjp" in done.stdout
+        and str(Path("out") / "figure.png") in done.stdout
+    )
     assert sorted(p.name for p in out.iterdir()) == ["config.yaml", "figure.png", "images", "records.jsonl", "report.html", "summary.json"]
 
 

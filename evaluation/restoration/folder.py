@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from safetensors.torch import save
+
 from diffusion_priors.evaluation.restoration.batches import Restored
 from diffusion_priors.images.io import save_image
 from diffusion_priors.runs.config import differences, read_config, refuse
@@ -141,10 +143,13 @@ def changed(root: Path, name: str) -> ValueError:
 
 
 def save_images(layout: RunLayout, done: Restored, b: int) -> None:
-    """The images of item b → images/<id>/; no restoration where it failed."""
+    """The images of item b → images/<id>/; no restoration where it failed. A y that is no image is kept as a tensor."""
     record = done.records[b]
     made = done.x0 if record["error"] is None else None
     kinds = {TRUTH: done.truth, MEASUREMENT: done.measurement_image, NOISY: done.start, restoration(record["sample"]): made}
     for kind, images in kinds.items():
         if images is not None:
             save_image(layout.image(record["id"], kind), images[b])
+    if done.y is not None and done.measurement_image is None:
+        content = save({"y": done.y[b].cpu().contiguous()})
+        write_whole(layout.measurement(record["id"]), lambda stream: stream.write(content))

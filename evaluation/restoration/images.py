@@ -72,7 +72,13 @@ class ImageSet:
                 "this operator draws its mask or kernel at random, so it cannot be the one that made the measurement; "
                 "use operator=inpaint_mask, operator=deblur_kernel or another without randomness"
             )
-        channels, *size = method.measurement_shape()
+        image = method.operator.as_image(method.blank_measurement())
+        if image is None:
+            raise ValueError(
+                f"the measurement of {type(method.operator).__name__} is no image, so no image file holds it; "
+                "give frozen measurements with evaluate.py data.measurements=FOLDER"
+            )
+        channels, *size = image.shape[1:]
         return DegradedImages(self.degraded, channels, tuple(size), self.fit, num_samples)
 
     def chosen(self, ids: list[str]) -> list[int]:

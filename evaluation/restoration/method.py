@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from diffusion_priors.diffusion.grids import Grid
 from diffusion_priors.diffusion.image_random import image_generator
-from diffusion_priors.diffusion.levels import NoiseLevel
-from diffusion_priors.diffusion.priors import Prior
-from diffusion_priors.diffusion.transitions import Transition
+from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.noise_models import NoiseModel
-from diffusion_priors.solvers.base import Solver
+from diffusion_priors.solvers.base import Solver, Step
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """`solver` walks the levels of `grid` with `transition` and `prior`, from y = `operator`(x0) with noise of `noise_model`.
+    """`solver` walks `grid` with `sampler` and `prior`, given y = `operator`(x0) with noise of `noise_model`.
 
     The fields are named like the config groups that they are built from.
     """
@@ -27,7 +27,7 @@ class Method:
     noise_model: NoiseModel
     solver: Solver
     grid: Grid
-    transition: Transition
+    sampler: Sampler
     prior: Prior
 
     @property
@@ -35,18 +35,19 @@ class Method:
         """(C, H, W) of x0."""
         return (self.prior.channels, *self.prior.size)
 
-    def levels(self) -> list[NoiseLevel]:
-        """The noise levels that the solver walks. Raises ValueError where the schedule does not have them."""
-        return self.solver.levels(self.grid, self.prior.levels)
+    def plan(self) -> list[Step]:
+        """The steps of the solver. Raises ValueError where the prior's schedule does not have their levels."""
+        return self.solver.plan(self.grid, self.prior.image_schedule)
 
-    def measurement_shape(self) -> tuple[int, ...]:
-        """The shape of one y. Raises ValueError where the operator does not fit images of this size."""
+    def blank_measurement(self) -> Tensor:
+        """A(0) for one image. Raises ValueError where the operator does not fit images of this size."""
         like = torch.zeros(1, *self.image_shape)
         self.operator.draw(like, [image_generator(0, "check")])
-        return tuple(self.operator(like).shape[1:])
+        return self.operator(like)
 
     def check_compatible(self) -> None:
         """Raises ValueError, in one line, for parts that cannot be used together."""
-        self.levels()
-        self.measurement_shape()
-        self.transition.check(self.prior.probe())
+        self.solver.check(self.operator, self.noise_model, self.sampler)
+        self.plan()
+        self.blank_measurement()
+        self.sampler.check(self.prior.probe())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from time import perf_counter
 
 import pytorch_lightning as pl
@@ -12,15 +11,15 @@ from torch import Tensor
 
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
-from diffusion_priors.diffusion.levels import NoiseLevel
-from diffusion_priors.diffusion.transitions import Transition
+from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.evaluation.metrics.per_image import Metrics
 from diffusion_priors.evaluation.restoration.batches import Batch, Restored, measurement_hash
 from diffusion_priors.operators.base import Operator
-from diffusion_priors.operators.noise_models import Measurement, NoiseModel
+from diffusion_priors.operators.measurement import Measurement
+from diffusion_priors.operators.noise_models import NoiseModel
 from diffusion_priors.runs.memory import peak_mib
 from diffusion_priors.runs.records import Record
-from diffusion_priors.solvers.base import Problem, Progress, Solution, Solver
+from diffusion_priors.solvers.base import Problem, Progress, Solution, Solver, Step
 
 Report = Callable[[Problem, Progress], object]
 """Called after every step of the solver, to show the progress."""
@@ -48,8 +47,8 @@ class RestorationModule(pl.LightningModule):
         solver: Solver,
         operator: Operator,
         noise_model: NoiseModel,
-        transition: Transition,
-        levels: list[NoiseLevel],
+        sampler: Sampler,
+        plan: list[Step],
         metrics: Metrics,
         image_shape: tuple[int, int, int],
         seed: int = 0,
@@ -61,7 +60,7 @@ class RestorationModule(pl.LightningModule):
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer batches than processes
         self.denoiser, self.operator, self.metrics = denoiser, operator, metrics
-        self.solver, self.noise_model, self.transition, self.levels = solver, noise_model, transition, levels
+        self.solver, self.noise_model, self.sampler, self.plan = solver, noise_model, sampler, plan
         self.image_shape, self.seed = image_shape, seed
         self.measurement_seed = seed if measurement_seed is None else measurement_seed
         self.measurement_key = measurement_key
@@ -72,16 +71,16 @@ class RestorationModule(pl.LightningModule):
         if self.interrupted:
             return self._nothing(batch)
         started = perf_counter()
-        measurement = self.measure(batch)
-        problem = self.problem(batch, measurement)
-        solution = self.solver.solve(problem, self.levels, lambda progress: self._observe(problem, progress))
+        measurement = self.measure(batch) if self.solver.uses_measurement else None
+        problem = Problem(self.denoiser, measurement, self.sampler, self.sampling_noise(batch), self.like(batch))
+        solution = self.solver.solve(problem, self.plan, lambda progress: self._observe(problem, progress))
         if self.interrupted:
             return self._nothing(batch)
         seconds = (perf_counter() - started) / len(batch.ids)
-        records = self.records(batch, problem, solution, seconds)
-        y = measurement.y if self.solver.uses_measurement else None
-        start = self.start(batch, problem)
-        return Restored(batch.ids, batch.samples, batch.truth, y, solution.x0, records, start, measurement_image=y)
+        records = self.records(batch, measurement, solution, seconds)
+        y = None if measurement is None else measurement.y
+        image = None if y is None else self.operator.as_image(y)
+        return Restored(batch.ids, batch.samples, batch.truth, y, solution.x0, records, solution.start, image)
 
     def _observe(self, problem: Problem, progress: Progress) -> bool:
         """True ends the solver's walk."""
@@ -93,12 +92,6 @@ class RestorationModule(pl.LightningModule):
     def _nothing(self, batch: Batch) -> Restored:
         return Restored((), (), None, None, self.like(batch)[:0], [])
 
-    def start(self, batch: Batch, problem: Problem) -> Tensor | None:
-        """The image the solver started from, drawn again from the same generators; None where that is noise alone."""
-        if not self.solver.starts_from_image:
-            return None
-        return self.solver.init(replace(problem, rng=self.sampling_noise(batch)), self.levels[0])
-
     def measure(self, batch: Batch) -> Measurement:
         """Draw the operator for these images and make y, or take the y that was given."""
         generators = [image_generator(self.measurement_seed, name, "measurement") for name in batch.ids]
@@ -106,17 +99,6 @@ class RestorationModule(pl.LightningModule):
         if batch.measured is not None:
             return self.noise_model.measured(self.operator, batch.measured)
         return self.noise_model.measure(self.operator, self.like(batch) if batch.truth is None else batch.truth, generators)
-
-    def problem(self, batch: Batch, measurement: Measurement) -> Problem:
-        return Problem(
-            denoiser=self.denoiser,
-            transition=self.transition,
-            operator=self.operator,
-            y=measurement.y,
-            sigma_y=measurement.sigma_y,
-            blank=self.like(batch),
-            rng=self.sampling_noise(batch),
-        )
 
     def sampling_noise(self, batch: Batch) -> ImageRandom:
         items = zip(batch.ids, batch.samples, strict=True)
@@ -126,21 +108,22 @@ class RestorationModule(pl.LightningModule):
         """Zeros of x0's shape, (B, C, H, W), on the module's device."""
         return torch.zeros(len(batch.ids), *self.image_shape, device=self.device)
 
-    def records(self, batch: Batch, problem: Problem, solution: Solution, seconds: float) -> list[dict]:
+    def records(self, batch: Batch, measurement: Measurement | None, solution: Solution, seconds: float) -> list[dict]:
         """One plain dictionary per item, as records.jsonl holds it."""
-        items = len(batch.ids)
-        residual = sigma = hashes = [None] * items
-        if self.solver.uses_measurement:
-            residual = problem.misfit(solution.x0).tolist()
-            sigma = problem.sigma_y.flatten().tolist()
+        items = range(len(batch.ids))
+        residual = sigma = hashes = [None for _ in items]
+        if measurement is not None:
+            residual = measurement.rms_residual(solution.x0).tolist()
+            sigma = measurement.sigma_y.flatten().tolist()
             hashes = self._hashes(batch)
         scores = self._scores(solution.x0, batch)
-        measured = self._scores(problem.operator.as_image(problem.y) if self.solver.uses_measurement else None, batch)
+        measured = self._scores(self._measurement_to_score(measurement), batch)
+        info = {name: values.tolist() for name, values in solution.info.items()}
         peak = peak_mib(self.device)
-        failures = [None if step is None else _failure(step, solution.levels) for step in solution.failed_at]
+        errors = [None if step is None else _failure(step, solution.plan) for step in solution.failed_at]
 
         def record(b: int) -> Record:
-            failed = failures[b] is not None
+            failed = errors[b] is not None
             return Record(
                 id=batch.ids[b],
                 sample=batch.samples[b],
@@ -154,10 +137,17 @@ class RestorationModule(pl.LightningModule):
                 sigma_y=sigma[b],
                 measurement_hash=hashes[b],
                 peak_memory_mib=peak,
-                error=failures[b],
+                info={name: values[b] for name, values in info.items()},
+                error=errors[b],
             )
 
-        return [record(b).to_dict() for b in range(items)]
+        return [record(b).to_dict() for b in items]
+
+    def _measurement_to_score(self, measurement: Measurement | None) -> Tensor | None:
+        """y as an image of x0's size; None where y is no image."""
+        if measurement is None or self.operator.as_image(measurement.y) is None:
+            return None
+        return self.operator.initial_image(measurement.y)
 
     def _scores(self, x: Tensor | None, batch: Batch) -> dict[str, list]:
         """The metrics of x against the truth, a value per item; None where either is unknown."""
@@ -171,5 +161,5 @@ class RestorationModule(pl.LightningModule):
         return [measurement_hash(self.measurement_key, self.measurement_seed, *item) for item in zip(batch.ids, images, strict=True)]
 
 
-def _failure(step: int, levels: list[NoiseLevel]) -> str:
-    return f"not finite after step {step + 1} of {len(levels) - 1}, from t = {levels[step].t}: the network or the guidance diverged"
+def _failure(step: int, plan: list[Step]) -> str:
+    return f"not finite after step {step + 1} of {len(plan)}, from t = {plan[step].now.t:g}: the network or the guidance diverged"

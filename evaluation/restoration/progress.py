@@ -34,7 +34,7 @@ class ProgressReport:
         if now - self.looked < self.every and self.done < total:
             return
         self.looked = now
-        facts = [f"residual {problem.misfit(progress.x0).nanmean().item():.4f}"] if self.residual else []
+        facts = [f"residual {problem.measurement.rms_residual(progress.x0).nanmean().item():.4f}"] if self.residual else []
         if self.terminal:
             self._bar(total).set_postfix_str(", ".join(facts), refresh=False)
             self.bar.update(self.done - self.bar.n)

@@ -143,7 +143,7 @@ class RestorationRun:
 
     def title(self, words: str) -> str:
         """What is about to happen, in a line or two."""
-        lines = [f"{words} · {len(self.method.levels()) - 1} steps"]
+        lines = [f"{words} · {len(self.method.plan())} steps"]
         if self.known:
             lines.append(f"{len(self.known)} of {len(self.items)} restorations are on record; resuming")
         return "\n".join(lines)
@@ -201,8 +201,8 @@ class RestorationRun:
             solver=method.solver,
             operator=method.operator,
             noise_model=method.noise_model,
-            transition=method.transition,
-            levels=method.levels(),
+            sampler=method.sampler,
+            plan=method.plan(),
             metrics=self.metrics,
             image_shape=method.image_shape,
             seed=self.seed,

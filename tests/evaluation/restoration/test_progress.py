@@ -17,11 +17,15 @@ class Terminal(io.StringIO):
 
 
 class KnownResidual:
-    """A problem whose residual is known. Counts how often it is asked for."""
+    """A problem and its measurement, whose residual is known. Counts how often it is asked for."""
 
     looks = 0
 
-    def misfit(self, x0):
+    @property
+    def measurement(self):
+        return self
+
+    def rms_residual(self, x0):
         self.looks += 1
         return torch.tensor([0.1, 0.3])
 

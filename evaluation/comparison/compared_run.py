@@ -13,7 +13,7 @@ import yaml
 
 from diffusion_priors.runs.records import read_lines, read_records
 
-NO_SCORES = {"id", "sample", "seed", "samples", "nfe_forward", "nfe_vjp", "sigma_y", "measurement_hash", "peak_memory_mib", "error"}
+NO_SCORES = {"id", "info", "sample", "seed", "samples", "nfe_forward", "nfe_vjp", "sigma_y", "measurement_hash", "peak_memory_mib", "error"}
 """Keys of records.jsonl and posterior.jsonl that are not compared, as the scores of measurements are not."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from diffusion_priors.evaluation.reporting.figure import write_figure
-from diffusion_priors.evaluation.reporting.format import FORMS
+from diffusion_priors.evaluation.reporting.format import heading, spec_of
 from diffusion_priors.evaluation.restoration.folder import save_images
 from diffusion_priors.evaluation.restoration.module import Restored
 from diffusion_priors.runs.files import append_line, write_whole
@@ -108,7 +108,7 @@ def table(tally: Tally, footnote: str) -> str:
             return format(mean, form)
         return "– *" if footnote and key.startswith("lpips") else "–"
 
-    forms = {name: FORMS[name][1] for name in tally.metrics}
+    forms = {name: spec_of(name) for name in tally.metrics}
     rows = [
         ["measurement", *(cell(f"{name}_measurement", form) for name, form in forms.items()), "", "", ""],
         [
@@ -119,7 +119,7 @@ def table(tally: Tally, footnote: str) -> str:
             cell("seconds", ".1f"),
         ],
     ]
-    headers = ["", *(FORMS[name][0] for name in forms), "residual", "NFE forward + vjp", "seconds an image"]
+    headers = ["", *(heading(name) for name in forms), "residual", "NFE forward + vjp", "seconds an image"]
     if not any(tally.counts[f"{name}_measurement"] for name in forms):
         rows = rows[1:]
     drawn = tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, colalign=("left",) + ("right",) * 6)

@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader, Dataset
 
-from diffusion_priors.evaluation.reporting.run_page import REPORT, write_report
+from diffusion_priors.evaluation.reporting.run_page import write_report
 from diffusion_priors.evaluation.restoration.batches import Batches, Nothing
 from diffusion_priors.evaluation.restoration.callbacks import EvaluationCallback
 from diffusion_priors.evaluation.restoration.finish import conclude
@@ -22,6 +22,7 @@ from diffusion_priors.evaluation.restoration.method import Parts
 from diffusion_priors.evaluation.restoration.module import measurement_hash
 from diffusion_priors.evaluation.restoration.progress import ProgressReport
 from diffusion_priors.evaluation.restoration.writer import WriteRecords
+from diffusion_priors.runs.layout import REPORT
 from diffusion_priors.runs.loggers import Dashboard
 from diffusion_priors.runs.records import read_records
 from diffusion_priors.runs.signals import CODES, Listener, ToldToStop

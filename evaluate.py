@@ -54,7 +54,7 @@ def evaluation(config: DictConfig) -> dict | None:
             print(f"already evaluated: {folder}\n\n{outcome(run.finished, folder)}")
         return run.finished
 
-    problem = f"{choices.operator} · {run.noise_model.label} · " if run.solver.uses_measurement else ""
+    problem = f"{choices.operator} · {run.noise_model.label(run.operator.unit)} · " if run.solver.uses_measurement else ""
     title = run.title(f"{choices.solver} · {problem}{choices.prior}")
     if run.first:
         print(title)

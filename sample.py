@@ -33,7 +33,7 @@ def main(config: DictConfig) -> None:
         run.check()
 
     choices = hydra_config.runtime.choices
-    problem = f"{choices.operator} · {run.noise_model.label} · " if run.solver.uses_measurement else ""
+    problem = f"{choices.operator} · {run.noise_model.label(run.operator.unit)} · " if run.solver.uses_measurement else ""
     title = f"{choices.solver} · {problem}{choices.prior} · {len(run.levels) - 1} steps"
     print(title)
     resolved = OmegaConf.to_container(config, resolve=True)

@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from diffusion_priors.diffusion.checkpoints import load_strictly
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.grids import Linspace
-from diffusion_priors.diffusion.priors import Prior, from_folder
+from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.diffusion.priors.folder import from_folder
 from diffusion_priors.diffusion.transitions import FixedSmall
 from diffusion_priors.evaluation.metrics.per_image import Metrics
 from diffusion_priors.evaluation.restoration.batches import Batch
@@ -72,7 +73,7 @@ def figures(prior: Prior, folder: str, count: int) -> list[float]:
     """Denoising PSNR (dB) at LEVELS on the first `count` images."""
     paths = find_images(folder)[:count]
     images = [(name, read_image(path, prior.channels, prior.size, Crop())) for name, path in zip(image_ids(paths), paths, strict=True)]
-    return denoising_psnr(Denoiser(prior), [prior.levels[t] for t in LEVELS], images)
+    return denoising_psnr(Denoiser(prior), [prior.image_schedule.table[t] for t in LEVELS], images)
 
 
 @torch.no_grad()
@@ -90,7 +91,7 @@ def milliseconds(prior: Prior, calls: int = 30) -> float:
 
 def samples(prior: Prior, count: int, steps: int, autocast: torch.dtype | None, batch_size: int = 16) -> torch.Tensor:
     """(count, C, H, W) unconditional samples, seed 0."""
-    levels = Linspace(steps)(prior.levels)
+    levels = Linspace(steps)(prior.image_schedule.table)
     shape = (prior.channels, *prior.size)
     module = RestorationModule(Denoiser(prior, autocast), Unconditional(), Identity(), NoNoise(), FixedSmall(), levels, Metrics(), shape)
     starts = range(0, count, batch_size)

@@ -23,7 +23,7 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from diffusion_priors.diffusion.priors import from_folder
+from diffusion_priors.diffusion.priors.folder import from_folder
 from diffusion_priors.runs.trainer import TrainerSettings
 from diffusion_priors.training.callbacks import TrainingLog, Watch, average
 from diffusion_priors.training.data import ImageFolder
@@ -84,7 +84,7 @@ def measure(batch_size: int, precision: int | str, steps: int, accelerator: str)
             Image.fromarray(noise).save(root / f"{i}.png")
         data = ImageFolder(folder, cache=str(root / "cache"))
         data.read(prior.channels, prior.size)
-        data.plan(len(prior.levels), steps, batch_size, 1, 0)
+        data.plan(len(prior.image_schedule.table), steps, batch_size, 1, 0)
         module = PriorTraining(prior, MinSNR(), AdamW(1e-6), Constant(), steps)
         callbacks = [pairs, Watch(), TrainingLog(root / "metrics.csv", [], steps, batch_size), average(0.999)]
         trainer = settings.training(callbacks, steps, 10**9, 1, 1.0, [])

@@ -182,7 +182,7 @@ def test_a_file_is_one_idea_and_a_folder_holds_at_most_fifteen():
 
 
 WRONG = [
-    ("diffusion/priors.py", "from diffusion_priors.operators.base import Operator", "diffusion may not import operators"),
+    ("diffusion/priors/base.py", "from diffusion_priors.operators.base import Operator", "diffusion may not import operators"),
     ("diffusion/networks/unet.py", "def f():\n    import diffusion_priors.operators.blur", "diffusion may not import operators"),
     ("operators/blur.py", "import diffusion_priors.diffusion.levels as levels", "operators may not import diffusion"),
     ("operators/blur.py", "from diffusion_priors.diffusion import levels", "operators may not import diffusion"),

@@ -11,7 +11,8 @@ import yaml
 from safetensors.torch import save
 from torch import nn
 
-from diffusion_priors.diffusion.priors import CARD, WEIGHTS, Prior
+from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.diffusion.priors.folder import CARD, WEIGHTS
 from diffusion_priors.runs.files import write_whole
 
 

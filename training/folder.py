@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from diffusion_priors.diffusion.priors import CARD
+from diffusion_priors.diffusion.priors.folder import CARD
 from diffusion_priors.runs.config import differences, refuse
 from diffusion_priors.runs.files import write_whole
 from diffusion_priors.training.checkpoints import CheckpointFolder, read_whole

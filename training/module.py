@@ -12,7 +12,7 @@ from torch import Tensor
 from diffusion_priors.diffusion.denoiser import Denoiser, split_variance
 from diffusion_priors.diffusion.image_random import image_generator
 from diffusion_priors.diffusion.levels import NoiseLevel
-from diffusion_priors.diffusion.priors import Prior
+from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.training.optimisation import AdamW, LearningRate
 from diffusion_priors.training.variance_bound import VarianceBound
 from diffusion_priors.training.weightings import Weighting

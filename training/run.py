@@ -14,7 +14,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from diffusion_priors.diffusion.checkpoints import load_strictly
 from diffusion_priors.diffusion.denoiser import Denoiser
-from diffusion_priors.diffusion.priors import Prior
+from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.runs.files import write_whole
 from diffusion_priors.runs.loggers import NoLogger, Wandb
 from diffusion_priors.runs.memory import activation_bytes, free_bytes

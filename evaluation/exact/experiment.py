@@ -14,7 +14,7 @@ from diffusion_priors.diffusion.analytic.priors import law_of
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.grids import Grid
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
-from diffusion_priors.diffusion.priors import Prior
+from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.transitions import Transition
 from diffusion_priors.evaluation.exact.distances import Reference, figures, unit_directions
 from diffusion_priors.evaluation.exact.mixtures import FlatMixture
@@ -76,7 +76,7 @@ class ExactExperiment:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}; set batch_size")
         self.law = law_of(self.prior)
-        sigma = getattr(self.noise_model, "sigma", None)
+        sigma = getattr(self.noise_model, "std", None)
         if sigma is None:
             raise ValueError("the exact posterior is known for Gaussian noise; set noise_model=gaussian")
         self.levels = self.solver.levels(self.grid, self.prior.levels)

@@ -10,7 +10,8 @@ from scipy.special import softmax
 
 from diffusion_priors.diffusion.analytic.laws import Law
 from diffusion_priors.evaluation.exact.mixtures import FlatMixture, Spread
-from diffusion_priors.operators.base import LinearOperator, Operator
+from diffusion_priors.operators.base import Operator
+from diffusion_priors.operators.linear import LinearOperator
 
 LARGEST = 2048
 """Most numbers in an image: dense matrices of this side are what the closed form needs."""

@@ -76,7 +76,7 @@ def clouds(outcome: Outcome) -> dict[str, np.ndarray]:
         axes = reference.axes[:, :2] if len(reference.axes) > 2 else np.eye(len(reference.axes))
         return kept | {"samples": solved[:SHOWN] @ axes, "exact": reference.samples[:SHOWN] @ axes}
     exact = reference.posterior
-    image = truth.operator.as_image(truth.measurement.y[:1])[0].flatten().numpy()
+    image = truth.operator.initial_image(truth.measurement.y[:1])[0].flatten().numpy()
     moments = {"mean": exact.mean, "std": np.sqrt(np.diag(exact.covariance))}
     own = {"solved_mean": solved.mean(0), "solved_std": solved.std(0, ddof=1)} if len(solved) > 1 else {}
     return {key: value.astype(np.float32) for key, value in (kept | {"y": image, "sample": solved[:1]} | moments | own).items()}

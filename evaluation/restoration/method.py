@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.grids import Grid
 from diffusion_priors.diffusion.image_random import image_generator
-from diffusion_priors.diffusion.priors import Prior
+from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.transitions import Transition
 from diffusion_priors.evaluation.metrics.per_image import Metrics
 from diffusion_priors.evaluation.restoration.module import Report, RestorationModule

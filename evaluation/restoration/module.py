@@ -130,7 +130,7 @@ class RestorationModule(pl.LightningModule):
             residual = problem.misfit(solution.x0).tolist()
             sigma = problem.sigma_y.flatten().tolist()
             hashes = self._hashes(batch)
-            measured = self._scores(problem.operator.as_image(problem.y), batch.truth)
+            measured = self._scores(problem.operator.initial_image(problem.y), batch.truth)
 
         def at(values: list[float] | None, b: int) -> float | None:
             return None if values is None or not isfinite(values[b]) else values[b]

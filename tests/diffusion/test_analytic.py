@@ -15,11 +15,11 @@ from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.image_random import image_generator
 from diffusion_priors.diffusion.levels import NoiseLevel
 from diffusion_priors.diffusion.preconditioning import Eps
-from diffusion_priors.diffusion.priors import Prior
+from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.schedules import Cosine, Linear
 
 SHAPE = (3, 4, 6)
-LEVELS = [Linear().levels[t] for t in (0, 100, 500, 999)] + [Cosine().levels[t] for t in (0, 500, 999)]
+LEVELS = [Linear().table[t] for t in (0, 100, 500, 999)] + [Cosine().table[t] for t in (0, 500, 999)]
 
 
 def images(count: int, shape=SHAPE, seed: int = 0) -> torch.Tensor:
@@ -158,10 +158,10 @@ def test_the_network_gives_x0_at_the_schedules_levels(schedule):
     prior = exact(mixture_law(), schedule)
     denoiser, x = Denoiser(prior), 3.0 * images(4).float()
     for t in (0, 400, 999):
-        x0, fraction = denoiser(x, prior.levels[t])
+        x0, fraction, *_ = denoiser(x, prior.image_schedule.table[t])
         assert x0.dtype == torch.float32
         assert fraction is None
-        torch.testing.assert_close(x0, law_of(prior).x0(x.double(), schedule.levels[t]).float())
+        torch.testing.assert_close(x0, law_of(prior).x0(x.double(), schedule.table[t]).float())
     assert prior.network(x, torch.zeros(4, dtype=torch.long)).abs().max() > 1.0
     mixed = prior.network(x, torch.tensor([3, 700, 3, 10]))
     torch.testing.assert_close(mixed[1:2], prior.network(x[1:2], torch.tensor([700])))

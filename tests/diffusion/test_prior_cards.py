@@ -16,8 +16,10 @@ from diffusion_priors.diffusion.checkpoints import Checkpoint, load_strictly
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.networks.unet import UNet
 from diffusion_priors.diffusion.preconditioning import X0, Eps, Score, V
-from diffusion_priors.diffusion.priors import Prior, from_folder, from_training
-from diffusion_priors.diffusion.schedules import Cosine, Linear, Schedule
+from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.diffusion.priors.folder import from_folder
+from diffusion_priors.diffusion.priors.training import from_training
+from diffusion_priors.diffusion.schedules import Betas, Cosine, Linear
 from diffusion_priors.training.callbacks import average
 from diffusion_priors.training.export import Export
 
@@ -30,7 +32,7 @@ NETWORKS = {
 SCHEDULES = {
     "linear": Linear(20, 1e-3, 0.3),
     "cosine": Cosine(20, s=0.02, max_beta=0.9),
-    "betas": Schedule([0.1 / 3.0, 0.1, 0.2, 1.0 / 3.0, 0.7]),
+    "betas": Betas([0.1 / 3.0, 0.1, 0.2, 1.0 / 3.0, 0.7]),
 }
 KINDS = [Eps, X0, V, Score]
 RANGES = [(-1.0, 1.0), (0.0, 1.0), (-0.5, 2.0), (0.0, 255.0)]
@@ -44,15 +46,15 @@ def priors() -> list:
 
 def assert_same_denoiser(found: Prior, expected: Prior) -> None:
     """At each level, bit for bit: x̂0 and the variance fraction."""
-    assert found.levels == expected.levels
+    assert found.image_schedule.table == expected.image_schedule.table
     assert (found.size, found.channels, found.clip) == (expected.size, expected.channels, expected.clip)
     mine, theirs = Denoiser(found), Denoiser(expected)
     x = 2.0 * images(2, found.channels)
-    for level in expected.levels[:: max(1, len(expected.levels) // 3)]:
+    for level in expected.image_schedule.table[:: max(1, len(expected.image_schedule.table) // 3)]:
         one, other = mine(x, level), theirs(x, level)
         assert torch.equal(one.x0, other.x0)
-        assert (one.fraction is None) == (other.fraction is None)
-        assert one.fraction is None or torch.equal(one.fraction, other.fraction)
+        assert (one.variance_fraction is None) == (other.variance_fraction is None)
+        assert one.variance_fraction is None or torch.equal(one.variance_fraction, other.variance_fraction)
 
 
 def nothing(prior: Prior) -> dict[str, float]:
@@ -97,7 +99,7 @@ def test_a_card_repeats_the_pixel_range_as_it_was_given(pixel_range):
 
 def test_numpy_s_betas_become_plain_numbers(tmp_path):
     """NumPy's are code in a checkpoint, and nothing that YAML knows."""
-    card = tiny_prior(schedule=Schedule(list(np.linspace(0.01, 0.3, 7)))).describe()
+    card = tiny_prior(schedule=Betas(list(np.linspace(0.01, 0.3, 7)))).describe()
     torch.save({"prior": card}, tmp_path / "card.ckpt")
     assert torch.load(tmp_path / "card.ckpt", weights_only=True)["prior"] == yaml.safe_load(yaml.safe_dump(card)) == card
 
@@ -184,7 +186,7 @@ class Seen(pl.Callback):
 TRAINED = {
     "colour": ({}, Linear(10), Eps(), (-1.0, 1.0)),
     "grey with learned variance": ({"in_channels": 1, "learn_sigma": True}, Cosine(10), V(), (0.0, 1.0)),
-    "betas": ({"use_scale_shift_norm": False}, Schedule([0.1, 0.3, 0.6] * 4), Score(), (-0.5, 0.5)),
+    "betas": ({"use_scale_shift_norm": False}, Betas([0.1, 0.3, 0.6] * 4), Score(), (-0.5, 0.5)),
 }
 
 
@@ -236,7 +238,7 @@ WRONG = {
     "an unknown schedule": ("schedule", {"kind": "karras", "steps": 10}, "karras"),
     "an unknown argument": ("schedule", {"kind": "betas", "betas": [0.1], "sigma_max": 80}, "sigma_max"),
     "betas out of bounds": ("schedule", {"kind": "betas", "betas": [0.1, 1.5]}, "betas must be numbers between 0 and 1"),
-    "an unknown meaning": ("preconditioning", "flow", "flow"),
+    "an unknown meaning": ("preconditioning", "velocity", "velocity"),
     "a list": ("network", [1, 2], "no prior card"),
     "an empty range": ("pixel_range", [1.0, 1.0], "pixel_range must be"),
     "two channels": ("channels", 2, "1 or 3 channels, got 2"),

@@ -18,7 +18,8 @@ from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.image_random import image_generator
 from diffusion_priors.diffusion.networks.unet import UNet
 from diffusion_priors.diffusion.preconditioning import X0, Eps, Score, V
-from diffusion_priors.diffusion.priors import Prior, from_folder
+from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.diffusion.priors.folder import from_folder
 from diffusion_priors.diffusion.schedules import Cosine, Linear
 from diffusion_priors.images.io import Crop, find_images, image_ids, read_image
 from diffusion_priors.runs.weights import read_state_dict
@@ -63,7 +64,7 @@ def test_the_bundled_prior_denoises_as_its_card_says(faces):
         draws = [image_generator(0, name, t, "denoising").standard_normal(x0.shape[1:], dtype=np.float32) for name, _ in images]
         x = float(alpha_bar**0.5) * x0 + float((1.0 - alpha_bar) ** 0.5) * torch.from_numpy(np.stack(draws))
         with torch.no_grad():
-            found = torch.cat([denoiser(part, faces.levels[t]).x0 for part in x.split(16)])
+            found = torch.cat([denoiser(part, faces.image_schedule.table[t]).x0 for part in x.split(16)])
         error = ((found.clamp(-1, 1) - x0) / 2).square().mean(dim=(1, 2, 3))
         assert (-10 * error.log10()).mean().item() == pytest.approx(card["validation"]["sfhq"][t], abs=0.011)
 
@@ -75,14 +76,19 @@ def test_the_bundled_prior_denoises_as_its_card_says(faces):
 def test_the_bundled_prior_is_better_than_the_one_it_was_begun_from(faces):
     original = from_folder(str(FACES))
     load_strictly(original.network, read_state_dict(ORIGINAL), ORIGINAL)
-    levels = [faces.levels[t] for t in (100, 300, 500, 700, 900)]
+    levels = [faces.image_schedule.table[t] for t in (100, 300, 500, 700, 900)]
     before, after = (denoising_psnr(Denoiser(prior), levels, portraits()[:24]) for prior in (original, faces))
     assert all(b > a for a, b in zip(before, after, strict=True)), (before, after)
 
 
 def test_the_bundled_prior_s_yaml_is_its_folder(faces):
     built = instantiate(OmegaConf.load(PROJECT / "conf" / "prior" / "faces64.yaml"))
-    assert (built.size, built.channels, built.clip, built.levels) == (faces.size, faces.channels, faces.clip, faces.levels)
+    assert (built.size, built.channels, built.clip, built.image_schedule.table) == (
+        faces.size,
+        faces.channels,
+        faces.clip,
+        faces.image_schedule.table,
+    )
     assert all(torch.equal(a, b) for a, b in zip(built.network.parameters(), faces.network.parameters(), strict=True))
 
 
@@ -136,7 +142,7 @@ def folder_with(card, path: Path, weights: bool = True) -> str:
 def test_a_card_says_what_the_weights_do_not(name, kind, schedule, expected, card, tmp_path):
     prior = from_folder(folder_with(card | {"schedule": schedule, "preconditioning": name, "pixel_range": [0, 1]}, tmp_path / "own"))
     assert type(prior.preconditioning) is kind
-    assert prior.schedule.levels == expected.levels
+    assert prior.schedule.table == expected.table
     assert (prior.pixel_scale, prior.pixel_shift, prior.size) == (0.5, 0.5, (8, 8))
     assert prior.probe() is True  # the UNet's flags learn the variance unless the card says otherwise
 
@@ -174,7 +180,7 @@ WRONG = {
     "schedule": {"kind": "karras"},
     "schedule without kind": {"steps": 10},
     "schedule's argument": {"kind": "linear", "sigma_max": 80},
-    "preconditioning": "flow",
+    "preconditioning": "velocity",
     "network's flag": {"class_cond": True},
     "size": [8, 8, 3],
     "pixel_range": [-1, 0, 1],
@@ -224,7 +230,7 @@ def test_levels_are_in_the_units_of_the_images(pixel_range):
     """α as scheduled; σ divided by what a unit of [-1, 1] is in the network's pixels."""
     low, high = pixel_range
     prior = Prior(nn.Identity(), Linear(), Eps(), pixel_range=pixel_range, **SIZE)
-    for level, own in zip(prior.levels, Linear().levels, strict=True):
+    for level, own in zip(prior.image_schedule.table, Linear().table, strict=True):
         assert (level.t, level.alpha) == (own.t, own.alpha)
         assert level.sigma == pytest.approx(own.sigma * 2 / (high - low), rel=1e-15)
 

@@ -172,14 +172,14 @@ def numbers(label: str) -> dict[str, float]:
 @pytest.mark.parametrize("sigma", [0.05, 0.1, 1e-5, 0.0])
 def test_the_label_of_gaussian_noise_states_both_units(sigma):
     """A standard deviation in [-1, 1] is twice that in [0, 1]."""
-    assert numbers(Gaussian(sigma).label) == pytest.approx({"[-1, 1]": sigma, "[0, 1]": sigma / 2}, rel=1e-5)
+    assert numbers(Gaussian(sigma).label("[-1, 1]")) == pytest.approx({"[-1, 1]": sigma, "[0, 1]": sigma / 2}, rel=1e-5)
 
 
 @pytest.mark.parametrize("peak", [1.0, 255.0, 1e6])
 def test_the_label_of_poisson_noise_states_both_units(peak):
     """At mid-grey, λ = peak/2 counts: a standard deviation of √(1/(2 peak)) in [0, 1]."""
     grey = (0.5 / peak) ** 0.5
-    assert numbers(Poisson(peak).label) == pytest.approx({"[-1, 1]": 2 * grey, "[0, 1]": grey}, rel=5e-3)
+    assert numbers(Poisson(peak).label("[-1, 1]")) == pytest.approx({"[-1, 1]": 2 * grey, "[0, 1]": grey}, rel=5e-3)
     sigma = Poisson(peak).measured(Identity(), torch.zeros(1, 1, 4, 4, dtype=torch.float64)).sigma_y.item()
     assert sigma == pytest.approx(2 * grey)
 

@@ -184,7 +184,7 @@ def test_a_draw_takes_the_type_of_the_images_and_is_the_same_in_each(case, tmp_p
     assert y.dtype == torch.float32
     torch.testing.assert_close(y.double(), double(x), rtol=1e-5, atol=1e-5)
     if case.linear:
-        assert single.adjoint(y).dtype == single.pinv(y).dtype == single.as_image(y).dtype == torch.float32
+        assert single.adjoint(y).dtype == single.pinv(y).dtype == single.initial_image(y).dtype == torch.float32
         torch.testing.assert_close(single.adjoint(y).double(), double.adjoint(y.double()), rtol=1e-5, atol=1e-5)
 
 
@@ -194,7 +194,7 @@ def test_a_measurement_as_an_image_explains_itself(case, tmp_path):
     x = random_images(2, 3, *case.sides(seed=12))
     operator = case.drawn(x, tmp_path)
     y = operator(x)
-    image = operator.as_image(y)
+    image = operator.initial_image(y)
     if y.shape == x.shape:
         assert torch.equal(image, y)
     else:

@@ -9,7 +9,7 @@ from diffusion_priors.diffusion.analytic.means import Given
 from diffusion_priors.diffusion.analytic.priors import gaussian, mixture
 from diffusion_priors.diffusion.analytic.shapes import RandomRotation
 from diffusion_priors.diffusion.grids import Grid, Trailing
-from diffusion_priors.diffusion.priors import Prior
+from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.schedules import Linear
 from diffusion_priors.diffusion.transitions import FixedSmall, Transition
 from diffusion_priors.evaluation.exact.experiment import ExactExperiment, Outcome

@@ -17,8 +17,8 @@ from torch import Generator, Tensor
 
 import conf
 from diffusion_priors.diffusion.image_random import image_generator
-from diffusion_priors.operators.base import LinearOperator, Operator
-from diffusion_priors.operators.blur import Convolution
+from diffusion_priors.operators.base import Operator
+from diffusion_priors.operators.linear import LinearOperator
 from diffusion_priors.operators.separable import Boundary
 
 BOUNDARIES = get_args(Boundary)
@@ -125,9 +125,7 @@ def largest_singular_value(operator: LinearOperator, x: Tensor, steps: int = 30)
 
 def by_conjugate_gradients(operator: LinearOperator) -> bool:
     """Whether A⁺ is iterated, so that it is exact up to `cg_tolerance` only."""
-    if isinstance(operator, Convolution):
-        return operator.boundary != "circular"
-    return type(operator).pinv is LinearOperator.pinv
+    return not operator.has_spectrum
 
 
 def misfit_bound(operator: LinearOperator, x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from diffusion_priors.diffusion.networks.unet import UNet
 from diffusion_priors.diffusion.preconditioning import Eps, Preconditioning
-from diffusion_priors.diffusion.priors import Prior
+from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.schedules import Linear, Schedule
 from diffusion_priors.runs.trainer import TrainerSettings
 from diffusion_priors.training.checkpoints import WholeFiles

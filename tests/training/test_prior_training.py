@@ -15,7 +15,7 @@ from torch.distributions import Normal, kl_divergence
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.networks.unet import UNet
 from diffusion_priors.diffusion.preconditioning import X0, Eps, Score, V
-from diffusion_priors.diffusion.priors import Prior
+from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.schedules import Cosine as CosineSchedule
 from diffusion_priors.diffusion.schedules import Linear, Schedule
 from diffusion_priors.training.callbacks import average
@@ -115,7 +115,7 @@ def assert_same_loss(prior: Prior, weighting: str, batch: TrainingBatch, factor:
 def test_loss_and_gradient_are_the_formula_s(kind, weighting, schedule):
     """Levels from the first to the last in one batch, so that a level that strays to another image is seen."""
     prior = tiny_prior(schedule=SCHEDULES[schedule], preconditioning=PRECONDITIONINGS[kind]())
-    last = len(prior.levels) - 1
+    last = len(prior.image_schedule.table) - 1
     assert_same_loss(prior, weighting, batch_of(images(4), [last, 0, last // 2, 3]))
 
 
@@ -319,7 +319,7 @@ def test_a_tiny_network_learns_eight_images_by_heart():
             return torch.stack([module.losses(batch).mean() for batch in fixed]).mean().item()
 
     variance = x0.square().mean().item()
-    pixelwise = np.mean([level.alpha**2 * variance / (level.alpha**2 * variance + level.sigma**2) for level in prior.levels])
+    pixelwise = np.mean([level.alpha**2 * variance / (level.alpha**2 * variance + level.sigma**2) for level in prior.image_schedule.table])
     assert loss() == pytest.approx(1.0, abs=0.02)  # a new network gives zeros
     fit(module, Batches(known), clip=1.0)
     assert pixelwise == pytest.approx(0.43, abs=0.01)
@@ -400,7 +400,7 @@ def test_the_denoiser_is_a_frozen_copy():
     module = training_of(prior, steps=1)
     twin = prior.with_network(UNet(**prior.network.flags))
     twin.network.load_state_dict(prior.network.state_dict())
-    x, level = images(2), prior.levels[5]
+    x, level = images(2), prior.image_schedule.table[5]
 
     denoiser = module.denoiser()
     expected = Denoiser(twin)(x, level).x0  # without dropout

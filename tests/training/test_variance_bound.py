@@ -190,7 +190,7 @@ def test_a_batch_is_the_improved_diffusion_code_s():
     nll = -np.log(log_probs.clip(1e-12))
     official = np.where((t == 0)[:, None], nll.reshape(5, -1), kl.reshape(5, -1)).mean(axis=1) / np.log(2.0)
 
-    found = VarianceBound(schedule.levels).double()(*map(torch.from_numpy, (x0, x0_hat, frac, t)))
+    found = VarianceBound(schedule.table).double()(*map(torch.from_numpy, (x0, x0_hat, frac, t)))
     np.testing.assert_allclose(found.numpy(), official, rtol=2e-5, atol=1e-6)
 
 

@@ -13,9 +13,10 @@ from diffusion_priors.diffusion.analytic.shapes import PowerLaw
 from diffusion_priors.diffusion.image_random import image_generator
 from diffusion_priors.evaluation.exact.mixtures import FlatMixture, Spread
 from diffusion_priors.evaluation.exact.posterior import LARGEST, Posterior, matrix_of
-from diffusion_priors.operators.base import LinearOperator, Operator
+from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.blur import DeblurGaussian
 from diffusion_priors.operators.inpainting import InpaintBox, InpaintRandom
+from diffusion_priors.operators.linear import LinearOperator
 from diffusion_priors.operators.random_matrix import RandomMatrix
 from diffusion_priors.operators.resampling import SuperResolution
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from diffusion_priors.evaluation.metrics.calibration import Calibration, Counts, rank_shares
-from diffusion_priors.evaluation.reporting.summary_text import calibration_lines
 from diffusion_priors.evaluation.reporting.reliability import inline, write_reliability
+from diffusion_priors.evaluation.reporting.summary_text import calibration_lines
 
 LEVELS = (0.5, 0.95)
 SIDE, SAMPLES, IMAGES = 4000, 9, 12

@@ -54,6 +54,7 @@ def compared(steps: int = 200, **wrong: float) -> Outcome:
     return outcome(PRIORS["gaussian"](SIDE), ExactGuidance(**wrong), sigma=SIGMA, grid=Trailing(steps), sampler=FixedSmall())
 
 
+@pytest.mark.slow
 def test_exact_guidance_is_as_good_as_exact_samples():
     """With all 1000 steps each value is within 4 standard errors of exact samples (2 posteriors of 400 samples)."""
     found, floor = compared(steps=1000).distances, compared(steps=1000).floor

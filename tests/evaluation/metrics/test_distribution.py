@@ -8,11 +8,13 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from lazy import Lazy
 from misfortune import Mischief
 from PIL import Image
 from scipy.linalg import sqrtm
@@ -20,11 +22,8 @@ from torch import nn
 
 from diffusion_priors.evaluation.metrics.distribution import Distribution, Inception
 
-try:
-    from torch_fidelity import feature_extractor_inceptionv3 as fidelity
-except ImportError:
-    fidelity = None
-needs_fidelity = pytest.mark.skipif(fidelity is None, reason='torch-fidelity is not installed (pip install -e ".[fid]")')
+fidelity = Lazy("torch_fidelity.feature_extractor_inceptionv3")
+needs_fidelity = pytest.mark.skipif(find_spec("torch_fidelity") is None, reason='torch-fidelity is not installed (pip install -e ".[fid]")')
 
 
 class Tiny(nn.Module):
@@ -240,6 +239,7 @@ def test_inception_equals_torch_fidelity(weights, sets):
     assert torch.equal(ours(pixels), expected) and expected.shape == (2, 2048) and expected.std() > 0
 
 
+@pytest.mark.slow
 @needs_fidelity
 def test_distances_with_inception(weights, sets):
     """With three images per set the product of the covariances has rank 2, so the trace of its root is that of a 3 x 3 matrix."""
@@ -258,6 +258,7 @@ def test_distances_with_inception(weights, sets):
     assert found["kid"] == pytest.approx(mmd(x, y), rel=1e-4, abs=1e-9)
 
 
+@pytest.mark.script
 @needs_fidelity
 def test_inception_is_downloaded_once_then_read_from_the_cache(weights, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))

@@ -7,21 +7,15 @@ from typing import Any
 
 
 class Lazy:
-    """Stands for the module `name`, and imports it when one of its public attributes is first read or set.
+    """Stands for the module `name`, and imports it when one of its public attributes is first read.
 
     pytest reads private attributes of everything in a test module; these do not count.
     """
 
     def __init__(self, name: str) -> None:
-        object.__setattr__(self, "_name", name)
+        self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
         if attribute.startswith("_"):
             raise AttributeError(attribute)
         return getattr(import_module(self._name), attribute)
-
-    def __setattr__(self, attribute: str, value: Any) -> None:
-        setattr(import_module(self._name), attribute, value)
-
-    def __delattr__(self, attribute: str) -> None:
-        delattr(import_module(self._name), attribute)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -95,3 +95,11 @@ def drop_partial_line(path: Path) -> None:
     with path.open("rb+") as stream:
         content = stream.read()
         stream.truncate(content.rfind(b"\n") + 1)
+
+
+def records_by_image(records: Iterable[dict]) -> dict[str, list[dict]]:
+    """Image id → its records, in the order given."""
+    images: dict[str, list[dict]] = {}
+    for record in records:
+        images.setdefault(record["id"], []).append(record)
+    return images

@@ -285,6 +285,7 @@ class Trap:
 
 
 LOAD = ["prior.checkpoint={_target_: diffusion_priors.diffusion.checkpoints.Checkpoint, path: %s}"]
+SOLVERS = sorted(path.stem for path in (ROOT / "conf" / "solver").glob("*.yaml"))
 BAD = {
     "untrained prior": (["prior=new"], "prior=new is an untrained network"),
     "a set's metric": (["metrics=calibration"], "calibration of num_samples=1 says nothing"),
@@ -308,7 +309,7 @@ BAD = {
     "large kernel": (["operator=deblur_kernel", "operator.path=large.npy"], "17 x 17 kernel is larger than the 16 x 16 image"),
     "nan kernel": (["operator=deblur_kernel", "operator.path=nan.npy"], "1 entries that are not finite"),
     "zero kernel": (["operator=deblur_kernel", "operator.path=zero.npy"], "sums to zero"),
-    "unknown solver": (["solver=magic"], "solver=magic is unknown; choose one of dps, dps_score"),
+    "unknown solver": (["solver=magic"], f"solver=magic is unknown; choose one of {', '.join(SOLVERS)}"),
     "unknown operator": (["operator=magic"], "operator=magic is unknown; choose one of deblur_gaussian"),
     "unknown key": (["solver.zta=1"], "solver.zta is unknown; known here: _target_, zeta"),
     "unknown new key": (["+seeds=1"], "seeds is unknown"),

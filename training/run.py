@@ -16,7 +16,7 @@ from diffusion_priors.diffusion.checkpoints import load_strictly
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.runs.files import write_whole
-from diffusion_priors.runs.loggers import NoLogger, Wandb
+from diffusion_priors.runs.loggers import Dashboard
 from diffusion_priors.runs.memory import activation_bytes, free_bytes
 from diffusion_priors.runs.signals import CODES, ToldToStop
 from diffusion_priors.runs.trainer import TrainerSettings
@@ -52,7 +52,7 @@ class Training:
     trainer: TrainerSettings
     validation: Validation
     export: Export
-    logger: NoLogger | Wandb
+    logger: Dashboard
     output: Path
     steps: int = 10000
     batch_size: int = 16

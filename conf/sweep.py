@@ -9,7 +9,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from diffusion_priors.conf.command import ERROR, FAILED
+from diffusion_priors.runs.exit_codes import FAILED
+from diffusion_priors.runs.layout import ERROR, EXACT_POSTERIOR
 
 
 class Failures(Callback):
@@ -39,12 +40,12 @@ class Leaderboard(Failures):
         from diffusion_priors.evaluation.sweeps.leaderboard import write_leaderboard
 
         root = Path(config.hydra.sweep.dir)
-        if any(root.glob("*/exact_posterior.json")):
+        if any(root.glob(f"*/{EXACT_POSTERIOR}")):
             from diffusion_priors.evaluation.exact.report import write_report
 
             print(f"\n{write_report(root)}")
             return
         board = write_leaderboard(root, config.objective)
         print(f"\n{board.text}")
-        if config.table is not None:
+        if config.get("table") is not None:
             print(f"\n{build(config.table).write(root, board.jobs)}")

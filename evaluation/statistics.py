@@ -1,8 +1,8 @@
-"""What a sample of images says about all images: means with intervals, paired differences."""
+"""What a sample of images says about all images: means with confidence intervals, and paired differences."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ LEVEL = 0.95
 class Estimate:
     """Mean of `n` values, its standard error s/√n, and the `LEVEL` interval mean ± t_{n−1} s/√n (Student 1908).
 
-    With fewer than two values there is neither error nor interval: None.
+    With fewer than two values `se`, `low` and `high` are None.
     """
 
     mean: float
@@ -24,12 +24,17 @@ class Estimate:
     high: float | None
     n: int
 
-    def plain(self) -> dict[str, float | int | None]:
+    @classmethod
+    def from_dict(cls, values: Mapping[str, float | int | None] | None) -> Estimate | None:
+        """The estimate that `to_dict` wrote; None for None."""
+        return None if values is None else cls(**values)
+
+    def to_dict(self) -> dict[str, float | int | None]:
         return asdict(self)
 
 
 def estimate(values: Sequence[float | None]) -> Estimate | None:
-    """The estimate from the values that exist (None and non-finite ones do not); None where none does."""
+    """The estimate from the finite values; None and non-finite values are ignored. None if no value is left."""
     kept = np.array([value for value in values if _exists(value)], dtype=np.float64)
     n = len(kept)
     if n == 0:
@@ -46,23 +51,23 @@ def estimate(values: Sequence[float | None]) -> Estimate | None:
 class Difference:
     """Mean of the paired differences first − second, their interval, and the p-values of two paired tests.
 
-    `t_test` is Student's for the mean (two-sided): below 1 − `LEVEL` where the interval leaves out 0, and nowhere else.
+    `t_test` is Student's two-sided test for the mean. It is below 1 − `LEVEL` exactly if the interval excludes 0.
     `wilcoxon` is the signed-rank test (Wilcoxon 1945), which assumes symmetry only. Both are None with fewer than two
-    pairs or where no pair differs, `t_test` also where all pairs differ by the same amount: no spread to measure it by.
+    pairs and if no pair differs. `t_test` is also None if all pairs differ by the same amount, because the spread is 0.
     """
 
     estimate: Estimate
     t_test: float | None
     wilcoxon: float | None
 
-    def plain(self) -> dict[str, float | int | None]:
-        return self.estimate.plain() | {"t_test": self.t_test, "wilcoxon": self.wilcoxon}
+    def to_dict(self) -> dict[str, float | int | None]:
+        return self.estimate.to_dict() | {"t_test": self.t_test, "wilcoxon": self.wilcoxon}
 
 
 def paired(first: Sequence[float | None], second: Sequence[float | None]) -> Difference | None:
-    """Compare two runs image by image; the two sequences are aligned, ValueError where their lengths differ.
+    """The paired difference of two runs. Element i of both sequences belongs to the same image.
 
-    Pairs that lack a finite value on either side are left out. None where no pair is left.
+    Pairs without two finite values are ignored. None if no pair is left. Raises ValueError if the lengths differ.
     """
     both = [(a, b) for a, b in zip(first, second, strict=True) if _exists(a) and _exists(b)]
     differences = np.array([a - b for a, b in both], dtype=np.float64)
@@ -79,7 +84,7 @@ def _exists(value: float | None) -> bool:
 
 
 def _student(found: Estimate, largest: float) -> float | None:
-    """Two-sided p = 2 P(t_{n−1} > |mean| / se); None where the spread is no more than rounding of values up to `largest`."""
+    """Two-sided p = 2 P(t_{n−1} > |mean| / se). None if the spread is only the rounding of values up to `largest`."""
     if found.se <= 10 * np.finfo(np.float64).eps * largest:
         return None
     return 2 * float(stats.t.sf(abs(found.mean) / found.se, found.n - 1))

@@ -1,32 +1,86 @@
-"""What a run's records say: estimates over images, each labelled with what it is of."""
+"""summary.json: estimates over the images of a run, made from its records."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from statistics import fmean
+from typing import Any, NotRequired
 
+from pydantic import FiniteFloat
+from typing_extensions import TypedDict
+
+from diffusion_priors.evaluation.scores import BEST_OF_N, MEASUREMENT, POSTERIOR_MEAN, SINGLE, metric_of
 from diffusion_priors.evaluation.statistics import Estimate, estimate
+from diffusion_priors.runs.records import records_by_image
 
 
-def summarise(title: str, records: Sequence[dict], posterior: Sequence[dict], metrics: Sequence[str], num_samples: int) -> dict:
-    """The content of summary.json. Images are the units: an image's samples are averaged before anything else."""
-    by_id: dict[str, list[dict]] = {}
-    for record in records:
-        by_id.setdefault(record["id"], []).append(record)
-    groups = list(by_id.values())
+class EstimateEntry(TypedDict):
+    """An `Estimate` in JSON."""
+
+    mean: FiniteFloat
+    se: FiniteFloat | None
+    low: FiniteFloat | None
+    high: FiniteFloat | None
+    n: int
+
+
+class Cost(TypedDict):
+    """Network evaluations, vector-Jacobian products and seconds of one sample; the largest memory of any batch."""
+
+    nfe_forward: FiniteFloat | None
+    nfe_vjp: FiniteFloat | None
+    seconds: EstimateEntry | None
+    peak_memory_mib: FiniteFloat | None
+
+
+class Summary(TypedDict):
+    """The schema of summary.json. `statistics` is by the key of a `Statistic`, then by metric.
+
+    `first_failure` is "id: error". `measurements` is a hash: equal for runs that restored the same y. `footnote` says
+    why a metric has no value. `distribution` and `calibration` are there if these metrics were configured.
+    """
+
+    complete: bool
+    images: int
+    records: int
+    failed: int
+    first_failure: NotRequired[str | None]
+    title: str
+    num_samples: int
+    metrics: list[str]
+    statistics: dict[str, dict[str, EstimateEntry | None] | None]
+    cost: Cost
+    sigma_y: FiniteFloat | None
+    measurements: str | None
+    footnote: NotRequired[str | None]
+    distribution: NotRequired[dict[str, float] | None]
+    calibration: NotRequired[dict[str, Any] | None]
+
+
+def summarise(
+    title: str,
+    records: Sequence[dict],
+    posterior: Sequence[dict],
+    metrics: Sequence[str],
+    num_samples: int,
+    complete: bool = True,
+) -> Summary:
+    """The summary of the records. The units are images: the samples of an image are averaged first."""
+    images = records_by_image(records)
+    groups = list(images.values())
     failed = [record for record in records if record["error"] is not None]
-    hashes = sorted(f"{name} {own[0]['measurement_hash']}" for name, own in by_id.items() if own[0]["measurement_hash"])
+    hashes = sorted(f"{name} {own[0]['measurement_hash']}" for name, own in images.items() if own[0]["measurement_hash"])
     statistics = {
-        "measurement": {name: over(groups, lambda own, name=name: own[0][f"{name}_measurement"]) for name in metrics},
-        "single": {name: over(groups, lambda own, name=name: mean(own, name)) for name in (*metrics, "residual")},
+        MEASUREMENT.key: {name: over(groups, lambda own, name=name: own[0][f"{name}_measurement"]) for name in metrics},
+        SINGLE.key: {name: over(groups, lambda own, name=name: mean(own, name)) for name in (*metrics, "residual")},
     }
     if num_samples > 1:
-        statistics["posterior_mean"] = {name: plain(estimate([one[name] for one in posterior])) for name in metrics}
-        statistics["best_of_n"] = {name: over(groups, lambda own, name=name: best(own, name)) for name in metrics}
+        statistics[POSTERIOR_MEAN.key] = {name: entry(estimate([one[name] for one in posterior])) for name in metrics}
+        statistics[BEST_OF_N.key] = {name: over(groups, lambda own, name=name: best(own, name)) for name in metrics}
     return {
         "title": title,
-        "complete": True,
+        "complete": complete,
         "images": len(groups),
         "records": len(records),
         "failed": len(failed),
@@ -45,13 +99,13 @@ def summarise(title: str, records: Sequence[dict], posterior: Sequence[dict], me
     }
 
 
-def over(groups: Sequence[list[dict]], figure: Callable[[list[dict]], float | None]) -> dict | None:
-    """The estimate of a figure of each image's records."""
-    return plain(estimate([figure(own) for own in groups]))
+def over(groups: Sequence[list[dict]], value: Callable[[list[dict]], float | None]) -> EstimateEntry | None:
+    """The estimate over images of a value computed from the records of each image."""
+    return entry(estimate([value(own) for own in groups]))
 
 
-def plain(found: Estimate | None) -> dict | None:
-    return None if found is None else found.plain()
+def entry(found: Estimate | None) -> EstimateEntry | None:
+    return None if found is None else found.to_dict()
 
 
 def mean(records: Sequence[dict], name: str) -> float | None:
@@ -60,6 +114,6 @@ def mean(records: Sequence[dict], name: str) -> float | None:
 
 
 def best(records: Sequence[dict], name: str) -> float | None:
-    """The highest PSNR or SSIM, the lowest LPIPS."""
+    """The best score among the samples of an image."""
     values = [record[name] for record in records if record[name] is not None]
-    return None if not values else min(values) if name.startswith("lpips") else max(values)
+    return max(values, key=lambda value: metric_of(name).gain * value, default=None)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from diffusion_priors.runs.layout import WHITE
+from diffusion_priors.runs.layout import MEASUREMENT, TRUTH, WHITE, RunLayout, restoration
 
 
 def image_rows(folder: Path, records: Sequence[dict]) -> list[dict[str, Any]]:
@@ -18,11 +18,11 @@ def image_rows(folder: Path, records: Sequence[dict]) -> list[dict[str, Any]]:
     The images are paths, `error` is the image of |restoration − truth|, each None where there is none. The message
     of a restoration that failed is `failure`.
     """
-    rows = []
+    rows, layout = [], RunLayout(folder)
     for record in records:
-        place = folder / "images" / record["id"]
-        paths = {"truth": "truth", "measurement": "measurement", "restoration": f"restoration-{record['sample']}"}
-        shown = {name: path if (path := place / f"{file}.png").is_file() else None for name, file in paths.items()}
+        kinds = {"truth": TRUTH, "measurement": MEASUREMENT, "restoration": restoration(record["sample"])}
+        paths = {name: layout.image(record["id"], kind) for name, kind in kinds.items()}
+        shown = {name: path if path.is_file() else None for name, path in paths.items()}
         values = {name: value for name, value in record.items() if name not in ("id", "sample", "error")}
         rows.append(
             {"id": record["id"], "sample": record["sample"]}

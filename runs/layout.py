@@ -1,6 +1,129 @@
-"""The layout of a run's folder, spelled out once."""
+"""The layout of a run's folder: every file name is spelled out here and nowhere else.
+
+config.yaml             the resolved configuration, the command and the versions
+records.jsonl           one record per image and sample; process 3 appends to records.3.jsonl until the end of the run
+images/<id>/            truth.png  measurement.png or measurement.safetensors  noisy.png  restoration-<sample>.png
+                        mean.png and std.png, of the samples
+posterior.jsonl         the scores of each image's posterior mean
+figure.png, reliability.png, report.html
+summary.json            written last: a folder without it is unfinished
+error.txt               the traceback of a job that failed
+not_applicable.txt      why the solver cannot be used for this operator, noise model or sampler
+exact_posterior.json, clouds.npz       of a run against an exact posterior, instead of records and images
+"""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+CONFIG = "config.yaml"
+RECORDS = "records.jsonl"
+IMAGES = "images"
+POSTERIOR = "posterior.jsonl"
+FIGURE = "figure.png"
+RELIABILITY = "reliability.png"
+REPORT = "report.html"
+SUMMARY = "summary.json"
+ERROR = "error.txt"
+NOT_APPLICABLE = "not_applicable.txt"
+EXACT_POSTERIOR = "exact_posterior.json"
+CLOUDS = "clouds.npz"
+
+TRUTH, MEASUREMENT, NOISY, MEAN, STD = "truth", "measurement", "noisy", "mean", "std"
+"""The kinds of images that a run keeps of each input; `restoration` names the kind of one sample."""
+
 WHITE = 0.25
-"""The standard deviation, on [0, 1] images, that std.png draws white: the same for all images, so that they compare."""
+"""The standard deviation, on [0, 1] images, that std.png draws white. It is the same for all images, so that they compare."""
+
+
+def restoration(sample: int) -> str:
+    """The kind of the image that holds this sample: restoration-0, …"""
+    return f"restoration-{sample}"
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """The paths of everything in the folder `root` of one run."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / CONFIG
+
+    @property
+    def records(self) -> Path:
+        """The records of the first process, and of all processes once the run is finished."""
+        return self.root / RECORDS
+
+    def records_of(self, rank: int) -> Path:
+        """The file that process `rank` appends to."""
+        return self.records if rank == 0 else self.root / f"records.{rank}.jsonl"
+
+    def all_records(self) -> list[Path]:
+        """The files of records that exist."""
+        return [path for path in [self.records, *sorted(self.root.glob("records.*.jsonl"))] if path.is_file()]
+
+    @property
+    def images(self) -> Path:
+        return self.root / IMAGES
+
+    def image_folder(self, name: str) -> Path:
+        """The folder of the image with the id `name`."""
+        return self.images / name
+
+    def image(self, name: str, kind: str) -> Path:
+        """A PNG of the image with the id `name`: image("face-1", TRUTH), image("face-1", restoration(0))."""
+        return self.image_folder(name) / f"{kind}.png"
+
+    def restorations(self, name: str) -> list[Path]:
+        """The restorations that exist of the image with the id `name`, in the order of their samples."""
+        samples = [(re.fullmatch(r"restoration-(\d+)\.png", path.name), path) for path in self.image_folder(name).glob("*.png")]
+        return [path for _, path in sorted((int(match[1]), path) for match, path in samples if match)]
+
+    def measurement(self, name: str) -> Path:
+        """The measurement of an image where it is no image itself; otherwise it is image(name, MEASUREMENT)."""
+        return self.image_folder(name) / "measurement.safetensors"
+
+    @property
+    def posterior(self) -> Path:
+        return self.root / POSTERIOR
+
+    @property
+    def figure(self) -> Path:
+        return self.root / FIGURE
+
+    @property
+    def reliability(self) -> Path:
+        return self.root / RELIABILITY
+
+    @property
+    def report(self) -> Path:
+        return self.root / REPORT
+
+    @property
+    def summary(self) -> Path:
+        return self.root / SUMMARY
+
+    @property
+    def error(self) -> Path:
+        return self.root / ERROR
+
+    @property
+    def not_applicable(self) -> Path:
+        return self.root / NOT_APPLICABLE
+
+    @property
+    def exact_posterior(self) -> Path:
+        return self.root / EXACT_POSTERIOR
+
+    @property
+    def clouds(self) -> Path:
+        return self.root / CLOUDS
+
+    def results(self) -> list[Path]:
+        """The files that follow from the records: a run that starts over deletes them."""
+        names = (SUMMARY, POSTERIOR, FIGURE, RELIABILITY, REPORT, ERROR, NOT_APPLICABLE)
+        return [self.root / name for name in names]

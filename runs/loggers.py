@@ -19,9 +19,9 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 
 from diffusion_priors.runs.files import write_whole
 from diffusion_priors.runs.image_table import image_rows
+from diffusion_priors.runs.layout import CONFIG, FIGURE, RECORDS, SUMMARY
 
-FIGURE = "figure.png"
-KEPT = ("records.jsonl", "config.yaml", FIGURE)
+ARTIFACT_FILES = (RECORDS, CONFIG, FIGURE)
 """What goes into an evaluation's artifact; summary.json, which is not written yet, comes from memory."""
 
 
@@ -217,10 +217,10 @@ def _artifact(folder: Path, summary: dict, name: str):
     import wandb
 
     artifact = wandb.Artifact(f"evaluation-{name}", type="evaluation")
-    for file in KEPT:
+    for file in ARTIFACT_FILES:
         if (folder / file).is_file():
             artifact.add_file(str(folder / file))
-    with artifact.new_file("summary.json") as stream:
+    with artifact.new_file(SUMMARY) as stream:
         json.dump(summary, stream, indent=2, ensure_ascii=False)
     return artifact
 

@@ -213,7 +213,7 @@ def test_a_run_goes_on_from_what_is_on_record_with_another_batch_size(whole):
     for name in ("summary.json", "posterior.jsonl"):
         (whole / "part" / name).unlink()
     done = evaluate(whole, *LINE, "batch_size=2", "output_dir=part")
-    assert f"5 of {IMAGES * SAMPLES} restorations are on record; going on" in done.stdout
+    assert f"5 of {IMAGES * SAMPLES} restorations are on record; resuming" in done.stdout
     assert_alike(whole / "part", figures(whole / "run"), whole / "run")
     assert {*(line.strip() for line in kept)} <= {*(whole / "part" / "records.jsonl").read_text().splitlines()}
 
@@ -342,7 +342,7 @@ BAD = {
     "an image that is none": (["data.root=broken"], "cannot use the image broken/text.png: it is no image of a known format"),
     "an image twice": (["data.root=[images,images/face-00.png]"], "face-00.png is given twice"),
     "another size": (["fit@data.fit=exact"], "it is 20 x 24, wanted is 16 x 16; use fit=crop"),
-    "an unknown key": (["data.rot=images"], "data.rot is unknown; known here: fit, _target_, root, split"),
+    "an unknown key": (["data.rot=images"], "data.rot is unknown; known here: fit, _target_, root, degraded, split"),
     "an unknown new key": (["+sed=1"], "sed is unknown; known here: batch_size, callbacks, compare"),
     "an unknown option": (["solver=magic"], "solver=magic is unknown; choose one of dps"),
     "the wrong kind": (["data.limit=many"], "data.limit='many' is of the wrong kind"),
@@ -350,8 +350,8 @@ BAD = {
     "no limit": (["data.limit=0"], "a run needs at least one image, got 0; set data.limit"),
     "an unknown split": (["data.split=train"], "data.split='train' is of the wrong kind: input should be 'all', 'validation' or 'test'"),
     "an empty split": (["data.split=validation", "data.validation=0.001"], "none of the 5 images is in data.split=validation"),
-    "all for validation": (["data.validation=1.0"], "lies between 0 and 1, got 1.0; set data.validation"),
-    "negative workers": (["data.workers=-1"], "there cannot be -1 reading processes; set data.workers"),
+    "all for validation": (["data.validation=1.0"], "must be between 0 and 1, got 1.0; set data.validation"),
+    "negative workers": (["data.workers=-1"], "the number of reading processes must not be negative, got -1; set data.workers"),
     "no samples": (["num_samples=0"], "num_samples must be at least 1, got 0; set num_samples"),
     "no batch": (["batch_size=-1"], "batch_size must be at least 1, got -1; set batch_size"),
     "no devices": (["trainer.devices=0"], "trainer.devices must be at least 1, got 0; set trainer.devices"),
@@ -362,7 +362,7 @@ BAD = {
     "an unknown objective": (["objective=speed"], "objective=speed is unknown; choose one of psnr, ssim, lpips"),
     "an untrained prior": (["prior=new"], "prior=new is an untrained network"),
     "images for a solver of none": (["solver=unconditional"], "this solver looks at no image; leave out data.root"),
-    "freezing nothing": (["data.root=null", "solver=unconditional", "data.freeze=a"], "looks at no image; leave out data.root, .measure"),
+    "freezing nothing": (["data.root=null", "solver=unconditional", "data.freeze=a"], "looks at no image; leave out data.root, .degraded"),
     "no such measurements": (
         ["data.root=null", "data.measurements=nowhere"],
         "no frozen measurements in nowhere",
@@ -380,8 +380,8 @@ BAD = {
         "face-00.png is 32 x 32, but its truth images/face-00.png is 20",
     ),
     "samples that are none": (["samples=broken", "truth=broken"], "cannot use the image broken/text.png"),
-    "one run": (["compare=[images]"], "compare=['images'] names no two runs; give two folders"),
-    "no runs": (["compare=images"], "compare=images names no two runs"),
+    "one run": (["compare=[images]"], "compare=['images'] does not name two runs; give two folders"),
+    "no runs": (["compare=images"], "compare=images does not name two runs"),
     "folders without records": (["compare=[images,empty]"], "images"),
 }
 

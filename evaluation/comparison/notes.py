@@ -1,4 +1,4 @@
-"""What the figures of a comparison hide: how the two runs differ besides their results."""
+"""What the values of a comparison do not show: how else the two runs differ."""
 
 from __future__ import annotations
 
@@ -9,58 +9,63 @@ from pathlib import Path
 
 from PIL import Image
 
-from diffusion_priors.evaluation.comparison.compared_run import Run
+from diffusion_priors.evaluation.reporting.finished_run import FinishedRun
+from diffusion_priors.evaluation.reporting.format import ABSENT
+from diffusion_priors.evaluation.reporting.image_records import ImageRecords
 from diffusion_priors.runs.config import flat
+from diffusion_priors.runs.layout import TRUTH, RunLayout
 
 IGNORED = ("output_dir", "overwrite")
-"""Configuration keys that tell nothing of a run."""
+"""Configuration keys that do not change the results of a run."""
+
+Pairs = Sequence[tuple[ImageRecords, ImageRecords]]
 
 
-def notes(first: Run, second: Run, names: Sequence[str]) -> list[str]:
-    """A sentence for each thing that sets the runs apart; `names` are the images they have in common."""
+def notes(first: FinishedRun, second: FinishedRun, pairs: Pairs) -> list[str]:
+    """A sentence for each difference between the runs; `pairs` are the images that both restored."""
     return [
         *_unfinished(first, "first"),
         *_unfinished(second, "second"),
         *_alone(first, second, "first"),
         *_alone(second, first, "second"),
-        *_truths(first, second, names),
-        *_measurements(first, second, names),
-        *_seeds(first, second, names),
-        *_samples(first, second, names),
-        *_metrics(first, second, names),
-        *_times(first, second, names),
+        *_truths(first.folder, second.folder, pairs),
+        *_measurements(pairs),
+        *_seeds(pairs),
+        *_samples(pairs),
+        *_metrics(pairs),
+        *_times(pairs),
     ]
 
 
-def changes(first: Run, second: Run) -> list[tuple[str, str, str]]:
-    """What was chosen and set otherwise, as (key, first, second); the choice of a group stands before what it holds."""
+def changes(first: FinishedRun, second: FinishedRun) -> list[tuple[str, str, str]]:
+    """The settings that differ, as (key, first, second). The option of a group precedes the keys in the group."""
     old, new = _settings(first), _settings(second)
     keys = [key for key in sorted(old | new) if key not in old or key not in new or old[key] != new[key]]
-    return [(key, *(_written(side[key]) if key in side else "–" for side in (old, new))) for key in keys]
+    return [(key, *(_shortened(side[key]) if key in side else ABSENT for side in (old, new))) for key in keys]
 
 
-def _unfinished(run: Run, which: str) -> list[str]:
-    found = []
-    if run.summary is None or not run.summary.get("complete"):
-        found.append(f"the {which} run is not finished: only the images it got to can be compared")
-    if (run.root / "error.txt").is_file():
-        found.append(f"the {which} run ended in an error, see {run.root / 'error.txt'}")
+def _unfinished(run: FinishedRun, which: str) -> list[str]:
+    found, error = [], RunLayout(run.folder).error
+    if run.summary is None:
+        found.append(f"the {which} run is not finished: only the images it restored can be compared")
+    if error.is_file():
+        found.append(f"the {which} run ended in an error, see {error}")
     if run.failed:
         found.append(f"{_some(run.failed)} failed in the {which} run: left out of both")
     return found
 
 
-def _alone(run: Run, other: Run, which: str) -> list[str]:
-    alone = [name for name in [*run.records, *run.failed] if name not in other.records and name not in other.failed]
+def _alone(run: FinishedRun, other: FinishedRun, which: str) -> list[str]:
+    alone = [name for name in (*run.restored, *run.failed) if name not in other.images]
     return [f"{_some(alone)} only in the {which} run: left out"] if alone else []
 
 
-def _truths(first: Run, second: Run, names: Sequence[str]) -> list[str]:
-    pairs = {name: [run.root / "images" / name / "truth.png" for run in (first, second)] for name in names}
-    other = [name for name, pair in pairs.items() if all(path.is_file() for path in pair) and not _same_image(*pair)]
+def _truths(first: Path, second: Path, pairs: Pairs) -> list[str]:
+    files = {image.id: [RunLayout(folder).image(image.id, TRUTH) for folder in (first, second)] for image, _ in pairs}
+    other = [name for name, pair in files.items() if all(path.is_file() for path in pair) and not _same_image(*pair)]
     if not other:
         return []
-    return [f"the truth differs for {_some(other)}: these are other images of that name, or other sizes, and cannot be compared"]
+    return [f"the truth differs for {_some(other)}: the images have the same name but another content or size, and cannot be compared"]
 
 
 def _same_image(first: Path, second: Path) -> bool:
@@ -73,52 +78,52 @@ def _same_image(first: Path, second: Path) -> bool:
         raise ValueError(f"{first} or {second} is damaged: {error}; evaluate again") from error
 
 
-def _measurements(first: Run, second: Run, names: Sequence[str]) -> list[str]:
-    def seen(run: Run, name: str) -> set[str | None]:
-        return {record.get("measurement_hash") for record in run.records[name]}
-
-    other = [name for name in names if seen(first, name) != seen(second, name)]
+def _measurements(pairs: Pairs) -> list[str]:
+    other = [one.id for one, two in pairs if one.measurement_hashes != two.measurement_hashes]
     if not other:
         return []
-    return [f"the measurement differs for {_some(other)} of {len(names)}: the differences are partly those of the measurements"]
+    return [f"the measurement differs for {_some(other)} of {len(pairs)}: a part of each difference comes from the measurements"]
 
 
-def _seeds(first: Run, second: Run, names: Sequence[str]) -> list[str]:
-    old, new = ({str(record.get("seed")) for name in names for record in run.records[name]} for run in (first, second))
+def _seeds(pairs: Pairs) -> list[str]:
+    old, new = ({str(record.get("seed")) for image in side for record in image.records} for side in zip(*pairs, strict=True))
     return [] if old == new else [f"the seeds differ: {', '.join(sorted(old))} in the first run, {', '.join(sorted(new))} in the second"]
 
 
-def _samples(first: Run, second: Run, names: Sequence[str]) -> list[str]:
-    other = [name for name in names if len(first.records[name]) != len(second.records[name])]
+def _samples(pairs: Pairs) -> list[str]:
+    other = [(one, two) for one, two in pairs if len(one.records) != len(two.records)]
     if not other:
         return []
-    counts = f"{len(first.records[other[0]])} in the first run, {len(second.records[other[0]])} in the second"
-    more = "; a posterior mean of more samples is better by that alone" if first.posterior and second.posterior else ""
-    return [f"the numbers of samples differ for {_some(other)}: {counts}{more}"]
+    one, two = other[0]
+    counts = f"{len(one.records)} in the first run, {len(two.records)} in the second"
+    both = any(one.posterior for one, _ in pairs) and any(two.posterior for _, two in pairs)
+    more = "; a posterior mean of more samples is better for that reason alone" if both else ""
+    return [f"the numbers of samples differ for {_some([one.id for one, _ in other])}: {counts}{more}"]
 
 
-def _metrics(first: Run, second: Run, names: Sequence[str]) -> list[str]:
-    def known(run: Run) -> set[str]:
-        return {metric for name in names for metric, value in run.single[name].items() if value is not None}
+def _metrics(pairs: Pairs) -> list[str]:
+    def known(side: Sequence[ImageRecords]) -> set[str]:
+        return {metric for image in side for metric, value in image.scores.items() if value is not None}
 
-    old, new = known(first), known(second)
+    old, new = map(known, zip(*pairs, strict=True))
     alone = [(metric, "first" if metric in old else "second") for metric in sorted(old ^ new)]
     return [f"{metric} has values in the {which} run only: not compared" for metric, which in alone]
 
 
-def _times(first: Run, second: Run, names: Sequence[str]) -> list[str]:
-    times = [[run.single[name].get("seconds") for name in names] for run in (first, second)]
+def _times(pairs: Pairs) -> list[str]:
+    times = [[image.mean("seconds") for image in side] for side in zip(*pairs, strict=True)]
     if all(len(set(own)) == len(own) for own in times):
         return []
-    return ["the images of a batch share one time, so the interval and the p-values of the seconds claim too much"]
+    return ["the images of a batch share one time: the interval and the p-values of the time are too small"]
 
 
-def _settings(run: Run) -> dict[str, object]:
+def _settings(run: FinishedRun) -> dict[str, object]:
     choices = {f"{group} =": choice for group, choice in run.choices.items()}
-    return choices | flat({key: value for key, value in run.config.items() if key not in IGNORED})
+    kept = {key: value for key, value in run.settings["config"].items() if key not in IGNORED}
+    return choices | flat(kept)
 
 
-def _written(value: object) -> str:
+def _shortened(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:59]}…"
 

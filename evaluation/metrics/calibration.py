@@ -166,4 +166,4 @@ def rank_shares(drawn: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def _plain(found: Sequence[float]) -> dict | None:
     known = estimate([float(value) for value in found])
-    return None if known is None else known.plain()
+    return None if known is None else known.to_dict()

@@ -1,4 +1,4 @@
-"""Small plots as SVG that lives inside a page: its colours are the page's own, so that it follows light and dark."""
+"""Charts for pages and for PNG files: one set of colours, one way to an inline SVG, one to a PNG."""
 
 from __future__ import annotations
 
@@ -10,82 +10,101 @@ from math import isqrt
 import matplotlib
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-INK, FAINT, FIRST, SECOND = "#000001", "#000002", "#000003", "#000004"
-COLOURS = {INK: "var(--soft)", FAINT: "var(--line)", FIRST: "var(--accent)", SECOND: "var(--second)"}
-"""What matplotlib is told to draw with, a stand-in each, and the colour of the page it becomes."""
+INK, FAINT, PAPER, GREY = "#323232", "#dddddd", "#fefefe", "#a3a3a3"
+SERIES = ("#2f7fc1", "#d9692b", "#2a9d74", "#c06aa6", "#c79a00", "#4fa9d8", "#8a8f98", "#8c6bb1")
+FIRST, SECOND = SERIES[:2]
+PAGE_COLOURS = {
+    INK: "var(--soft)",
+    FAINT: "var(--line)",
+    PAPER: "var(--card)",
+    FIRST: "var(--accent)",
+    SECOND: "var(--second)",
+}
+"""Colours that an inline SVG takes from its page, so that they follow the light and the dark scheme."""
 
-SETTINGS = {"svg.fonttype": "none", "font.size": 11, "font.sans-serif": ["DejaVu Sans"]}
+STYLE = {
+    "svg.fonttype": "none",
+    "font.size": 10,
+    "font.family": ["DejaVu Sans"],
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": FAINT,
+    "legend.frameon": False,
+}
+"""The settings of matplotlib for every chart. Draw and save inside `matplotlib.rc_context(STYLE)`."""
 
 
 def histogram(series: Mapping[str, Sequence[float]], xlabel: str, mark: tuple[str, float] | None = None) -> Markup:
-    """How often which value occurs, for up to two series over shared bins; `mark` = (label, value) is a dashed line."""
+    """The distribution of the values of up to two series, in shared bins. `mark` = (label, value) is a dashed line."""
     everything = [value for values in series.values() for value in values]
     low, high = min(everything), max(everything)
-    around = 0.0 if high > low else max(abs(low), 1.0) * 0.05
+    margin = 0.0 if high > low else max(abs(low), 1.0) * 0.05
     bins = min(40, max(8, 2 * isqrt(len(everything))))
-    with matplotlib.rc_context(SETTINGS):
-        figure, axes = axes_of(xlabel, "images")
+    with matplotlib.rc_context(STYLE):
+        figure, axes = small_chart(xlabel, "images")
         for colour, (label, values) in zip((FIRST, SECOND), series.items(), strict=False):
-            axes.hist(values, bins, range=(low - around, high + around), label=label, color=colour, alpha=0.6, edgecolor=colour)
+            axes.hist(values, bins, range=(low - margin, high + margin), label=label, color=colour, alpha=0.6, edgecolor=colour)
         if mark is not None:
             axes.axvline(mark[1], color=INK, linestyle="--", linewidth=1.2, label=mark[0])
         axes.yaxis.get_major_locator().set_params(integer=True)
-        told = "; ".join(f"{label}: {len(values)} values from {min(values):.4g} to {max(values):.4g}" for label, values in series.items())
-        return inline_svg(figure, f"Histogram of {xlabel}. {told}.")
+        add_legend(figure)
+    ranges = "; ".join(f"{label}: {len(values)} values from {min(values):.4g} to {max(values):.4g}" for label, values in series.items())
+    return inline_svg(figure, f"Histogram of {xlabel}. {ranges}.")
 
 
 def scatter(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str) -> Markup:
-    """A point per image and, dashed, the line of no change."""
-    with matplotlib.rc_context(SETTINGS):
-        figure, axes = axes_of(xlabel, ylabel)
+    """A point per image, and the line y = x dashed."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = small_chart(xlabel, ylabel)
         axes.scatter(x, y, s=36 if len(x) < 100 else 12, color=FIRST, alpha=0.6, linewidths=0, label="an image")
-        axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # the line is to run through the points' range, not to widen it
+        axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # the line must not widen the range of the points
         axes.axline((x[0], x[0]), slope=1, color=INK, linestyle="--", linewidth=1.2, label="no gain")
-        gained = sum(b > a for a, b in zip(x, y, strict=True))
-        return inline_svg(figure, f"{ylabel} against {xlabel}, a point per image; {gained} of {len(x)} lie above the line of no gain.")
+        add_legend(figure)
+    gained = sum(b > a for a, b in zip(x, y, strict=True))
+    return inline_svg(figure, f"{ylabel} against {xlabel}, a point per image; {gained} of {len(x)} lie above the line of no gain.")
 
 
-def axes_of(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
-    """A figure with one plot in the page's colours."""
-    figure = Figure(figsize=(5.0, 3.0), layout="constrained", facecolor="none")
-    axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel, facecolor="none")
+def small_chart(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+    """A figure with one chart, for the grid of charts on a run's page."""
+    figure = Figure(figsize=(5.0, 3.0), layout="constrained")
+    axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
     axes.locator_params(axis="x", nbins=6)
-    axes.set_axisbelow(True)
-    axes.grid(color=FAINT, linewidth=0.8)
-    axes.tick_params(colors=INK, length=0)
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(INK)
+    axes.tick_params(length=0)
+    axes.spines["left"].set_visible(False)
     return figure, axes
 
 
-def inline_svg(figure: Figure, description: str) -> Markup:
-    """The figure without what only a file of its own would need; `description` is read out to who cannot see it.
+def add_legend(figure: Figure) -> None:
+    """A legend above the chart, so that it hides no value."""
+    figure.legend(loc="outside upper right", ncols=3)
 
-    Salted with it, the ids that clips and markers are referred to by are the plot's own in a page of several.
+
+def inline_svg(figure: Figure, description: str) -> Markup:
+    """The element <svg> for a page; screen readers read the description aloud.
+
+    Ids that nothing refers to are removed. The others depend on the description, so that the charts of a page share none.
     """
-    stream = io.BytesIO()
-    figure.legend(loc="outside upper right", ncols=3, frameon=False, labelcolor=INK)
-    with matplotlib.rc_context({"svg.hashsalt": description}):
-        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = stream.getvalue().decode()
-    for stand_in, colour in COLOURS.items():
-        text = text.replace(stand_in, colour)
+    stream = io.StringIO()
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": description}):
+        figure.savefig(stream, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", stream.getvalue(), flags=re.DOTALL)
+    for colour, of_page in PAGE_COLOURS.items():
+        text = text.replace(colour, of_page)
     used = set(re.findall(r"#(\w+)", text))
     text = re.sub(r' id="([^"]*)"', lambda found: found.group() if found[1] in used else "", text)
-    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
-    box = re.search(r'viewBox="[^"]*"', text).group()
-    body = text[text.index(">", text.index("<svg")) + 1 :]
-    return Markup(f'<svg class="plot" role="img" aria-label="{escape(description)}" {box}>{body}')
+    view_box = re.search(r'viewBox="[^"]*"', text).group()
+    content = text[text.index(">", text.index("<svg")) + 1 :]
+    return Markup(f'<svg class="plot" role="img" aria-label="{escape(description)}" {view_box}>{content}')
 
 
 def png(figure: Figure) -> bytes:
-    """The same bytes for the same plot."""
+    """The content of a PNG file. Equal charts give equal bytes."""
     stream = io.BytesIO()
-    with matplotlib.rc_context(SETTINGS):
+    with matplotlib.rc_context(STYLE):
         figure.savefig(stream, format="png", dpi=150, facecolor="white", metadata={"Software": None})
     return stream.getvalue()

@@ -7,13 +7,21 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from diffusion_priors.evaluation.reporting.format import number, spec_of
 from diffusion_priors.runs.files import write_whole
+from diffusion_priors.runs.layout import MEASUREMENT, TRUTH, RunLayout, restoration
+from diffusion_priors.runs.records import records_by_image
 
 TILE, GAP, LABEL, TITLE = 192, 8, 40, 34
+SAMPLES_ALONE = 8
+"""Samples in a row of figure.png if there is neither a ground truth nor an image of the measurement."""
+
+Tile = tuple[str, Image.Image]
+"""An image and the label below it."""
 
 
-def draw_figure(rows: Sequence[Sequence[tuple[str, Image.Image]]], title: str) -> Image.Image:
-    """Rows of (label, image) → one image. Images are enlarged without smoothing, so that pixels stay pixels."""
+def draw_figure(rows: Sequence[Sequence[Tile]], title: str) -> Image.Image:
+    """Rows of tiles → one image. Small images are enlarged without smoothing, so that their pixels stay visible."""
     columns = max(len(row) for row in rows)
     font, small = ImageFont.load_default(17), ImageFont.load_default(15)
     width = max(columns * (TILE + GAP) + GAP, int(font.getlength(title)) + 2 * GAP)
@@ -29,44 +37,47 @@ def draw_figure(rows: Sequence[Sequence[tuple[str, Image.Image]]], title: str) -
 
 
 def _tile(image: Image.Image) -> Image.Image:
-    """An image enlarged by a whole factor where it fits, and centred on TILE x TILE."""
+    """An image centred on TILE x TILE: enlarged by an integer factor if it is smaller, reduced if it is larger."""
     longest = max(image.size)
     scale = TILE // longest if longest <= TILE else TILE / longest
     size = [max(1, round(side * scale)) for side in image.size]
-    how = Image.Resampling.NEAREST if longest <= TILE else Image.Resampling.LANCZOS
+    resampling = Image.Resampling.NEAREST if longest <= TILE else Image.Resampling.LANCZOS
     tile = Image.new("RGB", (TILE, TILE), "#eeeeee")
-    tile.paste(image.convert("RGB").resize(size, how), ((TILE - size[0]) // 2, (TILE - size[1]) // 2))
+    tile.paste(image.convert("RGB").resize(size, resampling), ((TILE - size[0]) // 2, (TILE - size[1]) // 2))
     return tile
 
 
 def write_figure(root: Path, records: list[dict], title: str, rows: int = 8, samples: int = 4) -> None:
-    """figure.png: the images of `records` side by side, `samples` a row, or rows of samples where there is nothing beside them."""
+    """Write figure.png: a row per image of `records` with at most `samples` restorations, or rows of samples if there is nothing else."""
     tiles = figure_tiles(root, records, rows, samples)
     if tiles:
         figure = draw_figure(tiles, title)
-        write_whole(root / "figure.png", lambda stream: figure.save(stream, "PNG"))
+        write_whole(RunLayout(root).figure, lambda stream: figure.save(stream, "PNG"))
 
 
-def figure_tiles(root: Path, records: list[dict], rows: int, samples: int) -> list[list[tuple[str, Image.Image]]]:
-    """The figure's tiles: a row per image, or rows of samples where there is neither truth nor measurement."""
-    by_id: dict[str, list[dict]] = {}
-    for record in records:
-        by_id.setdefault(record["id"], []).append(record)
+def figure_tiles(root: Path, records: list[dict], rows: int, samples: int) -> list[list[Tile]]:
+    """A row per image: ground truth and measurement, as far as they are images, then restorations.
+
+    An image that has neither fills up to `rows` rows with its samples.
+    """
+    layout = RunLayout(root)
     drawn = []
-    for name, own in by_id.items():
-        folder = root / "images" / name
-        given = [(folder / f"{kind}.png", label(kind, own[0])) for kind in ("truth", "measurement")]
-        made = [(folder / f"restoration-{r['sample']}.png", label("restoration", r)) for r in own]
-        tiles = [(text, Image.open(path)) for path, text in given if path.exists()]
-        width = samples if tiles else 8
-        shown = [(text, Image.open(path)) for path, text in made if path.exists()]
+    for name, own in records_by_image(records).items():
+        inputs = [(layout.image(name, kind), label(kind, own[0])) for kind in (TRUTH, MEASUREMENT)]
+        restorations = [(layout.image(name, restoration(r["sample"])), label("restoration", r)) for r in own]
+        tiles, shown = _tiles(inputs), _tiles(restorations)
+        width = samples if tiles else SAMPLES_ALONE
         drawn.append(tiles + shown[:width])
         if not tiles:
             drawn += [shown[i : i + width] for i in range(width, min(len(shown), width * rows), width)]
     return [row for row in drawn if row]
 
 
+def _tiles(files: list[tuple[Path, str]]) -> list[Tile]:
+    return [(text, Image.open(path)) for path, text in files if path.exists()]
+
+
 def label(kind: str, record: dict) -> str:
-    psnr = record.get({"truth": "", "measurement": "psnr_measurement", "restoration": "psnr"}[kind])
+    psnr = record.get({TRUTH: "", MEASUREMENT: "psnr_measurement", "restoration": "psnr"}[kind])
     name = f"sample {record['sample']}" if kind == "restoration" else kind
-    return name if psnr is None else f"{name}\n{psnr:.2f} dB"
+    return name if psnr is None else f"{name}\n{number(psnr, spec_of('psnr'))} dB"

@@ -1,172 +1,176 @@
-"""The jobs of a sweep, read back from their folders."""
+"""A finished run, read back from its folder."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import Any
 
 import yaml
-from pydantic import FiniteFloat, TypeAdapter, ValidationError
-from typing_extensions import TypedDict
+from pydantic import TypeAdapter, ValidationError
 
+from diffusion_priors.evaluation.reporting.image_records import ImageRecords, read_images
 from diffusion_priors.evaluation.statistics import Estimate
-from diffusion_priors.runs.config import CONFIG, flat
-from diffusion_priors.runs.records import read_records
+from diffusion_priors.evaluation.summary import Summary
+from diffusion_priors.runs.config import flat
+from diffusion_priors.runs.layout import CONFIG, SUMMARY, RunLayout
 
-MADE_BY_A_JOB = ("summary.json", "error.txt", "records.jsonl")
-
-
-class _Estimate(TypedDict):
-    mean: FiniteFloat
-    se: FiniteFloat | None
-    low: FiniteFloat | None
-    high: FiniteFloat | None
-    n: int
+SUMMARY_SCHEMA = TypeAdapter(Summary)
 
 
-class _Cost(TypedDict):
-    nfe_forward: FiniteFloat | None
-    nfe_vjp: FiniteFloat | None
-    seconds: _Estimate | None
-    peak_memory_mib: FiniteFloat | None
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """What a run left in `folder`.
 
-
-class _Summary(TypedDict):
-    """What is read of a summary.json; more may stand in it."""
-
-    complete: bool
-    images: int
-    records: int
-    failed: int
-    first_failure: NotRequired[str | None]
-    metrics: list[str]
-    statistics: dict[str, dict[str, _Estimate | None] | None]
-    cost: _Cost
-    measurements: str | None
-    footnote: str | None
-
-
-SUMMARY = TypeAdapter(_Summary)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One job: `config` flat, solver.zeta → 1.0; `choices` group → option; exactly one of `summary` and `error` is None.
-
-    `error` is one line that says why there is no summary to trust.
+    `settings` is the content of config.yaml, {} without one. Exactly one of `summary`, `error` and `not_applicable` is
+    not None. `error` says in one line why there is no complete summary; `not_applicable` says why the solver cannot be
+    used for this operator, noise model or sampler. `damage` says which file cannot be read; it is part of the error.
     """
 
     folder: Path
-    config: dict[str, Any]
-    choices: dict[str, str]
-    summary: dict[str, Any] | None
-    error: str | None
+    settings: dict[str, Any]
+    summary: Summary | None
+    error: str | None = None
+    not_applicable: str | None = None
+    damage: str | None = None
 
-    def estimate(self, block: str, metric: str) -> Estimate | None:
-        """A metric in `block` (single, posterior_mean, best_of_n, measurement), None where it has no value."""
-        found = self.summary and (self.summary["statistics"].get(block) or {}).get(metric)
-        return Estimate(**found) if found else None
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The configuration, flat: solver.zeta → 1.0."""
+        nested = self.settings.get("config")
+        return flat(nested) if isinstance(nested, dict) and nested else {}
+
+    @cached_property
+    def choices(self) -> dict[str, str]:
+        """Config group → the option chosen."""
+        chosen = self.settings.get("choices")
+        return {str(group): str(option) for group, option in chosen.items()} if isinstance(chosen, dict) else {}
+
+    @cached_property
+    def images(self) -> dict[str, ImageRecords]:
+        """Image id → what is on record of it, sorted. Raises ValueError, in one line, for damaged records."""
+        return read_images(self.folder)
+
+    @property
+    def readable_images(self) -> dict[str, ImageRecords]:
+        """`images`, or {} if the records are damaged."""
+        try:
+            return self.images
+        except (OSError, ValueError):
+            return {}
+
+    @property
+    def restored(self) -> dict[str, ImageRecords]:
+        """The images of which every sample succeeded."""
+        return {name: image for name, image in self.images.items() if not image.failed}
+
+    @property
+    def failed(self) -> list[str]:
+        """The ids of the images of which a sample failed."""
+        return [name for name, image in self.images.items() if image.failed]
+
+    @property
+    def title(self) -> str:
+        if self.summary is not None:
+            return self.summary["title"]
+        return " · ".join(self.choices[group] for group in ("solver", "operator") if group in self.choices)
+
+    @property
+    def seconds(self) -> Estimate | None:
+        """The time of a sample."""
+        return self.summary and Estimate.from_dict(self.summary["cost"]["seconds"])
+
+    @property
+    def measurements(self) -> str | None:
+        """A hash of the measurements: equal for runs that restored the same y."""
+        return self.summary and self.summary["measurements"]
+
+    def estimate(self, statistic: str, metric: str) -> Estimate | None:
+        """A metric in one of STATISTICS, given by its key; None if it has no value."""
+        return self.summary and Estimate.from_dict((self.summary["statistics"].get(statistic) or {}).get(metric))
 
     def cost(self, name: str) -> float | None:
         """nfe_forward, nfe_vjp, peak_memory_mib."""
         return self.summary and self.summary["cost"][name]
 
-    @property
-    def seconds(self) -> Estimate | None:
-        found = self.summary and self.summary["cost"]["seconds"]
-        return Estimate(**found) if found else None
 
-    @property
-    def measurements(self) -> str | None:
-        """Which measurements were restored, as a hash."""
-        return self.summary and self.summary["measurements"]
-
-    def records(self) -> list[dict]:
-        """What is known of each image and sample; nothing where the file is damaged."""
-        try:
-            return read_records(self.folder)
-        except (OSError, ValueError, KeyError, TypeError):
-            return []
+def read_run(folder: Path) -> FinishedRun:
+    """Read the run in `folder`. Never raises: a file that is damaged or missing is the `error` of the run."""
+    layout = RunLayout(folder)
+    settings, damage = _settings(layout.config)
+    error, reason = _last_line(layout.error, "failed without a message"), _last_line(layout.not_applicable, "without a reason")
+    if damage is not None:
+        return FinishedRun(folder, settings, None, error=error or damage, damage=damage)
+    if error is None and reason is not None:
+        return FinishedRun(folder, settings, None, not_applicable=reason)
+    summary, problem, damage = _summary(layout.summary)
+    if error is not None and not _explains(summary, error):
+        summary, problem = None, error
+    return FinishedRun(folder, settings, summary, error=problem, damage=damage)
 
 
-def read_jobs(root: Path) -> list[Job]:
-    """Every job under `root`, sorted by folder. What is damaged is a failed job that says why; nothing is raised for it."""
-    return [job for folder in _folders(root) if (job := _read(folder)) is not None]
-
-
-def _folders(root: Path) -> Iterator[Path]:
-    """Folders below `root` with a config.yaml, or the error of a job that came to none; hidden ones and a job's own are passed over."""
-    for here, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if Path(here) != root and not {CONFIG, "error.txt"}.isdisjoint(files):
-            folders.clear()
-            yield Path(here)
-
-
-def _read(folder: Path) -> Job | None:
-    """The job in `folder`, None where its config.yaml is some other program's."""
+def read_summary(path: Path) -> Summary:
+    """The content of a summary.json. Raises FileNotFoundError, or ValueError in one line if it does not fit the schema."""
     try:
-        given = _configuration(folder)
-        if "config" not in given and not any((folder / name).exists() for name in MADE_BY_A_JOB):
-            return None
-        if not isinstance(given.get("config"), dict):
-            raise ValueError("it holds no configuration")
-        config = flat(given["config"]) if given["config"] else {}
-        choices = {str(key): str(value) for key, value in dict(given.get("choices") or {}).items()}
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-        return Job(folder, {}, {}, None, _told(folder) or f"config.yaml is damaged: {_one_line(error)}")
-    summary, why = _summary(folder)
-    told = _told(folder)
-    if told is not None and not _tells_of(summary, told):
-        summary, why = None, told
-    return Job(folder, config, choices, summary, why)
-
-
-def _configuration(folder: Path) -> dict:
-    """config.yaml, no configuration beside the error of a job that did not come to write it."""
-    path = folder / CONFIG
-    if not path.exists():
-        return {"config": {}}
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict):
-        raise ValueError("it holds no configuration")
-    return found
-
-
-def _summary(folder: Path) -> tuple[dict | None, str | None]:
-    """(summary, None), or (None, why there is none)."""
-    try:
-        found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        SUMMARY.validate_python(found, strict=True)
+        content = json.loads(path.read_text(encoding="utf-8"))
+        SUMMARY_SCHEMA.validate_python(content, strict=True)
     except FileNotFoundError:
-        return None, "no summary.json: stopped early, or still running"
+        raise
     except ValidationError as error:
         first = error.errors()[0]
-        return None, f"summary.json is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{SUMMARY} is damaged: {place + ': ' if place else ''}{first['msg']}") from error
     except (OSError, ValueError) as error:
-        return None, f"summary.json is damaged: {_one_line(error)}"
-    return (found, None) if found["complete"] else (None, f"incomplete: stopped after {found['images']} images")
+        raise ValueError(f"{SUMMARY} is damaged: {one_line(error)}") from error
+    return content
 
 
-def _tells_of(summary: dict | None, error: str) -> bool:
-    """Whether `error` is the end of the run that `summary` is of, in which some restorations failed and others did not."""
+def _settings(path: Path) -> tuple[dict, str | None]:
+    """The content of config.yaml and what is wrong with it. A missing file is not damage: a job may fail before it writes one."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}, None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        return {}, f"{CONFIG} is damaged: {one_line(error)}"
+    if not isinstance(content, dict):
+        return {}, f"{CONFIG} is damaged: it holds no configuration"
+    if not isinstance(content.get("config"), dict) or not isinstance(content.get("choices", {}), dict):
+        return content, f"{CONFIG} is damaged: it holds no configuration"
+    return content, None
+
+
+def _summary(path: Path) -> tuple[Summary | None, str | None, str | None]:
+    """(summary, error, damage): a summary that is complete, or why there is none."""
+    try:
+        summary = read_summary(path)
+    except FileNotFoundError:
+        return None, f"no {SUMMARY}: stopped early, or still running", None
+    except ValueError as error:
+        return None, str(error), str(error)
+    return (summary, None, None) if summary["complete"] else (None, f"incomplete: stopped after {summary['images']} images", None)
+
+
+def _explains(summary: Summary | None, error: str) -> bool:
+    """Whether `error` is how the run of `summary` ended: some restorations failed and the others did not."""
     return summary is not None and 0 < summary["failed"] < summary["records"] and (summary.get("first_failure") or "\n") in error
 
 
-def _told(folder: Path) -> str | None:
-    """The last line of error.txt, None where there is no such file. It makes an older summary void."""
+def _last_line(path: Path, empty: str) -> str | None:
+    """The last line of error.txt or not_applicable.txt, `empty` if it has none; None without such a file.
+
+    Such a file is newer than a summary in the same folder.
+    """
     try:
-        lines = (folder / "error.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return None
     except OSError as error:
-        return f"error.txt cannot be read: {_one_line(error)}"
-    return next((line.strip() for line in reversed(lines) if line.strip()), "failed without a message")
+        return f"{path.name} cannot be read: {one_line(error)}"
+    return next((line.strip() for line in reversed(lines) if line.strip()), empty)
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__

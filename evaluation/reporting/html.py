@@ -1,4 +1,4 @@
-"""HTML pages: a template over `templates/base.html.j2` and a dictionary of values become one self-contained file."""
+"""HTML pages: a template that extends `templates/base.html.j2`, and a dictionary of values, become one self-contained file."""
 
 from __future__ import annotations
 
@@ -8,40 +8,37 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from diffusion_priors.evaluation.reporting.format import form, heading
+from diffusion_priors.evaluation.reporting.format import heading, interval, number, plus_minus, spec_of, thousands
 from diffusion_priors.runs.files import write_whole
-
-ABSENT = "–"
-
-
-def number(value: float | None, spec: str = ".2f") -> str:
-    """`value` written as `spec` says, with a true minus sign; a dash where there is none."""
-    return ABSENT if value is None else format(value, spec).replace("-", "−")
-
-
-def thousands(count: int) -> str:
-    return f"{count:,}"
 
 
 @cache
-def environment() -> Environment:
-    """Autoescape is on: whatever a page prints of names, errors or configuration is text, never markup.
+def page_environment() -> Environment:
+    """The environment of all pages. Autoescape is on: names, errors and configurations are printed as text, never as markup.
 
-    Filters: {{ 21.5 | number(".1f") }}, {{ "psnr" | heading }} → PSNR (dB) ↑, {{ "psnr" | form }} → .2f, {{ 10000 | thousands }} → 10,000.
+    Filters: {{ 21.5 | number(".1f") }}, {{ "psnr" | heading }} → PSNR (dB) ↑, {{ "psnr" | spec }} → .2f,
+    {{ 10000 | thousands }} → 10,000, {{ estimate | plus_minus(".2f") }} → 26.62 ± 0.31, {{ estimate | interval(".2f") }} → [25.98, 27.25].
     """
-    made = Environment(
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"number": number, "heading": heading, "form": form, "thousands": thousands}
-    return made
+    environment.filters |= {
+        "number": number,
+        "heading": heading,
+        "spec": spec_of,
+        "thousands": thousands,
+        "plus_minus": plus_minus,
+        "interval": interval,
+    }
+    return environment
 
 
 def render(template: str, path: Path, values: Mapping[str, object]) -> Path:
-    """Write `templates/<template>` filled with `values` to `path`, whole or not at all. Raises UndefinedError for a value it misses."""
-    text = environment().get_template(template).render(values)
+    """Fill `templates/<template>` with `values` and write it to `path`, whole or not at all. Raises UndefinedError for a missing value."""
+    text = page_environment().get_template(template).render(values)
     write_whole(path, lambda stream: stream.write(text.encode(errors="replace")))
     return path

@@ -1,4 +1,4 @@
-"""Reliability of a run's samples, drawn: coverage against its nominal value, error against the predicted one."""
+"""Calibration of a run's samples as charts: coverage against nominal coverage, error against predicted deviation."""
 
 from __future__ import annotations
 
@@ -7,58 +7,56 @@ from pathlib import Path
 import matplotlib
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from diffusion_priors.evaluation.reporting.charts import FIRST, INK, SETTINGS, axes_of, inline_svg
+from diffusion_priors.evaluation.reporting.charts import FIRST, INK, STYLE, add_legend, inline_svg, png, small_chart
+from diffusion_priors.evaluation.reporting.format import number
 from diffusion_priors.runs.files import write_whole
-
-RELIABILITY = "reliability.png"
-SOLID = {INK: "#333333", FIRST: "#2f7fc1"}
+from diffusion_priors.runs.layout import RunLayout
 
 
-def write_reliability(root: Path, found: dict) -> None:
-    """Both plots side by side as `root`/reliability.png; nothing where no image was counted."""
-    if not found["images"]:
+def write_reliability(root: Path, calibration: dict) -> None:
+    """Write both charts to `root`/reliability.png; nothing if no image was counted."""
+    if not calibration["images"]:
         return
-    with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(8.4, 4.0), layout="constrained", facecolor="white")
-        coverage, spread = figure.subplots(1, 2)
-        draw_coverage(coverage, found, SOLID[FIRST], SOLID[INK])
-        draw_spread(spread, found, SOLID[FIRST], SOLID[INK])
-        for axes in (coverage, spread):
-            axes.grid(color="#dddddd", linewidth=0.8)
-            axes.legend(frameon=False, loc="upper left")
-        FigureCanvasAgg(figure)
-        write_whole(root / RELIABILITY, lambda stream: figure.savefig(stream, format="png", dpi=120))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8.4, 4.0), layout="constrained")
+        for axes, draw in zip(figure.subplots(1, 2), (draw_coverage, draw_error), strict=True):
+            draw(axes, calibration)
+            axes.legend(loc="upper left")
+    write_whole(RunLayout(root).reliability, lambda stream: stream.write(png(figure)))
 
 
-def inline(found: dict) -> list[Markup]:
-    """Both for a page."""
-    drawn = []
-    covered = "; ".join(f"{one['nominal']:.0%} intervals cover {one['mean']:.0%}" for one in found["rank_coverage"])
-    for draw, told in ((draw_coverage, f"Coverage of rank intervals. {covered}."), (draw_spread, "Error against predicted deviation.")):
-        with matplotlib.rc_context(SETTINGS):
-            figure, axes = axes_of("", "")
-            draw(axes, found, FIRST, INK)
-            drawn.append(inline_svg(figure, told))
-    return drawn
+def inline(calibration: dict) -> list[Markup]:
+    """Both charts for a page."""
+    covered = "; ".join(
+        f"{number(one['nominal'], '.0%')} intervals cover {number(one['mean'], '.0%')}" for one in calibration["rank_coverage"]
+    )
+    described = {draw_coverage: f"Coverage of rank intervals. {covered}.", draw_error: "Error against predicted deviation."}
+    charts = []
+    for draw, description in described.items():
+        with matplotlib.rc_context(STYLE):
+            figure, axes = small_chart("", "")
+            draw(axes, calibration)
+            add_legend(figure)
+        charts.append(inline_svg(figure, description))
+    return charts
 
 
-def draw_coverage(axes: Axes, found: dict, colour: str, ink: str) -> None:
-    """Of the rank intervals, with the 95 % interval over images."""
-    known = found["rank_coverage"]
-    nominal, mean = [one["nominal"] for one in known], [one["mean"] for one in known]
-    errors = None if known[0]["low"] is None else [one["high"] - one["mean"] for one in known]
-    axes.plot([0, 1], [0, 1], color=ink, linestyle="--", linewidth=1.2, label="calibrated")
-    axes.errorbar(nominal, mean, errors, color=colour, marker="o", markersize=4, linewidth=1.2, label="intervals of ranks")
+def draw_coverage(axes: Axes, calibration: dict) -> None:
+    """The coverage of the rank intervals, with the 95 % interval over images."""
+    intervals = calibration["rank_coverage"]
+    nominal, mean = [one["nominal"] for one in intervals], [one["mean"] for one in intervals]
+    errors = None if intervals[0]["low"] is None else [one["high"] - one["mean"] for one in intervals]
+    axes.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1.2, label="calibrated")
+    axes.errorbar(nominal, mean, errors, color=FIRST, marker="o", markersize=4, linewidth=1.2, label="rank intervals")
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="nominal coverage", ylabel="share of pixels inside")
 
 
-def draw_spread(axes: Axes, found: dict, colour: str, ink: str) -> None:
-    """A point per group of pixels."""
-    predicted, error = [one["predicted"] for one in found["groups"]], [one["error"] for one in found["groups"]]
-    most = 1.05 * max(*predicted, *error, 1e-3)
-    axes.plot([0, most], [0, most], color=ink, linestyle="--", linewidth=1.2, label="calibrated")
-    axes.plot(predicted, error, color=colour, marker="o", markersize=4, linewidth=1.2, label="pixels by spread")
-    axes.set(xlim=(0, most), ylim=(0, most), xlabel="predicted standard deviation of [0, 1]", ylabel="root mean square error")
+def draw_error(axes: Axes, calibration: dict) -> None:
+    """A point per group of pixels: the error against the predicted standard deviation."""
+    predicted, error = ([group[key] for group in calibration["groups"]] for key in ("predicted", "error"))
+    end = 1.05 * max(*predicted, *error, 1e-3)
+    axes.plot([0, end], [0, end], color=INK, linestyle="--", linewidth=1.2, label="calibrated")
+    axes.plot(predicted, error, color=FIRST, marker="o", markersize=4, linewidth=1.2, label="pixels grouped by deviation")
+    axes.set(xlim=(0, end), ylim=(0, end), xlabel="predicted standard deviation, on [0, 1]", ylabel="root mean square error")

@@ -1,8 +1,7 @@
-"""report.html: one run to look at, in a file of its own: means, images side by side, every image's scores."""
+"""report.html: one run as a page of its own: means, images to compare, the scores of every image, the configuration."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,113 +9,134 @@ from pathlib import Path
 import yaml
 from markupsafe import Markup
 
-from diffusion_priors.evaluation.reporting import reliability as calibration_plots
+from diffusion_priors.evaluation.reporting import reliability
 from diffusion_priors.evaluation.reporting.charts import histogram, scatter
-from diffusion_priors.evaluation.reporting.format import form, heading
+from diffusion_priors.evaluation.reporting.finished_run import read_summary
+from diffusion_priors.evaluation.reporting.format import heading, number, plus_minus, spec_of
 from diffusion_priors.evaluation.reporting.html import render
-from diffusion_priors.evaluation.reporting.run_images import Image, load_shots, read_images, tag_extremes, telling
-from diffusion_priors.runs.layout import WHITE
+from diffusion_priors.evaluation.reporting.image_records import ImageRecords, read_images
+from diffusion_priors.evaluation.reporting.run_images import cards_of, load_shots, representative
+from diffusion_priors.evaluation.scores import STATISTICS
+from diffusion_priors.evaluation.statistics import Estimate
+from diffusion_priors.evaluation.summary import Summary
+from diffusion_priors.runs.layout import WHITE, RunLayout
 
 ROWS, FAILURES = 2000, 200
-"""Most rows of the table and most failures listed, so that the page opens."""
-
-ESTIMATES = {
-    "measurement": ("Measurement", "what was given, scored as it is"),
-    "single": ("Single sample", "one restoration as it comes; where there are several of an image, their average"),
-    "posterior_mean": ("Posterior mean", "the pixel-wise mean of an image's samples, scored as one restoration"),
-    "best_of_n": ("Best of N", "the best of an image's samples, chosen with the truth at hand, by each metric for itself"),
-}
-"""The rows of statistics in summary.json: what they are called, and what they are."""
-REPORT = "report.html"
+"""The most rows of the table and the most failures listed, so that the page opens."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table of images; `value` takes it off an image."""
+    """A column of the table of images; `value` reads it from the records of an image."""
 
     heading: str
     of: str
     spec: str
-    value: Callable[[Image], float | None]
+    value: Callable[[ImageRecords], float | None]
 
 
-def write_report(root: Path, images: int = 60, records: Sequence[dict] | None = None, summary: dict | None = None) -> Path:
-    """Write `root`/report.html from what a run left there, with at most `images` images in it.
+def write_report(root: Path, images: int = 60, records: Sequence[dict] | None = None, summary: Summary | None = None) -> Path:
+    """Write `root`/report.html with at most `images` images.
 
-    `records` and `summary` spare reading them again. Raises FileNotFoundError where there is no config.yaml or summary.json yet.
+    `records` and `summary` are used instead of those in the folder. Raises FileNotFoundError without config.yaml or summary.json.
     """
-    settings = yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8"))
-    summary = summary or json.loads((root / "summary.json").read_text(encoding="utf-8"))
-    everything = read_images(root, records)
-    tag_extremes(everything)
-    rows = sorted(telling(everything, max(ROWS, images)), key=lambda image: image.number)
-    shown = load_shots(root, telling(everything, images), summary["metrics"], images)
-    failures = [record for image in everything for record in image.failed]
+    layout = RunLayout(root)
+    settings = yaml.safe_load(layout.config.read_text(encoding="utf-8"))
+    summary = summary or read_summary(layout.summary)
+    cards = cards_of(read_images(root, records))
+    rows = sorted(representative(cards, max(ROWS, images)), key=lambda card: card.number)
+    shown = load_shots(root, representative(cards, images), summary["metrics"], images)
+    failures = [record for card in cards for record in card.failed]
     values = {
         "summary": summary,
-        "estimates": [(*ESTIMATES[name], found) for name, found in summary["statistics"].items() if name in ESTIMATES and any_value(found)],
-        "scored": scored(summary),
-        "count": len(everything),
+        "estimates": estimates(summary),
+        "scored": scored_metrics(summary),
+        "seconds": Estimate.from_dict(summary["cost"]["seconds"]),
+        "calibration": calibration_facts(summary.get("calibration")),
+        "count": len(cards),
         "shown": shown,
-        "kinds": {shot.kind: shot.name for image in shown for shot in image.shots},
+        "kinds": {shot.kind: shot.name for card in shown for shot in card.shots},
         "white": WHITE,
         "rows": rows,
-        "columns": columns(rows, summary["metrics"]),
-        "plots": plots(everything, rows, summary),
+        "columns": columns([card.results for card in rows], summary["metrics"]),
+        "plots": charts([card.results for card in cards], [card.results for card in rows], summary),
         "failures": failures,
         "listed": failures[:FAILURES],
         "settings": settings,
         "config": yaml.safe_dump(settings["config"], sort_keys=False, allow_unicode=True, width=100),
     }
-    return render("report.html.j2", root / REPORT, values)
+    return render("report.html.j2", layout.report, values)
 
 
-def any_value(found: dict) -> bool:
-    return any(value is not None for value in found.values())
+def estimates(summary: Summary) -> list[tuple[str, str, dict[str, Estimate | None]]]:
+    """(label, explanation, metric → estimate) of the statistics that have a value."""
+    rows = []
+    for statistic in STATISTICS:
+        found = summary["statistics"].get(statistic.key) or {}
+        if any(value is not None for value in found.values()):
+            label = statistic.named(summary["num_samples"])
+            values = {name: Estimate.from_dict(value) for name, value in found.items()}
+            rows.append((label[0].upper() + label[1:], statistic.explanation, values))
+    return rows
 
 
-def scored(summary: dict) -> list[str]:
-    """The metrics that any row of the summary has a value for."""
-    rows = summary["statistics"].values()
+def scored_metrics(summary: Summary) -> list[str]:
+    """The metrics that have a value in any statistic."""
+    rows = [row for row in summary["statistics"].values() if row]
     return [name for name in (*summary["metrics"], "residual") if any(row.get(name) is not None for row in rows)]
 
 
-def columns(images: Sequence[Image], metrics: Sequence[str]) -> list[Column]:
-    """A metric's columns side by side, then residual, deviation and seconds; those in which some image has a value."""
+def calibration_facts(found: dict | None) -> list[tuple[str, str]]:
+    """(value, what it is): the coverage of the samples' intervals and the correlation of deviation and error."""
+    if not found or not found["images"]:
+        return []
+    facts = []
+    for level, one in found["coverage"].items():
+        percent = Estimate(*(value and 100 * value for value in (one["mean"], one["se"], one["low"], one["high"])), one["n"])
+        nominal = number(100 * float(level), ".0f")
+        facts.append((f"{plus_minus(percent, '.1f')} %", f"of the truth's pixels lie inside the {nominal} % intervals of the samples"))
+    if found["correlation"]:
+        facts.append((number(found["correlation"]["mean"]), "correlation of predicted deviation and error"))
+    return facts
+
+
+def columns(images: Sequence[ImageRecords], metrics: Sequence[str]) -> list[Column]:
+    """The columns of each metric side by side, then residual, deviation and seconds; only columns with a value."""
     one = "mean of samples" if any(len(image.records) > 1 for image in images) else "restoration"
     found = []
     for name in metrics:
         found += [
-            Column(heading(name), "measurement", form(name), recorded(f"{name}_measurement")),
-            Column(heading(name), one, form(name), recorded(name)),
-            Column(heading(name), "posterior mean", form(name), of_posterior(name)),
+            Column(heading(name), "measurement", spec_of(name), recorded(f"{name}_measurement")),
+            Column(heading(name), one, spec_of(name), recorded(name)),
+            Column(heading(name), "posterior mean", spec_of(name), of_posterior(name)),
         ]
     found += [
-        Column("Residual", one, ".4f", recorded("residual")),
-        Column("Deviation", "of samples", ".4f", of_posterior("deviation")),
-        Column("Seconds", "a sample", ".2f", recorded("seconds")),
+        Column("Residual", one, spec_of("residual"), recorded("residual")),
+        Column("Deviation", "of samples", spec_of("deviation"), of_posterior("deviation")),
+        Column("Seconds", "per sample", spec_of("seconds"), recorded("seconds")),
     ]
     return [column for column in found if any(column.value(image) is not None for image in images)]
 
 
-def recorded(key: str) -> Callable[[Image], float | None]:
+def recorded(key: str) -> Callable[[ImageRecords], float | None]:
     return lambda image: image.mean(key)
 
 
-def of_posterior(key: str) -> Callable[[Image], float | None]:
+def of_posterior(key: str) -> Callable[[ImageRecords], float | None]:
     return lambda image: image.posterior.get(key)
 
 
-def plots(everything: Sequence[Image], rows: Sequence[Image], summary: dict) -> list[Markup]:
-    """A histogram of each metric that two or more images have, over all of them; the scatter of PSNR is of `rows` alone."""
+def charts(images: Sequence[ImageRecords], rows: Sequence[ImageRecords], summary: Summary) -> list[Markup]:
+    """A histogram of each metric over all images, the calibration, and the PSNR of `rows` before and after restoration."""
     drawn = []
     for name in (*summary["metrics"], "residual"):
-        series = {"restoration": values(everything, name), "measurement": values(everything, f"{name}_measurement")}
+        series = {"restoration": values(images, name), "measurement": values(images, f"{name}_measurement")}
         mark = ("σ_y", summary["sigma_y"]) if name == "residual" and summary["sigma_y"] is not None else None
         if len(series["restoration"]) > 1:
-            drawn.append(histogram({label: found for label, found in series.items() if found}, title(name), mark))
+            title = "residual, in the units of y" if name == "residual" else heading(name)
+            drawn.append(histogram({label: found for label, found in series.items() if found}, title, mark))
     if (summary.get("calibration") or {}).get("images"):
-        drawn += calibration_plots.inline(summary["calibration"])
+        drawn += reliability.inline(summary["calibration"])
     pairs = [(image.mean("psnr_measurement"), image.mean("psnr")) for image in rows]
     both = [(x, y) for x, y in pairs if x is not None and y is not None]
     if len(both) > 1:
@@ -124,9 +144,5 @@ def plots(everything: Sequence[Image], rows: Sequence[Image], summary: dict) -> 
     return drawn
 
 
-def values(images: Sequence[Image], key: str) -> list[float]:
+def values(images: Sequence[ImageRecords], key: str) -> list[float]:
     return [value for image in images if (value := image.mean(key)) is not None]
-
-
-def title(name: str) -> str:
-    return "residual, in [-1, 1] units" if name == "residual" else heading(name)

@@ -13,7 +13,7 @@ SPECIAL = {
     **{character: f"\\{character}" for character in "{}$&#_%"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}"},
     **{"|": r"\textbar{}", "–": "--", "—": "---", "…": r"\dots{}"},
-    **{character: f"{{{character}}}" for character in '[]*"'},  # \\ takes [ and * for its arguments; " is active in some languages
+    **{character: f"{{{character}}}" for character in '[]*"'},  # \\ reads [ and * as its arguments; " is active in some languages
 }
 LETTER = rf"[A-Za-z{''.join(SYMBOLS)}]"
 MATHS = re.compile(
@@ -24,12 +24,12 @@ MATHS = re.compile(
 
 
 def latex(text: str) -> str:
-    """Escaped text; equations of one letter ("t* = 250"), a letter alone in brackets and symbols as mathematics."""
-    parts, end = [], 0
+    """Escaped text. Equations of one letter ("t* = 250"), single letters in brackets and symbols become mathematics."""
+    pieces, end = [], 0
     for found in MATHS.finditer(text):
-        parts += [_escaped(text[end : found.start()]), f"${_maths(found)}$"]
+        pieces += [_escaped(text[end : found.start()]), f"${_maths(found)}$"]
         end = found.end()
-    return "".join([*parts, _escaped(text[end:])])
+    return "".join([*pieces, _escaped(text[end:])])
 
 
 def _escaped(text: str) -> str:

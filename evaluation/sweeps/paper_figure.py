@@ -1,4 +1,4 @@
-"""The paper's figures: which images of which jobs stand where."""
+"""The figures of a paper: rows of labelled images from the jobs of a sweep."""
 
 from __future__ import annotations
 
@@ -8,26 +8,32 @@ from pathlib import Path
 
 from PIL import Image
 
-from diffusion_priors.evaluation.reporting.finished_run import Job
+from diffusion_priors.evaluation.reporting.figure import Tile
+from diffusion_priors.evaluation.reporting.finished_run import FinishedRun
+from diffusion_priors.evaluation.reporting.format import number, spec_of
+from diffusion_priors.runs.layout import MEASUREMENT, NOISY, TRUTH, RunLayout, restoration
 
-Tile = tuple[str, Image.Image]
+FIRST_SAMPLE = restoration(0)
 
 
 class Layout(ABC):
-    """Rows of labelled images from jobs and their names in the table; nothing where there are no images."""
+    """Arranges the images of jobs, each with its name in the table, in rows of tiles."""
 
     @abstractmethod
-    def rows(self, jobs: Sequence[tuple[str, Job]], image: str | None) -> list[list[Tile]]:
-        """`image` is the id shown; None: the first that all jobs have restored. Raises ValueError where no job has it."""
+    def rows(self, jobs: Sequence[tuple[str, FinishedRun]], image: str | None) -> list[list[Tile]]:
+        """The rows; [] without images. `image` is the id to show; None: the first that all jobs restored.
+
+        Raises ValueError if no job restored `image`.
+        """
 
 
 class Columns(Layout):
-    """A row per job: the images it was `given`, and the restoration `made` of them under the job's name."""
+    """A row per job: its input images, `inputs` as (kind, label), and its restoration with the job's name in `output_label`."""
 
-    given: tuple[tuple[str, str], ...] = ()
-    made = "{}"
+    inputs: tuple[tuple[str, str], ...] = ()
+    output_label = "{}"
 
-    def rows(self, jobs: Sequence[tuple[str, Job]], image: str | None) -> list[list[Tile]]:
+    def rows(self, jobs: Sequence[tuple[str, FinishedRun]], image: str | None) -> list[list[Tile]]:
         restored = {job.folder: restored_images(job) for _, job in jobs}
         jobs = [(name, job) for name, job in jobs if restored[job.folder]]
         if not jobs:
@@ -38,29 +44,30 @@ class Columns(Layout):
         common = set.intersection(*(set(restored[job.folder]) for _, job in jobs)) or known
         return [self._row(name, job, image or min(common)) for name, job in jobs]
 
-    def _row(self, name: str, job: Job, image: str) -> list[Tile]:
-        folder = job.folder / "images" / image
-        record = next((r for r in job.records() if r["id"] == image), {})
-        files = [*((stem, text) for stem, text in self.given), ("restoration-0", self.made.format(name))]
-        scores = {"measurement": record.get("psnr_measurement"), "restoration-0": record.get("psnr")}
-        return [_tile(folder / f"{stem}.png", text, scores.get(stem)) for stem, text in files]
+    def _row(self, name: str, job: FinishedRun, image: str) -> list[Tile]:
+        layout = RunLayout(job.folder)
+        record = job.readable_images[image].records[0] if image in job.readable_images else {}
+        psnr = {MEASUREMENT: record.get("psnr_measurement"), FIRST_SAMPLE: record.get("psnr")}
+        kinds = [*self.inputs, (FIRST_SAMPLE, self.output_label.format(name))]
+        not_images = {MEASUREMENT} if layout.measurement(image).is_file() else set()
+        return [_tile(layout.image(image, kind), text, psnr.get(kind), kind not in not_images) for kind, text in kinds]
 
 
 class Restorations(Columns):
     """Measurement, ground truth, reconstruction."""
 
-    given = (("measurement", "Measurement"), ("truth", "Ground truth"))
+    inputs = ((MEASUREMENT, "Measurement"), (TRUTH, "Ground truth"))
 
 
 class Denoising(Columns):
     """Clean image, noisy image, denoised image."""
 
-    given = (("truth", "Clean image"), ("noisy", "Noisy image"))
-    made = "Denoised, {}"
+    inputs = ((TRUTH, "Clean image"), (NOISY, "Noisy image"))
+    output_label = "Denoised, {}"
 
 
 class Samples(Layout):
-    """Every sample of every job, in rows of `columns`, at most `most` of them."""
+    """The samples of all jobs in rows of `columns`, at most `most` of them."""
 
     def __init__(self, columns: int = 4, most: int = 24) -> None:
         for name, value in (("columns", columns), ("most", most)):
@@ -68,31 +75,27 @@ class Samples(Layout):
                 raise ValueError(f"{name} must be at least 1, got {value}; set table.figure.{name}")
         self.columns, self.most = columns, most
 
-    def rows(self, jobs: Sequence[tuple[str, Job]], image: str | None) -> list[list[Tile]]:
+    def rows(self, jobs: Sequence[tuple[str, FinishedRun]], image: str | None) -> list[list[Tile]]:
         tiles = [tile for _, job in jobs for tile in self._tiles(job, image)][: self.most]
         return [tiles[i : i + self.columns] for i in range(0, len(tiles), self.columns)]
 
-    def _tiles(self, job: Job, image: str | None) -> list[Tile]:
-        names = [name for name in restored_images(job) if image in (None, name)]
-        paths = [path for name in names for path in sorted((job.folder / "images" / name).glob("restoration-*.png"), key=_number)]
+    def _tiles(self, job: FinishedRun, image: str | None) -> list[Tile]:
+        paths = [path for name in restored_images(job) if image in (None, name) for path in RunLayout(job.folder).restorations(name)]
         seed = f"seed {job.config['seed']}" if "seed" in job.config else job.folder.name
-        return [_tile(path, seed if len(paths) == 1 else f"{seed}, sample {_number(path)}", None) for path in paths]
+        if len(paths) == 1:
+            return [_tile(paths[0], seed)]
+        return [_tile(path, f"{seed}, sample {path.stem.rpartition('-')[2]}") for path in paths]
 
 
-def restored_images(job: Job) -> list[str]:
-    """The ids of the images whose first sample came out, in order."""
-    return sorted(path.parent.name for path in (job.folder / "images").glob("*/restoration-0.png"))
+def restored_images(job: FinishedRun) -> list[str]:
+    """The ids of the images whose first sample is in the folder, sorted."""
+    return sorted(path.parent.name for path in RunLayout(job.folder).images.glob(f"*/{FIRST_SAMPLE}.png"))
 
 
-def _number(path: Path) -> int:
-    last = path.stem.rpartition("-")[2]
-    return int(last) if last.isdecimal() else 0
-
-
-def _tile(path: Path, text: str, psnr: float | None) -> Tile:
-    """An image over its name and PSNR; an empty one where there is no such file, so that columns stay columns."""
+def _tile(path: Path, text: str, psnr: float | None = None, is_image: bool = True) -> Tile:
+    """An image with its label and PSNR. A grey tile keeps the columns aligned if there is no image; its label says why."""
     try:
         with Image.open(path) as found:
-            return text if psnr is None else f"{text}\n{psnr:.2f} dB", found.convert("RGB")
+            return text if psnr is None else f"{text}\n{number(psnr, spec_of('psnr'))} dB", found.convert("RGB")
     except OSError:
-        return f"{text}\nnot saved", Image.new("RGB", (1, 1), "#eeeeee")
+        return f"{text}\n{'not saved' if is_image else 'not an image'}", Image.new("RGB", (1, 1), "#eeeeee")

@@ -1,4 +1,4 @@
-"""Tables as a paper prints them, from the jobs of a sweep: <name>.csv, .md and .tex, and the image beside them."""
+"""Tables in the layout of a paper, from the jobs of a sweep: <name>.csv, .md and .tex, and the figure <name>.png."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pathlib import Path
 from tabulate import tabulate
 
 from diffusion_priors.evaluation.reporting.figure import draw_figure
-from diffusion_priors.evaluation.reporting.finished_run import Job
-from diffusion_priors.evaluation.reporting.format import form, heading
+from diffusion_priors.evaluation.reporting.finished_run import FinishedRun
+from diffusion_priors.evaluation.reporting.format import heading, plus_minus, spec_of
+from diffusion_priors.evaluation.scores import MEASUREMENT, SINGLE, Statistic, metric_of
 from diffusion_priors.evaluation.statistics import Estimate
 from diffusion_priors.evaluation.sweeps.latex import latex
 from diffusion_priors.evaluation.sweeps.paper_figure import Denoising, Layout, Restorations, Samples
-from diffusion_priors.evaluation.sweeps.ranking import plus_minus
 from diffusion_priors.runs.files import write_whole
 
 __all__ = ["Denoising", "Layout", "PaperTable", "Restorations", "Samples"]
 
 
 @dataclass(frozen=True)
-class Row:
-    """`cells` are one estimate a column; `missing` says why those that are None are; `note` goes with the label."""
+class TableRow:
+    """`cells` holds an estimate per column, `missing` why a cell is None, and `note` a remark on the whole row."""
 
     label: str
     cells: tuple[Estimate | None, ...]
@@ -33,19 +33,19 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Marked:
-    """The rows as texts, their notes numbered from 1 in order of appearance."""
+class NumberedTexts:
+    """Rows of (text, number of its note); the notes are numbered from 1 in order of appearance."""
 
     rows: list[list[tuple[str, int | None]]]
     notes: list[str]
 
 
 class PaperTable:
-    """One row per job, one column per metric of `columns`, each mean ± standard error over the images.
+    """A row per job and a column per metric of `columns`, with mean ± standard error over the images.
 
-    A job brings its label as `row` and its rank as `place`; a label is the folder's name where there is none. With
-    `measurement` the first row scores what was given, if all jobs were given the same. `figure` lays out images,
-    of the image with the id `image`; None: the first that all jobs have. Without columns there is only the figure.
+    Each job sets its label as `row` and its position as `place`; without a label the row is named by the folder. With
+    `measurement`, the first row scores the measurements, if all jobs restored the same ones. `figure` arranges the
+    results for the image with the id `image`; None: the first that all jobs have. Without columns there is only the figure.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class PaperTable:
         self.measurement, self.image, self.figure = measurement, image, figure
         self.row, self.place = row, place
 
-    def write(self, root: Path, jobs: Sequence[Job]) -> str:
-        """Write the files under `root` and return the text for the terminal. Raises ValueError where `image` is in no job."""
+    def write(self, root: Path, jobs: Sequence[FinishedRun]) -> str:
+        """Write the files into `root`; → the text for the terminal. Raises ValueError if no job restored `image`."""
         named = [(_label(job), job) for job in sorted(jobs, key=_order)]
-        drawn = self._draw(root, [(label, job) for label, job in named if job.error is None])
-        parts = [self.caption] if self.caption else []
+        drawn = self._draw(root, [(label, job) for label, job in named if job.summary is not None])
+        blocks = [self.caption] if self.caption else []
         if self.columns:
             rows = self._rows(named)
             ending = counted(rows, jobs)
@@ -76,78 +76,79 @@ class PaperTable:
             _write(root / f"{self.name}.md", self.markdown(rows, ending, drawn))
             _write(root / f"{self.name}.tex", self.tex(rows, ending))
             table, notes = self._texts(rows, ending, "simple", str)
-            parts += [table, "\n".join(notes)]
-        return "\n\n".join([*parts, *([f"images: {root / f'{self.name}.png'}"] if drawn else [])])
+            blocks += [table, "\n".join(notes)]
+        return "\n\n".join([*blocks, *([f"images: {root / f'{self.name}.png'}"] if drawn else [])])
 
-    def _draw(self, root: Path, named: Sequence[tuple[str, Job]]) -> bool:
+    def _draw(self, root: Path, named: Sequence[tuple[str, FinishedRun]]) -> bool:
         tiles = self.figure.rows(named, self.image) if self.figure else []
         if tiles:
             image = draw_figure(tiles, self.caption or self.name)
             write_whole(root / f"{self.name}.png", lambda stream: image.save(stream, "PNG"))
         return bool(tiles)
 
-    def _rows(self, named: Sequence[tuple[str, Job]]) -> list[Row]:
-        rows = [self._row(label, "single", job) for label, job in named]
+    def _rows(self, named: Sequence[tuple[str, FinishedRun]]) -> list[TableRow]:
+        rows = [self._row(label, SINGLE, job) for label, job in named]
         done = [job for _, job in named if job.summary]
         if self.measurement and done and done[0].measurements and len({job.measurements for job in done}) == 1:
-            return [self._row("Measurement", "measurement", done[0]), *rows]
+            return [self._row("Measurement", MEASUREMENT, done[0]), *rows]
         return rows
 
-    def _row(self, label: str, block: str, job: Job) -> Row:
-        cells = tuple(job.estimate(block, column) for column in self.columns)
+    def _row(self, label: str, statistic: Statistic, job: FinishedRun) -> TableRow:
+        cells = tuple(job.estimate(statistic.key, column) for column in self.columns)
         missing = tuple(None if cell else _why_missing(job, column) for cell, column in zip(cells, self.columns, strict=True))
-        failed = job.summary["failed"] if job.summary and block == "single" else 0
-        note = f"{failed} of {job.summary['records']} restorations failed; the figures are of the others" if failed and any(cells) else None
-        return Row(label, cells, missing, note)
+        note = None
+        if statistic is SINGLE and job.summary and job.summary["failed"] and any(cells):
+            note = f"{job.summary['failed']} of {job.summary['records']} restorations failed; the values are those of the others"
+        return TableRow(label, cells, missing, note)
 
-    def csv(self, rows: Sequence[Row]) -> str:
-        """The figures in full: mean, standard error and number of images of each column."""
+    def csv(self, rows: Sequence[TableRow]) -> str:
+        """All digits: mean, standard error and number of images of each column."""
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([self.heading, *(f"{column}{ending}" for column in self.columns for ending in ("", "_se", "_n")), "note"])
         for row in rows:
-            figures = [(cell.mean, cell.se, cell.n) if cell else ("", "", "") for cell in row.cells]
+            values = [(cell.mean, cell.se, cell.n) if cell else ("", "", "") for cell in row.cells]
             notes = dict.fromkeys(note for note in (row.note, *row.missing) if note)
-            writer.writerow([row.label, *(figure for three in figures for figure in three), "; ".join(notes)])
+            writer.writerow([row.label, *(value for three in values for value in three), "; ".join(notes)])
         return stream.getvalue()
 
-    def marked(self, rows: Sequence[Row]) -> Marked:
-        """Labels and cells as text with the numbers of their notes."""
+    def numbered(self, rows: Sequence[TableRow]) -> NumberedTexts:
+        """Labels and cells as texts with the numbers of their notes."""
         numbers: dict[str, int] = {}
 
         def mark(text: str, note: str | None) -> tuple[str, int | None]:
             return text, numbers.setdefault(note, len(numbers) + 1) if note else None
 
-        forms = [form(column) for column in self.columns]
+        specs = [spec_of(column) for column in self.columns]
         texts = [
-            [mark(row.label, row.note), *(mark(plus_minus(*cell), why) for *cell, why in zip(row.cells, forms, row.missing, strict=True))]
+            [mark(row.label, row.note), *(mark(plus_minus(*cell), why) for *cell, why in zip(row.cells, specs, row.missing, strict=True))]
             for row in rows
         ]
-        return Marked(texts, list(numbers))
+        return NumberedTexts(texts, list(numbers))
 
-    def _texts(self, rows: Sequence[Row], ending: str, style: str, clean: Callable[[str], str]) -> tuple[str, list[str]]:
-        """The table, and its notes with the last line; `clean` is applied to every text."""
-        marked = self.marked(rows)
-        cells = [[clean(text) + (f" [{number}]" if number else "") for text, number in row] for row in marked.rows]
+    def _texts(self, rows: Sequence[TableRow], ending: str, style: str, clean: Callable[[str], str]) -> tuple[str, list[str]]:
+        """The table, and its notes followed by `ending`; `clean` is applied to every text."""
+        numbered = self.numbered(rows)
+        cells = [[clean(text) + (f" [{number}]" if number else "") for text, number in row] for row in numbered.rows]
         headers = [clean(text) for text in (self.heading, *map(heading, self.columns))]
         align = ["left", *("right" for _ in self.columns)]
         table = tabulate(cells, headers=headers, tablefmt=style, disable_numparse=True, colalign=align if rows else None)
-        return table, [*(f"[{number}] {clean(note)}" for number, note in enumerate(marked.notes, 1)), ending]
+        return table, [*(f"[{number}] {clean(note)}" for number, note in enumerate(numbered.notes, 1)), ending]
 
-    def markdown(self, rows: Sequence[Row], ending: str, drawn: bool) -> str:
+    def markdown(self, rows: Sequence[TableRow], ending: str, drawn: bool) -> str:
         def clean(text: str) -> str:
             return text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("_", "\\_").replace("<", "&lt;")
 
-        parts = [f"**{clean(self.caption)}**"] if self.caption else []
+        blocks = [f"**{clean(self.caption)}**"] if self.caption else []
         table, notes = self._texts(rows, ending, "pipe", clean)
-        parts += [table, *notes]
-        return "\n\n".join([*parts, *([f"![{clean(self.caption)}]({self.name}.png)"] if drawn else [])]) + "\n"
+        blocks += [table, *notes]
+        return "\n\n".join([*blocks, *([f"![{clean(self.caption)}]({self.name}.png)"] if drawn else [])]) + "\n"
 
-    def tex(self, rows: Sequence[Row], ending: str) -> str:
-        """A table with booktabs' rules; notes and the number of images stand below it."""
-        marked = self.marked(rows)
-        body = [" & ".join(latex(text) + (f"$^{{{number}}}$" if number else "") for text, number in row) + r" \\" for row in marked.rows]
-        notes = [f"$^{{{number}}}$~{latex(note)}" for number, note in enumerate(marked.notes, 1)]
+    def tex(self, rows: Sequence[TableRow], ending: str) -> str:
+        """A table with the rules of booktabs; the notes and the number of images are below it."""
+        numbered = self.numbered(rows)
+        body = [" & ".join(latex(text) + (f"$^{{{number}}}$" if number else "") for text, number in row) + r" \\" for row in numbered.rows]
+        notes = [f"$^{{{number}}}$~{latex(note)}" for number, note in enumerate(numbered.notes, 1)]
         head = " & ".join(latex(text) for text in (self.heading, *map(heading, self.columns))) + r" \\"
         lines = [
             r"\begin{table}[t]",
@@ -163,28 +164,30 @@ class PaperTable:
         return "% needs \\usepackage{booktabs}\n" + "\n".join(lines) + "\n"
 
 
-def counted(rows: Sequence[Row], jobs: Sequence[Job]) -> str:
-    """The last line: "49 images, ± standard error"."""
+def counted(rows: Sequence[TableRow], jobs: Sequence[FinishedRun]) -> str:
+    """The line below the notes: "49 images, ± standard error"."""
     counts = sorted({job.summary["images"] for job in jobs if job.summary}) or [0]
     number = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     error = ", ± standard error" if any(cell and cell.se is not None for row in rows for cell in row.cells) else ""
     return f"{number} image{'' if number == '1' else 's'}{error}"
 
 
-def _order(job: Job) -> tuple:
+def _order(job: FinishedRun) -> tuple:
     """By place; jobs that failed before they had one come last."""
     place = job.config.get("table.place")
     return (place is None, place or 0, job.folder)
 
 
-def _label(job: Job) -> str:
+def _label(job: FinishedRun) -> str:
     return str(job.config.get("table.row") or job.folder.name)
 
 
-def _why_missing(job: Job, column: str) -> str:
-    if job.error is not None:
+def _why_missing(job: FinishedRun, column: str) -> str:
+    if job.not_applicable is not None:
+        return f"not applicable: {job.not_applicable}"
+    if job.summary is None:
         return f"failed: {job.error}"
-    if column.startswith("lpips") and job.summary["footnote"]:
+    if metric_of(column).needs_weights and job.summary.get("footnote"):
         return job.summary["footnote"]
     return "no image has a value" if job.summary["failed"] < job.summary["records"] else "every restoration failed"
 

@@ -1,4 +1,4 @@
-"""What a sweep varied, in few words: the configuration's keys that differ between its jobs."""
+"""The parameters of a sweep: the configuration keys that differ between its jobs, under short names."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from diffusion_priors.evaluation.reporting.finished_run import Job
+from diffusion_priors.evaluation.reporting.finished_run import FinishedRun
 
-BESIDE_THE_POINT = (
+NOT_A_PARAMETER = (
     *("output_dir", "overwrite", "logger", "logger.*", "callbacks", "callbacks.*", "table", "table.*"),
     *(f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy", "threads")),
 )
-"""Keys that say where a job ran and how it is reported, not what it computed."""
+"""Keys that say where a job ran and how it is reported. They do not change what it computes."""
 
 SIGMAS = ("noise_model.sigma",)
-"""Keys that are standard deviations in the [-1, 1] units of the images."""
+"""Keys that are standard deviations on the [-1, 1] scale of the images."""
 
 
-class Absent:
-    """The value of a key that a job does not have."""
+class NotSet:
+    """The value of a key that a job does not have. None is a value that a key may have."""
 
     def __repr__(self) -> str:
-        return "ABSENT"
+        return "NOT_SET"
 
 
-ABSENT = Absent()
+NOT_SET = NotSet()
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A column: `key` is a key of the configuration, or a group told by its option if `is_choice`; `values` by folder."""
+    """A column: `key` is a key of the configuration or, if `is_choice`, a config group with its option as value; `values` by folder."""
 
     key: str
     name: str
     is_choice: bool
     values: dict[Path, Any]
 
-    def of(self, job: Job) -> Any:
-        return self.values.get(job.folder, ABSENT)
+    def of(self, job: FinishedRun) -> Any:
+        return self.values.get(job.folder, NOT_SET)
 
-    def text(self, job: Job) -> str:
-        """The value as a cell under `heading`; empty where the job has none."""
+    def text(self, job: FinishedRun) -> str:
+        """The value as a cell under `heading`; empty if the job has none."""
         return plain(self.of(job))
 
     @property
@@ -55,25 +55,25 @@ class Parameter:
     def axis(self) -> str:
         return self.name
 
-    def words(self, job: Job) -> str:
-        """The value where no heading stands over it: "dps", "zeta 0.3"; empty where the job has none."""
-        return self.text(job) if self.is_choice or self.of(job) is ABSENT else f"{self.name} {self.text(job)}"
+    def words(self, job: FinishedRun) -> str:
+        """The value without a heading: "dps", "zeta 0.3"; empty if the job has none."""
+        return self.text(job) if self.is_choice or self.of(job) is NOT_SET else f"{self.name} {self.text(job)}"
 
-    def order(self, job: Job) -> tuple[bool, float, str]:
-        """What jobs are sorted by: numbers by size, before texts."""
+    def order(self, job: FinishedRun) -> tuple[bool, float, str]:
+        """The key to sort jobs by: numbers by size, then texts."""
         value = self.of(job)
         return (False, value, "") if is_number(value) else (True, 0.0, self.text(job))
 
-    def numbers(self, jobs: Iterable[Job]) -> list[float]:
-        """The distinct values in order where all that `jobs` have are numbers, else none."""
-        values = [self.of(job) for job in jobs if self.of(job) is not ABSENT]
+    def numbers(self, jobs: Iterable[FinishedRun]) -> list[float]:
+        """The distinct values of `jobs` in order; [] if one of them is not a number."""
+        values = [self.of(job) for job in jobs if self.of(job) is not NOT_SET]
         return sorted(set(values)) if all(map(is_number, values)) else []
 
 
 class Sigma(Parameter):
-    """A standard deviation in the [-1, 1] units of the images, written in both."""
+    """A standard deviation on the [-1, 1] scale of the images; it is printed on both scales."""
 
-    def text(self, job: Job) -> str:
+    def text(self, job: FinishedRun) -> str:
         value = self.of(job)
         return f"{plain(value)} = {plain(value / 2)} in [0, 1]" if is_number(value) else plain(value)
 
@@ -91,24 +91,24 @@ def is_number(value: Any) -> bool:
 
 
 def plain(value: Any) -> str:
-    """A value of the configuration as one would type it."""
-    if value is ABSENT:
+    """A value of the configuration as a user types it."""
+    if value is NOT_SET:
         return ""
     if isinstance(value, str):
         return value
     return format(value, ".10g") if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def words(parameters: Iterable[Parameter], job: Job) -> str:
-    """Some of a job's parameters on one line: "dps, zeta 0.3"."""
+def words(parameters: Iterable[Parameter], job: FinishedRun) -> str:
+    """The parameters of a job in one line: "dps, zeta 0.3"."""
     return ", ".join(text for parameter in parameters if (text := parameter.words(job)))
 
 
-def swept_parameters(jobs: Sequence[Job]) -> list[Parameter]:
-    """The columns that tell the jobs apart, in the configuration's order.
+def swept_parameters(jobs: Sequence[FinishedRun]) -> list[Parameter]:
+    """The columns that distinguish the jobs, in the order of the configuration.
 
-    A group whose class or option differs is one column, its option. A key inside it is a column only if it varies
-    while the options of the groups around it stay. Jobs without a configuration count for nothing.
+    A config group whose class or option differs is one column with the option. A key inside a group is a column only
+    if it varies between jobs with equal options of all groups around it. Jobs without a configuration are ignored.
     """
     jobs = [job for job in jobs if job.config]
     keys = list(dict.fromkeys(key for job in jobs for key in job.config))
@@ -123,19 +123,19 @@ def swept_parameters(jobs: Sequence[Job]) -> list[Parameter]:
 
 
 def _counts(key: str) -> bool:
-    return not any(fnmatchcase(key, pattern) for pattern in BESIDE_THE_POINT)
+    return not any(fnmatchcase(key, pattern) for pattern in NOT_A_PARAMETER)
 
 
-def _values(jobs: Iterable[Job], key: str) -> dict[Path, Any]:
-    return {job.folder: job.config.get(key, ABSENT) for job in jobs}
+def _values(jobs: Iterable[FinishedRun], key: str) -> dict[Path, Any]:
+    return {job.folder: job.config.get(key, NOT_SET) for job in jobs}
 
 
 def _token(value: Any) -> str:
-    """Equal for equal values: 1 and 1.0 are, 1 and true are not."""
+    """A text that is equal for equal values: for 1 and 1.0, but not for 1 and true."""
     return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value, default=str, sort_keys=True)
 
 
-def _differs(jobs: Iterable[Job], key: str) -> bool:
+def _differs(jobs: Iterable[FinishedRun], key: str) -> bool:
     return len({_token(value) for value in _values(jobs, key).values()}) > 1
 
 
@@ -148,8 +148,8 @@ def _around(key: str, groups: Iterable[str]) -> list[str]:
     return sorted(group for group in groups if key.startswith(f"{group}."))
 
 
-def _groups(jobs: Sequence[Job], differing: Sequence[str]) -> dict[str, dict[Path, Any]]:
-    """Group → option by folder, for the groups whose class differs, or whose option does and something in them."""
+def _groups(jobs: Sequence[FinishedRun], differing: Sequence[str]) -> dict[str, dict[Path, Any]]:
+    """Group → option by folder, for the groups whose class differs, and those whose option and content differ."""
     named = {group for job in jobs for group in _options(job)}
     chosen = [
         group
@@ -160,22 +160,22 @@ def _groups(jobs: Sequence[Job], differing: Sequence[str]) -> dict[str, dict[Pat
     return {group: _labels(jobs, group) for group in groups}
 
 
-def _options(job: Job) -> dict[str, str]:
-    """Group → option, by the group's place in the configuration: annealing@solver.annealing is solver.annealing."""
+def _options(job: FinishedRun) -> dict[str, str]:
+    """Group → option. A group is named by its place in the configuration: annealing@solver.annealing is solver.annealing."""
     return {key.rpartition("@")[2].replace("/", "."): option for key, option in job.choices.items()}
 
 
-def _labels(jobs: Sequence[Job], group: str) -> dict[Path, Any]:
-    """Each job's option of `group`; the classes' names where options do not tell the classes apart."""
-    targets = {job.folder: job.config.get(f"{group}._target_", job.config.get(group, ABSENT)) for job in jobs}
-    options = {job.folder: _options(job).get(group) for job in jobs if targets[job.folder] is not ABSENT}
+def _labels(jobs: Sequence[FinishedRun], group: str) -> dict[Path, Any]:
+    """The option of `group` in each job; the names of the classes if one option stands for several classes."""
+    targets = {job.folder: job.config.get(f"{group}._target_", job.config.get(group, NOT_SET)) for job in jobs}
+    options = {job.folder: _options(job).get(group) for job in jobs if targets[job.folder] is not NOT_SET}
     pairs = {(option, _token(targets[folder])) for folder, option in options.items()}
     if None not in options.values() and len(pairs) == len(set(options.values())):
-        return {job.folder: options.get(job.folder, ABSENT) for job in jobs}
+        return {job.folder: options.get(job.folder, NOT_SET) for job in jobs}
     return {folder: target.rpartition(".")[2] if isinstance(target, str) else target for folder, target in targets.items()}
 
 
-def _varies_within(jobs: Iterable[Job], values: dict[Path, Any], around: Sequence[dict[Path, Any]]) -> bool:
+def _varies_within(jobs: Iterable[FinishedRun], values: dict[Path, Any], around: Sequence[dict[Path, Any]]) -> bool:
     """Whether `values` differ among jobs that agree in all of `around`."""
     seen: dict[tuple, set] = {}
     for job in jobs:
@@ -184,6 +184,6 @@ def _varies_within(jobs: Iterable[Job], values: dict[Path, Any], around: Sequenc
 
 
 def _short(key: str, keys: Iterable[str]) -> str:
-    """The last part of `key`, or all of it where another of `keys` ends alike."""
+    """The last part of `key`, or all of it if another of `keys` has the same last part."""
     last = key.rpartition(".")[2]
     return key if sum(other.rpartition(".")[2] == last for other in keys) > 1 else last

@@ -1,15 +1,12 @@
-"""Plots of a sweep: a metric against a parameter, and quality against time."""
+"""Charts of a sweep: a metric against a parameter, and quality against time."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import matplotlib
-from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -17,26 +14,18 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox, ScaledTranslation
 
+from diffusion_priors.evaluation.reporting.charts import FIRST, GREY, PAPER, SERIES, STYLE
 from diffusion_priors.evaluation.statistics import Estimate
 
-COLOURS = ("#2f7fc1", "#d9692b", "#2a9d74", "#c06aa6", "#c79a00", "#4fa9d8", "#8a8f98", "#8c6bb1")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-INK, FAINT, PAPER = "#222222", "#dddddd", "#fefefe"
-PAGE = {INK: "var(--soft)", FAINT: "var(--line)", PAPER: "var(--card)"}
-"""The colours that become the page's own where a plot stands in one, so that it follows light and dark."""
-
 DECADE, MOST_TICKS = 10.0, 8
 DODGE, WIDEST = 4.0, 32.0  # typographic points between lines that share a value, and over all of them
 WIDTH, HEIGHT = 6.4, 4.2  # inches
-STYLE = {
-    **{"svg.fonttype": "none", "svg.hashsalt": "sweep", "font.size": 10, "font.family": ["DejaVu Sans"]},
-    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
-}
 
 
 @dataclass(frozen=True)
 class Line:
-    """Estimates `y` at the values `x` of a parameter, in order."""
+    """Estimates `y` at the values `x` of a parameter, in the order of `x`."""
 
     label: str
     x: Sequence[float]
@@ -45,7 +34,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Point:
-    """A job in the plane of cost and quality; `best` ones are joined and labelled."""
+    """A job in the plane of cost and quality. `best` points are joined and labelled."""
 
     label: str
     x: float
@@ -54,9 +43,9 @@ class Point:
 
 
 def pareto_set(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the points (cost, loss), both better when smaller, that no other equals or beats in both and beats in one.
+    """The indices of the points (cost, loss) that no other point dominates: none is as small in both and smaller in one.
 
-    In order of cost; equal points stay together.
+    They are in the order of cost; equal points are all kept.
     """
     best: list[int] = []
     for i in sorted(range(len(points)), key=lambda i: points[i]):
@@ -66,15 +55,15 @@ def pareto_set(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def metric_plot(lines: Sequence[Line], xlabel: str, ylabel: str, title: str) -> Figure:
-    """A line per combination with 95 % intervals, side by side where they share a value."""
+    """A line per combination with 95 % intervals. Lines with a value in common are drawn next to each other."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _figure(xlabel, ylabel, title)
         for i, line in enumerate(lines):
             points = (i - (len(lines) - 1) / 2) * min(DODGE, WIDEST / len(lines))
-            aside = ScaledTranslation(points / 72, 0, figure.dpi_scale_trans)
-            look = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i // len(COLOURS) % len(MARKERS)], "label": line.label}
+            shift = ScaledTranslation(points / 72, 0, figure.dpi_scale_trans)
+            style = {"color": SERIES[i % len(SERIES)], "marker": MARKERS[i // len(SERIES) % len(MARKERS)], "label": line.label}
             errors, means = _errors(line.y), [found.mean for found in line.y]
-            axes.errorbar(line.x, means, errors, **look, ms=5, lw=1.4, elinewidth=1, capsize=2.5, transform=axes.transData + aside)
+            axes.errorbar(line.x, means, errors, **style, ms=5, lw=1.4, elinewidth=1, capsize=2.5, transform=axes.transData + shift)
             axes.update_datalim([(x, end) for x, found in zip(line.x, line.y, strict=True) for end in _ends(found)])
         values = sorted({x for line in lines for x in line.x})
         axes.margins(0.08)
@@ -85,19 +74,19 @@ def metric_plot(lines: Sequence[Line], xlabel: str, ylabel: str, title: str) -> 
             axes.xaxis.set_minor_locator(NullLocator())
         if len(lines) > 1:
             columns = max(1, 80 // (8 + max(len(line.label) for line in lines)))
-            figure.legend(loc="outside lower center", ncols=columns, frameon=False)
-            figure.set_figheight(HEIGHT + 0.2 * (len(lines) // columns))  # the axes stay as high, however long the legend
+            figure.legend(loc="outside lower center", ncols=columns)
+            figure.set_figheight(HEIGHT + 0.2 * (len(lines) // columns))  # the legend must not reduce the height of the axes
     return figure
 
 
 def pareto_plot(points: Sequence[Point], xlabel: str, ylabel: str, title: str) -> Figure:
-    """Every job with its 95 % interval; the Pareto-optimal ones, in order of cost, joined and labelled."""
+    """Every job with its 95 % interval. The Pareto-optimal jobs are labelled and joined by a line."""
     best = sorted((point for point in points if point.best), key=lambda point: (point.x, point.label))
     others = [point for point in points if not point.best]
     with matplotlib.rc_context(STYLE):
         figure, axes = _figure(xlabel, ylabel, title)
-        axes.plot([p.x for p in best], [p.y.mean for p in best], color=COLOURS[0], lw=1.2, ls="--")
-        for group, colour, size in ((others, "#a3a3a3", 5), (best, COLOURS[0], 7)):
+        axes.plot([p.x for p in best], [p.y.mean for p in best], color=FIRST, lw=1.2, ls="--")
+        for group, colour, size in ((others, GREY, 5), (best, FIRST, 7)):
             means, errors = [p.y.mean for p in group], _errors([p.y for p in group])
             axes.errorbar([p.x for p in group], means, errors, fmt="o", ms=size, color=colour, ecolor=(colour, 0.5), elinewidth=0.8)
         axes.margins(0.12)
@@ -106,42 +95,25 @@ def pareto_plot(points: Sequence[Point], xlabel: str, ylabel: str, title: str) -
     return figure
 
 
-def svg(figure: Figure, name: str) -> Markup:
-    """The element <svg>, to stand in a page beside others: its ids begin with `name`, its ink is the page's."""
-    stream = io.StringIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(stream, format="svg", transparent=True)
-    text = stream.getvalue()
-    for colour, of_page in PAGE.items():
-        text = text.replace(colour, of_page)
-    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
-    text = re.sub(r'(\bid="|url\(#|href="#)', lambda found: f"{found[0]}{escape(name)}-", text)
-    box = re.search(r'viewBox="[^"]*"', text)[0]
-    return Markup(f'<svg role="img" aria-label="{escape(name)}" {box}>{text[text.index(">", text.index("<svg")) + 1 :]}')
-
-
 def _figure(xlabel: str, ylabel: str, title: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
     axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
     axes.set_title(title, loc="left", fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_axisbelow(True)
-    axes.grid(color=FAINT, lw=0.6)
     return figure, axes
 
 
 def _ends(found: Estimate) -> tuple[float, float]:
-    """The interval, or the mean twice where there is none."""
+    """The interval, or the mean twice if there is none."""
     return (found.mean if found.low is None else found.low, found.mean if found.high is None else found.high)
 
 
 def _errors(estimates: Sequence[Estimate]) -> list[list[float]]:
-    """Lengths of the bars below and above the means."""
+    """The lengths of the error bars below and above the means."""
     return [[found.mean - _ends(found)[0] for found in estimates], [_ends(found)[1] - found.mean for found in estimates]]
 
 
 def _scale(axes: Axes, values: Sequence[float]) -> None:
-    """A log axis where the values span more than a decade; linear up to the first where they begin at 0."""
+    """A logarithmic axis if the values span more than a decade; if they start at 0, it is linear up to the first positive value."""
     positive = [value for value in values if value > 0]
     if positive and values[0] >= 0 and positive[-1] > DECADE * positive[0]:
         axes.set_xscale("symlog", linthresh=positive[0]) if values[0] == 0 else axes.set_xscale("log")
@@ -149,7 +121,7 @@ def _scale(axes: Axes, values: Sequence[float]) -> None:
 
 
 def _label(figure: Figure, axes: Axes, best: Sequence[Point], points: Sequence[Point]) -> None:
-    """Write each label where it lies over the least of points, lines, labels and what is outside the frame."""
+    """Put each label where it hides the least of points, lines and other labels, and stays inside the frame."""
     figure.draw_without_rendering()
     renderer = FigureCanvasAgg(figure).get_renderer()
     frame = axes.get_window_extent(renderer)
@@ -168,7 +140,7 @@ def _label(figure: Figure, axes: Axes, best: Sequence[Point], points: Sequence[P
 
 
 def _annotation(axes: Axes, point: Point, dx: float, dy: float) -> Annotation:
-    """The point's label, `dx` and `dy` typographic points aside."""
+    """The label of a point, moved by `dx` and `dy` typographic points."""
     ha = "left" if dx > 0 else "right" if dx < 0 else "center"
     va = "bottom" if dy > 0 else "top" if dy < 0 else "center"
     text = axes.annotate(point.label, (point.x, point.y.mean), (dx, dy), textcoords="offset points", ha=ha, va=va, fontsize=8.5)
@@ -177,7 +149,7 @@ def _annotation(axes: Axes, point: Point, dx: float, dy: float) -> Annotation:
 
 
 def _covered(box: Bbox, taken: Sequence[Bbox], frame: Bbox) -> float:
-    """The area of `box` that lies over `taken`, and ten times that outside `frame`."""
+    """The area of `box` that covers `taken`, plus ten times the area outside `frame`."""
     shared = [overlap for other in taken if (overlap := Bbox.intersection(box, other)) is not None]
     inside = Bbox.intersection(box, frame)
     outside = box.width * box.height - (0.0 if inside is None else inside.width * inside.height)

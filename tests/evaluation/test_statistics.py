@@ -44,7 +44,7 @@ def test_estimate_is_the_mean_and_students_interval():
 def test_estimate_of_two_values_by_hand():
     """s/√n = 1 of 3 and 5, and t_{1, 97.5 %} = tan(0.475 π)."""
     half = np.tan(0.475 * np.pi)
-    assert estimate([3.0, 5.0]).plain() == pytest.approx({"mean": 4.0, "se": 1.0, "low": 4.0 - half, "high": 4.0 + half, "n": 2})
+    assert estimate([3.0, 5.0]).to_dict() == pytest.approx({"mean": 4.0, "se": 1.0, "low": 4.0 - half, "high": 4.0 + half, "n": 2})
 
 
 def test_values_that_do_not_exist_are_left_out():
@@ -152,6 +152,6 @@ def test_p_values_are_uniform_where_the_runs_are_alike():
 
 
 def test_plain_values_are_json_s():
-    plain = paired(*SLEEP).plain()
+    plain = paired(*SLEEP).to_dict()
     assert set(plain) == {"mean", "se", "low", "high", "n", "t_test", "wilcoxon"}
     assert {type(value) for value in plain.values()} == {float, int}

@@ -2,13 +2,13 @@
   "use strict";
 
   function element(name, parent) {
-    const made = document.createElement(name);
-    parent.append(made);
-    return made;
+    const created = document.createElement(name);
+    parent.append(created);
+    return created;
   }
 
   class Comparison {
-    /* One article.picture: `chosen` is the kind on the right of the edge, `against.value` the one on its left. */
+    /* One article.image. `chosen` is the kind of image to the right of the edge, `against.value` the kind to its left. */
     constructor(article) {
       this.article = article;
       this.name = article.querySelector("h3").textContent;
@@ -30,7 +30,7 @@
       this.listen();
       this.show(this.chosen);
       this.wipe(50);
-      for (const part of [this.stage, this.caption, article.querySelector(".enlarge")]) part.hidden = false;
+      for (const shown of [this.stage, this.caption, article.querySelector(".enlarge")]) shown.hidden = false;
       article.querySelector(".strip").hidden = article.querySelector(".wipe").hidden = this.edge.hidden = this.upper.hidden = this.kinds.length < 2;
     }
 
@@ -55,7 +55,7 @@
 
     show(kind) {
       if (!this.options.has(kind)) return;
-      if (kind === this.against.value && this.kinds.length > 1) this.against.value = this.chosen;  /* they change places */
+      if (kind === this.against.value && this.kinds.length > 1) this.against.value = this.chosen;  /* the two swap sides */
       this.chosen = kind;
       this.draw();
     }
@@ -79,7 +79,7 @@
       const bold = document.createElement("b");
       bold.textContent = title(this.chosen);
       this.caption.replaceChildren(bold, ` ${label.dataset.scores}`);
-      this.range.setAttribute("aria-label", `Wipe between ${title(this.left)} and ${title(this.chosen)}`);
+      this.range.setAttribute("aria-label", `Compare ${title(this.left)} and ${title(this.chosen)}`);
     }
 
     put(image, kind) {
@@ -94,7 +94,7 @@
     }
   }
 
-  const all = Array.from(document.querySelectorAll("article.picture"), (article) => new Comparison(article));
+  const all = Array.from(document.querySelectorAll("article.image"), (article) => new Comparison(article));
   const bar = document.querySelector(".bar");
   if (bar) {
     bar.hidden = false;
@@ -102,7 +102,7 @@
     on("#show-all", "change", (one, kind) => one.show(kind));
     on("#against-all", "change", (one, kind) => one.wipeWith(kind));
     const choices = bar.querySelectorAll("select");
-    document.querySelector(".pictures").addEventListener("change", () => choices.forEach((choice) => { choice.value = ""; }));
+    document.querySelector(".images").addEventListener("change", () => choices.forEach((choice) => { choice.value = ""; }));
     on("#wipe-all", "input", (one, percent) => one.wipe(Number(percent)));
   }
 })();

@@ -11,7 +11,9 @@ import yaml
 from PIL import Image
 from scipy import stats
 
-from diffusion_priors.evaluation.comparison.compare import compare, p_value, written
+from diffusion_priors.evaluation.comparison.compare import compare
+from diffusion_priors.evaluation.reporting.format import number, p_value
+from diffusion_priors.evaluation.summary import summarise
 
 NAMES = [f"face-{i:02d}" for i in range(12)]
 CONFIG = {"solver": {"_target_": "diffusion_priors.solvers.dps.DPS", "zeta": 1.0}, "grid": {"steps": 250}, "seed": 0, "num_samples": 1}
@@ -36,8 +38,13 @@ def write_run(
         (root / "posterior.jsonl").write_text("".join(json.dumps(one) + "\n" for one in posterior))
     (root / "config.yaml").write_text(yaml.safe_dump({"config": config | {"output_dir": str(root)}, "choices": choices}))
     if complete:
-        (root / "summary.json").write_text(json.dumps({"title": f"title of {root.name}", "complete": True}))
+        write_summary(root, records)
     return root
+
+
+def write_summary(root: Path, records: list[dict], complete: bool = True) -> None:
+    summary = summarise(f"title of {root.name}", records, [], ("psnr", "ssim", "lpips"), 1, complete)
+    (root / "summary.json").write_text(json.dumps(summary))
 
 
 def shifted(gains: np.ndarray, metric: str = "psnr", names: list[str] = NAMES, **changes: object) -> list[dict]:
@@ -45,7 +52,7 @@ def shifted(gains: np.ndarray, metric: str = "psnr", names: list[str] = NAMES, *
 
 
 def only(found, metric: str, section: str = "single"):
-    (one,) = [one for one in found.rows if (one.section, one.metric) == (section, metric)]
+    (one,) = [one for one in found.rows if (one.statistic.key, one.metric.name) == (section, metric)]
     return one
 
 
@@ -71,8 +78,10 @@ def test_figures_against_scipy(tmp_path, plain_run, gains):
     assert psnr.difference.t_test == pytest.approx(test.pvalue)
     assert psnr.difference.wilcoxon == pytest.approx(stats.wilcoxon(gains).pvalue)
     assert psnr.won_lost == ((gains > 0).sum(), (gains < 0).sum()) and psnr.won_lost[1] > 0 and psnr.tied == 0
-    assert [(one.section, one.metric) for one in found.rows] == [("single", m) for m in ("psnr", "ssim", "lpips", "residual", "seconds")]
-    assert only(found, "ssim").tied == len(NAMES) and only(found, "ssim").words() == "the same on every image"
+    assert [(one.statistic.key, one.metric.name) for one in found.rows] == [
+        ("single", m) for m in ("psnr", "ssim", "lpips", "residual", "seconds")
+    ]
+    assert only(found, "ssim").tied == len(NAMES) and only(found, "ssim").verdict() == "the same on every image"
     assert found.notes == []
 
 
@@ -83,17 +92,17 @@ def test_the_better_run_is_told_whichever_way_the_metric_points(tmp_path, metric
     raised = write_run(tmp_path / "raised", [one | {metric: one[metric] + gain} for one, gain in zip(base, gains, strict=True)])
     as_is = write_run(tmp_path / "as-is", base)
     one, back = only(compare(raised, as_is), metric), only(compare(as_is, raised), metric)
-    assert one.words().startswith("first is better by 0.0" if up else "second is better by 0.0")
-    assert back.words().startswith("second is better by 0.0" if up else "first is better by 0.0")
+    assert one.verdict().startswith("first is better by 0.0" if up else "second is better by 0.0")
+    assert back.verdict().startswith("second is better by 0.0" if up else "first is better by 0.0")
     assert one.won_lost == ((12, 0) if up else (0, 12)) and back.won_lost == one.won_lost[::-1]
-    assert one.words().split(" ", 1)[1] == back.words().split(" ", 1)[1]
+    assert one.verdict().split(" ", 1)[1] == back.verdict().split(" ", 1)[1]
 
 
 def test_a_residual_has_no_better_side(tmp_path, plain_run):
     more = write_run(tmp_path / "more", shifted(np.linspace(0.01, 0.02, 12), "residual"))
     one = only(compare(plain_run, more), "residual")
-    assert one.words().startswith("second is higher by 0.015") and one.won_lost == (None, None)
-    assert (one.plain()["lower"], one.plain()["won"]) == (12, None)
+    assert one.verdict().startswith("second is higher by 0.015") and one.won_lost == (None, None)
+    assert (one.to_dict()["lower"], one.to_dict()["won"]) == (12, None)
 
 
 def test_words(tmp_path, plain_run):
@@ -101,23 +110,23 @@ def test_words(tmp_path, plain_run):
     gains = np.array([0.1, 0.5, 0.9] * 4)
     half = stats.t.ppf(0.975, 11) * gains.std(ddof=1) / np.sqrt(12)
     run = write_run(tmp_path / "run", shifted(gains))
-    words = only(compare(run, plain_run), "psnr").words()
+    words = only(compare(run, plain_run), "psnr").verdict()
     assert words.startswith(f"first is better by 0.50 dB (95 % interval {0.5 - half:.2f} to {0.5 + half:.2f}, p = 0.0")
-    assert only(compare(plain_run, run), "psnr").words() == words.replace("first", "second")
+    assert only(compare(plain_run, run), "psnr").verdict() == words.replace("first", "second")
     chance = write_run(tmp_path / "chance", shifted(np.array([-0.5, 0.4, 0.2, -0.3] * 3)))
-    told = only(compare(chance, plain_run), "psnr").words()
+    told = only(compare(chance, plain_run), "psnr").verdict()
     assert told.startswith("no difference larger than chance (−0.05 dB, 95 % interval −0.") and "p = 0." in told
     alike = write_run(tmp_path / "alike", [row(name, psnr=20.5) for name in NAMES])
     flat = write_run(tmp_path / "flat", [row(name, psnr=20.0) for name in NAMES])
-    assert only(compare(alike, flat), "psnr").words() == "first is better by 0.50 dB on every image alike"
+    assert only(compare(alike, flat), "psnr").verdict() == "first is better by 0.50 dB, by the same amount on every image"
     even = write_run(tmp_path / "even", [row(name, psnr=20.0 + 0.5 * (-1) ** i) for i, name in enumerate(NAMES)])
-    assert only(compare(even, flat), "psnr").words().startswith("no difference larger than chance (0.00 dB")
+    assert only(compare(even, flat), "psnr").verdict().startswith("no difference larger than chance (0.00 dB")
 
 
 def test_one_image_says_nothing_of_others(tmp_path, plain_run):
     run = write_run(tmp_path / "run", shifted(np.array([0.5]), names=NAMES[:1]))
     found = compare(run, plain_run)
-    assert only(found, "psnr").words() == "first is better by 0.50 dB on the one image there is, which says nothing of others"
+    assert only(found, "psnr").verdict() == "first is better by 0.50 dB on the only image, which says nothing about others"
     assert "–" in found.text() and found.images == 1
 
 
@@ -152,9 +161,9 @@ def test_posterior_means_are_figures_of_their_own(tmp_path):
     )
     assert mean.name == "posterior mean: PSNR (dB) ↑" and f"- {mean.name}: first is better by" in found.text()
     assert only(found, "psnr").tied == 11
-    assert only(found, "deviation", "posterior_mean").tied == 11 and "samples" not in {one.metric for one in found.rows}
+    assert only(found, "deviation", "posterior_mean").tied == 11 and "samples" not in {one.metric.name for one in found.rows}
     alone = compare(first, write_run(tmp_path / "c", records))
-    assert {one.section for one in alone.rows} == {"single"}
+    assert {one.statistic.key for one in alone.rows} == {"single"}
 
 
 def test_images_pair_by_name_whatever_their_order_and_number(tmp_path, plain_run, gains):
@@ -186,7 +195,7 @@ def test_an_image_without_a_value_is_left_out_of_that_metric_alone(tmp_path, pla
     assert psnr.first.mean - psnr.second.mean == pytest.approx(gains[2:].mean())
     assert (psnr.difference.estimate.n, only(found, "ssim").difference.estimate.n) == (10, 12)
     assert only(compare(plain_run, run), "psnr").difference.estimate.mean == pytest.approx(-gains[2:].mean())
-    assert "lpips" not in {one.metric for one in found.rows}
+    assert "lpips" not in {one.metric.name for one in found.rows}
     assert found.notes == ["lpips has values in the second run only: not compared"]
 
 
@@ -194,7 +203,7 @@ def test_other_measurements_and_seeds_are_told(tmp_path, plain_run):
     records = [row(name, measurement_hash=f"y-{name}" if i else "another", seed=int(i > 5)) for i, name in enumerate(NAMES)]
     found = compare(plain_run, write_run(tmp_path / "run", records))
     assert found.notes == [
-        "the measurement differs for 1 image (face-00) of 12: the differences are partly those of the measurements",
+        "the measurement differs for 1 image (face-00) of 12: a part of each difference comes from the measurements",
         "the seeds differ: 0 in the first run, 0, 1 in the second",
     ]
 
@@ -221,7 +230,7 @@ def test_other_truths_under_the_same_names_are_told(tmp_path, plain_run):
 def test_unfinished_and_failed_runs_are_told(tmp_path, plain_run):
     early = write_run(tmp_path / "early", [row(name) for name in NAMES], complete=False)
     assert [note[:32] for note in compare(early, plain_run).notes] == ["the first run is not finished: o"]
-    (early / "summary.json").write_text('{"complete": false}')
+    write_summary(early, [row(name) for name in NAMES], complete=False)
     (early / "error.txt").write_text("Traceback")
     assert [note[:32] for note in compare(plain_run, early).notes] == [
         "the second run is not finished: ",
@@ -258,27 +267,27 @@ def test_configurations_are_set_side_by_side(tmp_path, plain_run):
 def test_text_markdown_and_plain_hold_the_same(tmp_path, plain_run, gains):
     run = write_run(tmp_path / "run", shifted(gains, seed=1), config=CONFIG | {"seed": 1})
     found = compare(run, plain_run)
-    plain = json.loads(json.dumps(found.plain(), allow_nan=False))
+    plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     psnr = only(found, "psnr")
     for text in (found.text(), found.markdown()):
-        for part in (str(run), "title of run", psnr.words(), *psnr.cells(), "the seeds differ: 1", "images in common: 12"):
+        for part in (str(run), "title of run", psnr.verdict(), *psnr.cells(), "the seeds differ: 1", "images in common: 12"):
             assert part in text
     assert plain["metrics"]["single"]["psnr"]["difference"]["mean"] == psnr.difference.estimate.mean
-    assert plain["metrics"]["single"]["psnr"]["words"] == psnr.words()
+    assert plain["metrics"]["single"]["psnr"]["words"] == psnr.verdict()
     assert set(plain["metrics"]) == {"single"} and plain["configuration"] == {"seed": ["1", "0"]} and plain["notes"] == found.notes
     bars = [line for line in found.markdown().splitlines() if line.startswith("| ")]
     assert bars and {line.count("|") for line in bars[:5]} == {12}
 
 
 def test_numbers_as_written():
-    assert [written(value, 2) for value in (-0.001, -1.234, 12.0)] == ["0.00", "−1.23", "12.00"]
+    assert [number(value, ".2f") for value in (-0.001, -1.234, 12.0)] == ["0.00", "−1.23", "12.00"]
     assert [p_value(p) for p in (3e-5, 0.000412, 0.3, 1.0)] == ["p < 0.0001", "p = 0.00041", "p = 0.3", "p = 1"]
 
 
 def test_small_differences_keep_their_digits(tmp_path, plain_run):
     gains = np.random.default_rng(2).normal(2e-4, 1e-4, 12)
     run = write_run(tmp_path / "run", shifted(gains, "ssim"))
-    assert only(compare(run, plain_run), "ssim").words().startswith(f"first is better by {gains.mean():.6f} (")
+    assert only(compare(run, plain_run), "ssim").verdict().startswith(f"first is better by {gains.mean():.6f} (")
 
 
 def test_folders_that_are_no_runs(tmp_path, plain_run):
@@ -289,17 +298,17 @@ def test_folders_that_are_no_runs(tmp_path, plain_run):
         (tmp_path / "none", "no folder "),
         (tmp_path / "file", "no folder "),
         (tmp_path / "empty", "holds no records; name the output folder of a run"),
-        (tmp_path / "sweep", "it is a sweep's: name one of its jobs, as in .*solver=dps"),
+        (tmp_path / "sweep", "it is the folder of a sweep: name one of its jobs, such as .*solver=dps"),
     ):
         with pytest.raises(FileNotFoundError, match=told):
             compare(plain_run, path)
-    with pytest.raises(ValueError, match="is one folder"):
+    with pytest.raises(ValueError, match="names one folder twice"):
         compare(plain_run, plain_run.parent / "empty" / ".." / plain_run.name)
 
 
 def test_runs_without_an_image_in_common(tmp_path, plain_run):
     other = write_run(tmp_path / "other", [row("x"), row("y"), row(NAMES[0], error="not finite")])
-    with pytest.raises(ValueError, match=r"no image in common: there are 12 images .* and 2 images \(besides 1 failed\)"):
+    with pytest.raises(ValueError, match=r"no image in common: there are 12 images .* and 2 images \(and 1 failed\)"):
         compare(plain_run, other)
 
 
@@ -307,16 +316,16 @@ def test_runs_without_an_image_in_common(tmp_path, plain_run):
     ("file", "content", "told"),
     [
         ("records.jsonl", '{"id": "a", "sample": 0}\nnot JSON\n', "line 2 of .* is damaged"),
-        ("records.jsonl", '{"sample": 0}\n', "a record lacks its id or sample"),
-        ("records.jsonl", '{"id": 3, "sample": 0}\n', "no image's id in"),
+        ("records.jsonl", '{"sample": 0}\n', "one lacks its id or sample"),
+        ("records.jsonl", '{"id": 3, "sample": 0}\n', "there is no image id in"),
         ("records.jsonl", '{"id": "face-00", "sample": 0, "psnr": "high"}\n', "psnr of the image face-00 is 'high'"),
-        ("posterior.jsonl", '{"samples": 2}\n', "no image's id in"),
+        ("posterior.jsonl", '{"samples": 2}\n', "there is no image id in"),
         ("posterior.jsonl", "[]\n", "line 1 of .* is damaged"),
         ("config.yaml", "config: [", r"config\.yaml is damaged: while parsing"),
-        ("config.yaml", "config: 3", r"config\.yaml is damaged: config is 3"),
-        ("config.yaml", "", r"config\.yaml is damaged: it holds None"),
+        ("config.yaml", "config: 3", r"config\.yaml is damaged: it holds no configuration"),
+        ("config.yaml", "", r"config\.yaml is damaged: it holds no configuration"),
         ("summary.json", "{", r"summary\.json is damaged"),
-        ("summary.json", "[]", r"summary\.json is damaged: it holds \[\]"),
+        ("summary.json", "[]", r"summary\.json is damaged: Input should be a valid dictionary"),
     ],
 )
 def test_damaged_folders(tmp_path, plain_run, file, content, told):

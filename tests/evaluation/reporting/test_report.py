@@ -17,7 +17,8 @@ from PIL import Image, ImageFilter
 from diffusion_priors.evaluation.reporting import charts as plots
 from diffusion_priors.evaluation.reporting import run_images as report_images
 from diffusion_priors.evaluation.reporting import run_page as report
-from diffusion_priors.evaluation.reporting.run_images import read_images, telling
+from diffusion_priors.evaluation.reporting.image_records import read_images
+from diffusion_priors.evaluation.reporting.run_images import cards_of, representative
 from diffusion_priors.evaluation.reporting.run_page import write_report
 from diffusion_priors.evaluation.statistics import estimate
 
@@ -117,7 +118,7 @@ class Run:
             own = [[record for record in found if record["id"] == name] for name in self.names]
             made = {key: [estimate([record[key + suffix] for record in records]) for records in own] for key in keys}
             means = {key: estimate([one and one.mean for one in values]) for key, values in made.items()}
-            return {key: None if value is None else value.plain() for key, value in means.items()}
+            return {key: None if value is None else value.to_dict() for key, value in means.items()}
 
         rows = {
             "measurement": row(self.records, *self.metrics, suffix="_measurement"),
@@ -236,7 +237,7 @@ def test_text_is_legible_in_both_schemes(dark, browser, usual):
     fills = browser.run("[...document.querySelectorAll('svg.plot text')].map(text => getComputedStyle(text).fill)")
     soft = browser.run("(() => { const p = document.querySelector('p.note'); return getComputedStyle(p).color; })()")
     assert set(fills) == {soft}
-    assert not re.search("#00000[1-4]", usual.read_text())
+    assert [colour for colour in plots.PAGE_COLOURS if colour in usual.read_text()] == []
 
 
 def column(browser: Browser, heading: str) -> list[str]:
@@ -307,7 +308,8 @@ def test_an_image_is_wiped_by_mouse_and_keys(colours, browser, tmp_path):
 
 def test_each_shot_carries_its_own_scores(usual, browser):
     browser.open(usual)
-    record = next(r for r in read_images(usual.parent) if r.id == "face-3")
+    record = read_images(usual.parent)["face-3"]
+    (card,) = [card for card in cards_of(read_images(usual.parent)) if card.id == "face-3"]
     own, posterior = record.records[1], record.posterior
     expected = {
         "Measurement": f"PSNR {own['psnr_measurement']:.2f} dB · SSIM {own['ssim_measurement']:.3f}",
@@ -316,7 +318,7 @@ def test_each_shot_carries_its_own_scores(usual, browser):
         "Deviation": f"mean {posterior['deviation']:.4f}",
         "Truth": "",
     }
-    labels = f"[...document.querySelectorAll('#image-{record.number} .strip label')]"
+    labels = f"[...document.querySelectorAll('#image-{card.number} .strip label')]"
     found = dict(browser.run(f"{labels}.map(label => [label.querySelector('.name').textContent, label.dataset.scores])"))
     assert {name: found[name] for name in expected} == expected
 
@@ -471,13 +473,13 @@ def test_a_page_shows_the_first_images_and_the_extremes_and_says_so(tmp_path, br
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 61, 200])
-def test_chosen_images_hold_the_extremes_and_are_among_those_of_a_larger_limit(count):
+def test_representative_images_hold_the_extremes_and_are_among_those_of_a_larger_limit(count, tmp_path):
     records = [{"id": str(i), "sample": 0, "error": None, "psnr": float(37 * i % 211)} for i in range(count)]
-    images = report_images.gather(records, {})
-    order = sorted(images, key=lambda image: image.records[0]["psnr"])
+    images = cards_of(read_images(tmp_path, records))
+    order = sorted(images, key=lambda card: card.results.records[0]["psnr"])
     before: set[str] = set()
     for limit in (1, 3, 5, 9, 20, 60, 100):
-        chosen = [image.id for image in telling(images, limit)]
+        chosen = [image.id for image in representative(images, limit)]
         assert len(chosen) == len(set(chosen)) == min(count, limit)
         if limit >= 3:
             assert {order[0].id, order[count // 2].id, order[-1].id} <= set(chosen)
@@ -487,7 +489,7 @@ def test_chosen_images_hold_the_extremes_and_are_among_those_of_a_larger_limit(c
 
 def test_pages_without_scores_show_the_first_images(tmp_path):
     run = Run(tmp_path, ["a", "b", "c"], size=16, truth=False)
-    assert [image.id for image in telling(read_images(run.write()), 2)] == ["a", "b"]
+    assert [image.id for image in representative(cards_of(read_images(run.write())), 2)] == ["a", "b"]
 
 
 def test_bytes_and_samples_and_failures_are_bounded(tmp_path, browser, monkeypatch):

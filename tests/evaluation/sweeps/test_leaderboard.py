@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import random
 import re
@@ -13,12 +14,13 @@ import pytest
 from PIL import Image
 from sweep_folder import base_choices, base_config, node, record, records_of, write_job
 
-from diffusion_priors.evaluation.reporting.charts import png
-from diffusion_priors.evaluation.reporting.finished_run import read_jobs
+from diffusion_priors.evaluation.reporting.charts import PAGE_COLOURS, inline_svg, png
 from diffusion_priors.evaluation.statistics import Estimate
-from diffusion_priors.evaluation.sweeps.leaderboard import draw_plots, write_leaderboard
+from diffusion_priors.evaluation.summary import summarise
+from diffusion_priors.evaluation.sweeps.jobs import read_jobs
+from diffusion_priors.evaluation.sweeps.leaderboard import csv_text, draw_plots, write_leaderboard
 from diffusion_priors.evaluation.sweeps.parameters import swept_parameters
-from diffusion_priors.evaluation.sweeps.plots import PAGE, Line, Point, metric_plot, pareto_plot, pareto_set, svg
+from diffusion_priors.evaluation.sweeps.plots import Line, Point, metric_plot, pareto_plot, pareto_set
 from diffusion_priors.evaluation.sweeps.ranking import Leaderboard
 
 DPS, SDEDIT = "diffusion_priors.solvers.dps.DPS", "diffusion_priors.solvers.sdedit.SDEdit"
@@ -38,9 +40,13 @@ def columns(root) -> dict[str, list[str]]:
     return {p.name: [p.text(job) for job in jobs] for p in swept_parameters(jobs)}
 
 
-def rows_of(path) -> list[dict]:
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
+def csv_rows(text: str) -> list[dict]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def ranked(root, objective: str = "psnr") -> Leaderboard:
+    """The leaderboard without its files."""
+    return Leaderboard(root, read_jobs(root), objective)
 
 
 # Jobs.
@@ -90,9 +96,9 @@ def test_a_damaged_job_is_a_failed_one_that_says_why(tmp_path, name, content, sa
     first, second = read_jobs(tmp_path)
     assert first.summary is None and first.error.startswith(says) and "\n" not in first.error
     assert second.error is None
-    board = write_leaderboard(tmp_path)
+    board = ranked(tmp_path)
     assert [row.job.folder.name for row in board.rows] == ["good"] and f"bad: {says}" in board.text
-    last = rows_of(tmp_path / "leaderboard.csv")[-1]
+    last = csv_rows(csv_text(board))[-1]
     assert last["folder"] == "bad" and last["error"].startswith(says) and last["rank"] == last["single.psnr.mean"] == ""
 
 
@@ -146,10 +152,54 @@ def test_an_error_about_some_images_leaves_the_others_figures(tmp_path):
     (old / "error.txt").write_text("RuntimeError: out of memory\n")
     found = {job.folder.name: job.error is None for job in read_jobs(tmp_path)}
     assert found == {"some": True, "all": False, "old": False}
-    assert "some: 1 of 2 restorations failed" in write_leaderboard(tmp_path).text
+    assert "some: 1 of 2 restorations failed" in ranked(tmp_path).text
 
 
-# What was varied.
+def test_a_job_that_is_not_applicable_has_no_rank_and_is_no_failure(tmp_path):
+    """not_applicable.txt also invalidates the results of an earlier run in the folder; error.txt is not hidden by it."""
+    reason = "solver=ddrm needs an operator with a spectrum; operator=phase_retrieval has none | *"
+    dps(tmp_path / "done", 1.0, records_of([20.0, 21.0]))
+    for name, files in (("alone", 0), ("again", 1), ("broken", 2)):
+        folder = dps(tmp_path / name, 2.0, records_of([30.0, 31.0])) if files else tmp_path / name
+        folder.mkdir(exist_ok=True)
+        (folder / "not_applicable.txt").write_text(f"{reason}\n")
+        if files == 2:
+            (folder / "error.txt").write_text("OSError: no space\n")
+    board = write_leaderboard(tmp_path)
+    assert [row.job.folder.name for row in board.rows] == ["done"]
+    assert [(job.folder.name, job.not_applicable, job.error, job.summary) for job in board.not_applicable] == [
+        ("again", reason, None, None),
+        ("alone", reason, None, None),
+    ]
+    assert [job.folder.name for job in board.failed] == ["broken"]
+    assert board.text.endswith(f"Failed:\n  broken: OSError: no space\n\nNot applicable:\n  again: {reason}\n  alone: {reason}")
+    rows = {
+        row["folder"]: (row["rank"], row["error"], row["not_applicable"]) for row in csv_rows((tmp_path / "leaderboard.csv").read_text())
+    }
+    assert rows == {
+        "done": ("1", "", ""),
+        "broken": ("", "OSError: no space", ""),
+        "again": ("", "", reason),
+        "alone": ("", "", reason),
+    }
+    text = (tmp_path / "leaderboard.md").read_text()
+    assert "## Not applicable" in text and text.count(r"has none \| \*") == 2 and "4 jobs" in text
+    page = (tmp_path / "leaderboard.html").read_text()
+    assert "1 finished, 1 failed, 2 not applicable" in page and page.count("operator=phase_retrieval has none") == 2
+
+
+def test_an_objective_of_unknown_direction_is_said_to_be_one(tmp_path):
+    for name, value in (("a", 1.0), ("b", 3.0)):
+        folder = dps(tmp_path / name, value, [record("x", psnr=20.0) | {"mine": value, "mine_measurement": None}])
+        summary = summarise(name, [json.loads((folder / "records.jsonl").read_text())], [], ("psnr", "mine"), 1)
+        (folder / "summary.json").write_text(json.dumps(summary))
+    board = ranked(tmp_path, "mine")
+    assert [row.job.folder.name for row in board.rows] == ["b", "a"]
+    assert "The direction of mine is not known: the order assumes that higher is better" in board.text
+    assert "direction" not in ranked(tmp_path).text
+
+
+# The varied parameters.
 
 
 def test_a_solver_is_told_by_its_option_and_what_only_one_has_is_blank_elsewhere(tmp_path):
@@ -239,9 +289,9 @@ def test_a_sigma_is_written_in_both_units(tmp_path):
             records_of([20.0, 21.0]),
             base_config(noise_model=node("diffusion_priors.operators.noise_models.Gaussian", sigma=sigma)),
         )
-    board = write_leaderboard(tmp_path)
+    board = ranked(tmp_path)
     assert "sigma in [-1, 1]" in board.text and "0.05 = 0.025 in [0, 1]" in board.text
-    assert [row["noise_model.sigma"] for row in rows_of(tmp_path / "leaderboard.csv")] == ["0.05", "0.1"]
+    assert [row["noise_model.sigma"] for row in csv_rows(csv_text(board))] == ["0.05", "0.1"]
 
 
 # Order and differences.
@@ -252,11 +302,11 @@ def test_best_first_in_the_objectives_direction_and_those_without_a_value_last(t
         dps(tmp_path / name, ord(name), [record("x", psnr=psnr, lpips=lpips)])
 
     def order(objective):
-        return "".join(row.job.folder.name for row in write_leaderboard(tmp_path, objective).rows)
+        return "".join(row.job.folder.name for row in ranked(tmp_path, objective).rows)
 
     assert (order("psnr"), order("lpips"), order("ssim")) == ("bcad", "cbad", "abcd")
     with pytest.raises(ValueError, match="objective=fid is unknown; set objective to one of psnr, ssim, lpips"):
-        write_leaderboard(tmp_path, "fid")
+        ranked(tmp_path, "fid")
 
 
 def test_the_difference_to_the_best_is_paired(tmp_path):
@@ -268,18 +318,18 @@ def test_the_difference_to_the_best_is_paired(tmp_path):
     dps(tmp_path / "tied", 3.0, records_of([value - 0.01 + 0.5 * (-1) ** i for i, value in enumerate(hard)]))
     dps(tmp_path / "elsewhere", 4.0, records_of(worse, y="other"))
     dps(tmp_path / "fewer", 5.0, records_of(worse[:3]))
-    board = write_leaderboard(tmp_path)
+    board = ranked(tmp_path)
     found = {row.job.folder.name: row.difference for row in board.rows}
     assert found["best"] is None and found["elsewhere"] is None
     assert found["worse"].mean == pytest.approx(-0.5) and found["worse"].n == 8 and found["worse"].high < 0
     assert found["fewer"].n == 3 and found["fewer"].mean == pytest.approx(-0.5 + 0.1 / 3)
     assert [row.job.folder.name for row in board.rows if row.is_tied] == ["tied"]
-    assert re.search(r"Not told apart from the best, .*: zeta 3$", board.text, re.MULTILINE)
-    assert "No measurement in common with the best, so that the means do not compare: 1 of 5 jobs" in board.text
+    assert re.search(r"Not significantly different from the best .*: zeta 3$", board.text, re.MULTILINE)
+    assert "No measurement in common with the best, so the means cannot be compared: 1 of 5 jobs" in board.text
     line = next(line for line in board.text.splitlines() if "  2  " in line and "−0.50" in line)
     low, high = (f"{value:+.2f}".replace("-", "−") for value in (found["worse"].low, found["worse"].high))
     assert line.rstrip().endswith(f"−0.50 [{low}, {high}]")
-    rows = {row["folder"]: row for row in rows_of(tmp_path / "leaderboard.csv")}
+    rows = {row["folder"]: row for row in csv_rows(csv_text(board))}
     assert float(rows["worse"]["difference_to_best.psnr.mean"]) == found["worse"].mean
     assert rows["elsewhere"]["difference_to_best.psnr.mean"] == ""
 
@@ -292,7 +342,7 @@ def test_images_are_the_units_of_a_difference_not_samples(tmp_path):
         assert json.loads((path / "summary.json").read_text())["num_samples"] == 2
     board = write_leaderboard(tmp_path)
     assert board.rows[1].difference.n == 3 and board.rows[1].difference.mean == pytest.approx(-1.0)
-    first = rows_of(tmp_path / "leaderboard.csv")[0]
+    first = csv_rows(csv_text(board))[0]
     assert float(first["posterior_mean.psnr.mean"]) == 28.0 and float(first["best_of_n.psnr.mean"]) == 23.0
     assert "posterior mean: PSNR (dB) ↑" in (tmp_path / "leaderboard.html").read_text()
 
@@ -301,11 +351,14 @@ def test_damaged_records_cost_the_difference_and_nothing_else(tmp_path):
     dps(tmp_path / "a", 1.0, records_of([20.0, 21.0]))
     bad = dps(tmp_path / "b", 2.0, records_of([18.0, 19.0]))
     (bad / "records.jsonl").write_text("{}\n{broken\n")
-    board = write_leaderboard(tmp_path)
+    board = ranked(tmp_path)
     assert board.rows[1].difference is None and board.rows[1].job.estimate("single", "psnr").mean == 18.5
 
 
 # Files.
+
+
+WITH_REPORT = "steps=50,zeta=3.0"
 
 
 def fill(root) -> None:
@@ -322,10 +375,17 @@ def fill(root) -> None:
     (failed / "error.txt").write_text("RuntimeError: <b>a | b</b> *now*\n")
 
 
-def test_csv_holds_every_figure_in_full(tmp_path):
-    fill(tmp_path)
-    board = write_leaderboard(tmp_path)
-    rows = rows_of(tmp_path / "leaderboard.csv")
+@pytest.fixture(scope="module")
+def board(tmp_path_factory) -> Leaderboard:
+    """The leaderboard of the sweep of `fill`, with its files; one job has a report."""
+    root = tmp_path_factory.mktemp("sweep")
+    fill(root)
+    (root / WITH_REPORT / "report.html").write_text("x")
+    return write_leaderboard(root)
+
+
+def test_csv_holds_all_digits_of_every_value(board):
+    rows = csv_rows((board.root / "leaderboard.csv").read_text())
     assert [row["rank"] for row in rows] == ["1", "2", "3", "4", "5", "6", "7", "8", ""]
     for row, entry in zip(rows, board.rows, strict=False):
         for block in ("single", "measurement"):
@@ -345,7 +405,7 @@ def test_csv_holds_every_figure_in_full(tmp_path):
 def test_terminal_table_reads_mean_and_standard_error(tmp_path):
     dps(tmp_path / "a", 1.0, records_of([20.0, 22.0], [0.25, 0.35], seconds=2.5))
     dps(tmp_path / "b", 2.0, records_of([19.0], seconds=2.5))
-    lines = Leaderboard(tmp_path, read_jobs(tmp_path)).text.splitlines()
+    lines = ranked(tmp_path).text.splitlines()
     head = ["#", "zeta", "PSNR (dB) ↑", "SSIM ↑", "LPIPS ↓", "NFE forward + vjp", "seconds an image", "PSNR (dB) ↑ − best"]
     assert re.split(r"\s{2,}", lines[0].strip()) == head
     assert re.split(r"\s{2,}", lines[2].strip()) == [
@@ -365,7 +425,7 @@ def test_without_lpips_the_footnote_says_why_and_psnr_stands_in_the_pareto_plot(
     for name, zeta in (("a", 1.0), ("b", 2.0)):
         records = records_of([20.0 + zeta, 21.0])
         write_job(tmp_path / name, records, base_config(solver=node(DPS, zeta=zeta)), footnote="LPIPS: no trunk | here")
-    board = write_leaderboard(tmp_path)
+    board = ranked(tmp_path)
     assert board.text.count("– *") == 2 and board.text.count("* LPIPS: no trunk | here") == 1
     plots = draw_plots(board)
     assert list(plots) == ["psnr-by-zeta", "ssim-by-zeta", "pareto"]
@@ -374,7 +434,7 @@ def test_without_lpips_the_footnote_says_why_and_psnr_stands_in_the_pareto_plot(
 
 def test_one_job_and_no_job(tmp_path):
     write_job(tmp_path / "only", records_of([20.0], [0.2]))
-    board = write_leaderboard(tmp_path)
+    board = ranked(tmp_path)
     assert board.parameters == [] and board.title(board.jobs[0]) == "only" and list(draw_plots(board)) == ["pareto"]
     assert "best" in board.text and "20.00" in board.text
     (tmp_path / "empty").mkdir()
@@ -396,17 +456,15 @@ def test_unconditional_jobs_without_any_score(tmp_path):
     assert 'class="best"' not in (tmp_path / "leaderboard.html").read_text()
 
 
-def test_markdown_is_a_table_whatever_stands_in_it(tmp_path):
-    fill(tmp_path)
-    write_leaderboard(tmp_path)
-    text = (tmp_path / "leaderboard.md").read_text()
+def test_markdown_is_a_table_whatever_its_texts_contain(board):
+    text = (board.root / "leaderboard.md").read_text()
     tables = [block.split("\n") for block in text.split("\n\n") if block.startswith("|")]
     for table in tables:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
     assert len(tables[0]) == 2 + 8 and len(tables[1]) == 2 + 1
     assert r"&lt;b>a \| b&lt;/b> \*now\*" in text
     images = re.findall(r"!\[.*\]\((plots/.*\.png)\)", text)
-    assert len(images) == 7 and all((tmp_path / path).is_file() for path in images)
+    assert len(images) == 7 and all((board.root / path).is_file() for path in images)
 
 
 class Page(HTMLParser):
@@ -428,15 +486,12 @@ class Page(HTMLParser):
             self.rows[-1].append(attrs)
 
 
-def test_page_links_every_job_escapes_what_it_prints_and_sorts_by_full_figures(tmp_path):
-    fill(tmp_path)
-    best = write_leaderboard(tmp_path).rows[0].job
-    (best.folder / "report.html").write_text("x")
-    board = write_leaderboard(tmp_path)
-    text = (tmp_path / "leaderboard.html").read_text()
-    page = Page(text)
+def test_page_links_every_job_escapes_its_texts_and_sorts_by_all_digits(board):
+    text = (board.root / "leaderboard.html").read_text()
+    page, best = Page(text), board.rows[0].job
     names = [board.name(job).replace("=", "%3D").replace(",", "%2C") for job in board.jobs[:-1]] + ["zeta%3Da%20b%23%25%7Cc"]
-    assert set(page.links) == {"leaderboard.csv", *(f"{name}/" for name in names), f"{names[board.jobs.index(best)]}/report.html"}
+    report = f"{WITH_REPORT.replace('=', '%3D').replace(',', '%2C')}/report.html"
+    assert set(page.links) == {"leaderboard.csv", *(f"{name}/" for name in names), report}
     assert "<b>a" not in text and "&lt;b&gt;a" in text
     assert page.tags.count("svg") == 7 and len(page.ids) == len(set(page.ids))
     assert all(f'id="{used}"' in text for used in re.findall(r"url\(#([^)]*)\)", text))
@@ -445,13 +500,13 @@ def test_page_links_every_job_escapes_what_it_prints_and_sorts_by_full_figures(t
     assert str(best.estimate("single", "psnr").mean) in figures and str(best.seconds.mean) in figures
 
 
-def test_the_same_jobs_give_the_same_bytes(tmp_path):
-    for name in "ab":
-        fill(tmp_path / name)
-        write_leaderboard(tmp_path / name)
-    files = sorted(p.relative_to(tmp_path / "a") for p in [*(tmp_path / "a").glob("leaderboard*"), *(tmp_path / "a/plots").iterdir()])
+def test_the_same_jobs_give_the_same_bytes(board, tmp_path):
+    fill(tmp_path)
+    (tmp_path / WITH_REPORT / "report.html").write_text("x")
+    write_leaderboard(tmp_path)
+    files = sorted(path.relative_to(tmp_path) for path in [*tmp_path.glob("leaderboard*"), *(tmp_path / "plots").iterdir()])
     assert len(files) == 3 + 7
-    assert [f for f in files if (tmp_path / "a" / f).read_bytes() != (tmp_path / "b" / f).read_bytes()] == []
+    assert [file for file in files if (tmp_path / file).read_bytes() != (board.root / file).read_bytes()] == []
 
 
 # Plots.
@@ -473,13 +528,13 @@ def test_pareto_set_is_what_nothing_dominates(seed):
 def test_pareto_plot_prefers_high_psnr_low_lpips_and_little_time(tmp_path):
     for name, psnr, lpips, seconds in (("a", 20.0, 0.1, 1.0), ("b", 30.0, 0.3, 2.0), ("c", 10.0, 0.05, 30.0), ("d", 40.0, 0.2, 40.0)):
         dps(tmp_path / name, ord(name), records_of([psnr], [lpips], seconds=seconds))
-    axes = draw_plots(Leaderboard(tmp_path, read_jobs(tmp_path)))["pareto"].axes[0]
+    axes = draw_plots(ranked(tmp_path))["pareto"].axes[0]
     assert [text.get_text() for text in axes.texts] == ["zeta 97", "zeta 99"] and axes.get_xscale() == "log"
     for path in tmp_path.glob("*/summary.json"):
         summary = json.loads(path.read_text())
         summary["statistics"]["single"]["lpips"] = None
         path.write_text(json.dumps(summary))
-    axes = draw_plots(Leaderboard(tmp_path, read_jobs(tmp_path)))["pareto"].axes[0]
+    axes = draw_plots(ranked(tmp_path))["pareto"].axes[0]
     assert [text.get_text() for text in axes.texts] == ["zeta 97", "zeta 98", "zeta 100"]
 
 
@@ -492,9 +547,7 @@ def drawn(figure) -> dict[str, tuple[list, list, list]]:
     return found
 
 
-def test_a_plot_has_a_line_for_each_combination_of_the_others(tmp_path):
-    fill(tmp_path)
-    board = Leaderboard(tmp_path, read_jobs(tmp_path))
+def test_a_plot_has_a_line_for_each_combination_of_the_other_parameters(board):
     plots = draw_plots(board)
     assert [name for name in plots if name.startswith("psnr")] == ["psnr-by-zeta", "psnr-by-steps"]  # t_star never varied
     by_zeta = drawn(plots["psnr-by-zeta"])
@@ -540,7 +593,8 @@ def test_plots_are_png_and_an_element_for_a_page(tmp_path):
     figure = metric_plot([Line("a < b & c", [1, 2], [Estimate(1.0, None, None, None, 1)] * 2)] * 2, "x", "y", "z")
     (tmp_path / "a.png").write_bytes(png(figure))
     assert Image.open(tmp_path / "a.png").size[0] > 900
-    text = svg(figure, "name")
+    text = inline_svg(figure, "name")
     assert text.startswith("<svg") and text.rstrip().endswith("</svg>") and "a &lt; b &amp; c" in text
-    assert not any(colour in text for colour in PAGE)
-    assert all(found.startswith("name-") for found in Page(text).ids)
+    assert not any(colour in text for colour in PAGE_COLOURS)
+    other = inline_svg(figure, "another name")
+    assert Page(text).ids and not set(Page(text).ids) & set(Page(other).ids)

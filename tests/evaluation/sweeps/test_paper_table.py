@@ -14,7 +14,7 @@ from sweep_folder import base_config, record, records_of, write_images, write_jo
 
 from diffusion_priors.conf.build import check_types
 from diffusion_priors.evaluation.reporting.figure import GAP, LABEL, TILE, TITLE
-from diffusion_priors.evaluation.reporting.finished_run import read_jobs
+from diffusion_priors.evaluation.sweeps.jobs import read_jobs
 from diffusion_priors.evaluation.sweeps.latex import latex
 from diffusion_priors.evaluation.sweeps.paper_table import Denoising, PaperTable, Restorations, Samples
 
@@ -155,7 +155,9 @@ def test_failed_restorations_are_told(tmp_path):
     text = write(tmp_path)
     rows = terminal_rows(text)[1:]
     assert rows == [["some [1]", "21.00 ± 1.00", "0.150 ± 0.050"], ["all", "– [2]", "– [3]"], ["unscored", "– [4]", "– [4]"]]
-    assert "[1] 1 of 3 restorations failed; the figures are of the others\n[2] every restoration failed\n[3] LPIPS: none\n[4] no" in text
+    assert (
+        "[1] 1 of 3 restorations failed; the values are those of the others\n[2] every restoration failed\n[3] LPIPS: none\n[4] no" in text
+    )
     assert text.endswith("1 to 3 images, ± standard error")
     assert tex_rows((tmp_path / "table2.tex").read_text())[1][0] == "some$^{1}$"
 

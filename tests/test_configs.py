@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 CONF = PROJECT / "conf"
 FILES = sorted(path.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml"))
 MAINS = [file for file in FILES if "/" not in file]
-GROUPS = {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in sorted(CONF.iterdir()) if folder.is_dir()}
+FOLDERS = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir() and folder.name != "tuned"]  # tuned holds values, not options
+GROUPS = {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in FOLDERS}
 
 PRESETS = {
     ("metrics/lpips_all.yaml", "lpips_vgg.net"),

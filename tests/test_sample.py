@@ -86,7 +86,7 @@ def test_missing_lpips_trunk_is_a_footnote(sample, tmp_path):
     """Neither configured, nor cached, nor to be fetched (a closed port): the cell points to a footnote, all else goes on."""
     url = "metrics.lpips.url=http://127.0.0.1:9/alexnet-owt-7be5be79.pth"
     done = sample(*CHEAP, "output_dir=out", f"input={FACES[0]}", url, "prior.size=[32,32]")
-    assert "– *" in done.stdout and "* LPIPS: the alex trunk is not at hand" in done.stdout
+    assert "– *" in done.stdout and "* LPIPS: the alex trunk is not available" in done.stdout
     assert records(tmp_path / "out")[0]["lpips"] is None and records(tmp_path / "out")[0]["psnr"] is not None
 
 

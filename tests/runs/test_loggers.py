@@ -23,6 +23,7 @@ from diffusion_priors.conf import PROJECT
 from diffusion_priors.conf.build import build_evaluation
 from diffusion_priors.conf.provenance import source_state
 from diffusion_priors.evaluation.restoration.callbacks import EvaluationCallback, LogRun
+from diffusion_priors.runs import loggers
 from diffusion_priors.runs import weights_and_biases as module
 from diffusion_priors.runs.image_table import image_rows
 from diffusion_priors.runs.loggers import CSV, Dashboard, TensorBoard, log_image, summary_values
@@ -219,7 +220,7 @@ def test_tensorboard_holds_values_images_and_the_configuration(tmp_path):
 
 
 def test_tensorboard_that_is_not_installed_is_named_with_its_remedy(monkeypatch):
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(loggers, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'pip install -e "\.\[tensorboard\]"'):
         TensorBoard()
 

@@ -276,7 +276,7 @@ def test_images_made_elsewhere_get_the_scores_they_had(whole):
             shutil.copy(whole / "run" / "images" / name / f"{file}.png", whole / kind / f"{name}.png")
     (whole / "restored" / f"{names()[0]}.png").rename(whole / "restored" / "stranger.png")
     done = evaluate(whole, "samples=restored", "truth=truths", "output_dir=scores")
-    assert "truth has no image of the name: 1 (stranger)" in done.stdout and f"no image of the name: 1 ({names()[0]})" in done.stdout
+    assert "truth has no image of that name: 1 (stranger)" in done.stdout and f"no image of that name: 1 ({names()[0]})" in done.stdout
     expected = {one["id"]: (one["psnr"], one["ssim"]) for one in records(whole / "run") if one["sample"] == 0 and one["id"] != names()[0]}
     assert {one["id"]: (one["psnr"], one["ssim"]) for one in records(whole / "scores")} == expected
     assert_estimate(summary(whole / "scores")["statistics"]["single"]["psnr"], [value[0] for value in expected.values()])

@@ -163,9 +163,9 @@ def test_rows_hold_images_where_there_are_any(tmp_path):
         paint(tmp_path / "images" / name / "restoration-1.png", 30, mode)
     paint(tmp_path / "images" / "far" / "truth.png", 250)
     paint(tmp_path / "images" / "far" / "restoration-0.png", [250, 50, 250])
-    records = [record("colour", 1), record("grey", 1), record("far"), record("colour", 0, None, "diverged")]
+    records = [record("colour", 1), record("grey", 1) | {"info": {"ess": 2.0}}, record("far"), record("colour", 0, None, "diverged")]
     rows = image_rows(tmp_path, records)
-    assert len({tuple(row) for row in rows}) == 1
+    assert len({tuple(row) for row in rows}) == 1 and [row["info/ess"] for row in rows] == [None, 2.0, None, None]
     errors = [None if row["error"] is None else np.unique(np.asarray(row["error"])).tolist() for row in rows]
     assert errors == [[80], [80], [255], None]
     assert [row["restoration"] for row in rows[::3]] == [tmp_path / "images" / "colour" / "restoration-1.png", None]

@@ -68,7 +68,7 @@ def cost(chosen: argparse.Namespace) -> None:
         print(f"without LPIPS: {error}")
     metrics.prepare()
     shape = (prior.channels, *prior.size)
-    levels = Linspace(chosen.steps)(prior.levels)
+    levels = Linspace(chosen.steps)(prior.image_schedule.table)
     module = RestorationModule(Denoiser(prior), DPS(), InpaintBox(), Gaussian(), FixedSmall(), levels, metrics, shape)
     size = chosen.batch_size
     truth = torch.rand(size, *shape) * 2.0 - 1.0

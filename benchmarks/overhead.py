@@ -26,7 +26,8 @@ from diffusion_priors.diffusion.grids import Linspace
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
 from diffusion_priors.diffusion.networks.unet import UNet
 from diffusion_priors.diffusion.preconditioning import Eps
-from diffusion_priors.diffusion.priors import Prior, from_folder
+from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.diffusion.priors.folder import from_folder
 from diffusion_priors.diffusion.schedules import Linear
 from diffusion_priors.diffusion.transitions import FixedSmall
 from diffusion_priors.operators.inpainting import InpaintBox
@@ -128,7 +129,7 @@ def main() -> None:
         prior.network.to(device, memory_format=torch.channels_last)
         for batch in args.batches:
             problem = problem_of(prior, batch, device)
-            levels = Linspace(args.steps)(prior.levels)
+            levels = Linspace(args.steps)(prior.image_schedule.table)
             for label in args.solvers:
                 solver = SOLVERS[label]
 

@@ -21,12 +21,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from diffusion_priors.conf import PROJECT
+from diffusion_priors.runs.exit_codes import BROKEN_PIPE, REFUSED, SIGINT, STOPPED
+from diffusion_priors.runs.exit_codes import FAILED as FAILED
 from diffusion_priors.runs.layout import RunLayout
 
-USAGE, FAILED, INTERRUPTED = 2, 1, 130
-TOLD = (130, 138, 143, 124)
-"""Exit codes of runs that were told to stop: Ctrl-C, SIGUSR1, SIGTERM, their own clock."""
-UNREAD = 141
 TRACEBACK = "HYDRA_FULL_ERROR"
 WANTS_TRACEBACK = os.environ.get(TRACEBACK) == "1"
 
@@ -34,9 +32,13 @@ WANTS_TRACEBACK = os.environ.get(TRACEBACK) == "1"
 class Stop(Exception):
     """Ends the script with `message` on standard error and exit code `code`."""
 
-    def __init__(self, message: str, code: int = USAGE) -> None:
+    def __init__(self, message: str, code: int = REFUSED) -> None:
         super().__init__(message)
         self.code = code
+
+
+class NotApplicableStop(Stop):
+    """The solver cannot be used with this operator, noise model or sampler. In a sweep that is no failure."""
 
 
 @contextmanager
@@ -51,8 +53,8 @@ def refusing() -> Iterator[None]:
 def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], float | None]:
     """A Hydra main's function. Alone, a Stop ends the script at once.
 
-    In a sweep whatever goes wrong fails this job and no other, and its traceback is left in the job's folder; but a
-    job that was told to stop ends the sweep.
+    In a sweep an error fails this job and no other, and its traceback is left in the job's folder. A solver that is not
+    applicable is no failure: its reason is left there. A job that was asked to stop ends the sweep.
     """
 
     @wraps(main)
@@ -62,16 +64,20 @@ def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], fl
                 return main(config)
             except Stop as error:
                 end(error)
-        kept = RunLayout(Path(HydraConfig.get().runtime.output_dir)).error
-        kept.unlink(missing_ok=True)
+        layout = RunLayout(Path(HydraConfig.get().runtime.output_dir))
+        layout.error.unlink(missing_ok=True)
+        layout.not_applicable.unlink(missing_ok=True)
         try:
             return main(config)
+        except NotApplicableStop as error:
+            layout.not_applicable.write_text(f"{one_line(error)}\n")
+            print(f"not applicable: {layout.root.name}: {one_line(error)}", file=sys.stderr)
         except Exception as error:
-            if getattr(error, "code", None) in TOLD:
+            if getattr(error, "code", None) in STOPPED:
                 end(error)
-            kept.write_text(f"{traceback.format_exc()}\n{one_line(error)}\n")
-            print(f"error: {kept.parent.name}: {one_line(error)}", file=sys.stderr)
-            return None
+            layout.error.write_text(f"{traceback.format_exc()}\n{one_line(error)}\n")
+            print(f"error: {layout.root.name}: {one_line(error)}", file=sys.stderr)
+        return None
 
     return run
 
@@ -83,10 +89,10 @@ def command(main: Callable[[], None]) -> None:
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        sys.exit(SIGINT)
     except BrokenPipeError:  # whoever read the output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(UNREAD)
+        sys.exit(BROKEN_PIPE)
     except (Stop, HydraException, OmegaConfBaseException) as error:
         end(error)
 
@@ -108,7 +114,7 @@ def end(error: Exception) -> NoReturn:
     if WANTS_TRACEBACK:
         raise error
     print(f"error: {one_line(error)}", file=sys.stderr)
-    sys.exit(getattr(error, "code", USAGE))
+    sys.exit(getattr(error, "code", REFUSED))
 
 
 def one_line(error: BaseException) -> str:

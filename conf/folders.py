@@ -1,4 +1,4 @@
-"""Names of output folders, made of what was asked for: the same line finds its own run again."""
+"""Names of output folders, made of the overrides: the same command finds its own run again."""
 
 from __future__ import annotations
 
@@ -52,15 +52,31 @@ def sweep_folder(output_dir: str | None, overrides: Sequence[str], swept: Mappin
     return output_dir or f"{ROOT}/{job_folder(shared)}"
 
 
-def name_sweep(arguments: list[str]) -> None:
-    """Give a sweep on the command line (sys.argv) a folder of its own where it has none, made of the whole line as a run's is.
+def name_sweep(arguments: Sequence[str]) -> list[str]:
+    """The arguments of a command (sys.argv), with an output_dir for a sweep that has none, named as a run's folder is.
 
-    It is put beside the other overrides: Hydra wants them in one piece.
+    It stands among the other overrides, because Hydra takes them in one piece only.
     """
     at = [i for i, argument in enumerate(arguments) if i and (argument.startswith("~") or ("=" in argument and argument[0] != "-"))]
     overrides = [arguments[i] for i in at]
-    if {"-m", "--multirun"} & {*arguments} and not any(override.startswith("output_dir=") for override in overrides):
-        arguments.insert(at[-1] + 1 if at else len(arguments), f"output_dir='{ROOT}/{job_folder(overrides)}'")
+    if not {"-m", "--multirun"} & {*arguments} or any(override.startswith("output_dir=") for override in overrides):
+        return list(arguments)
+    place = at[-1] + 1 if at else len(arguments)
+    return [*arguments[:place], f"output_dir='{ROOT}/{job_folder(overrides)}'", *arguments[place:]]
+
+
+def output_folder(output_dir: str | None) -> Path:
+    """The folder of this run: a sweep's job has its own; otherwise output_dir, or a name made of the overrides."""
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode == RunMode.MULTIRUN:
+        return Path(hydra_config.runtime.output_dir)
+    return Path(output_dir or f"{ROOT}/{job_folder(hydra_config.overrides.task)}")
+
+
+def shares_sweep_process() -> bool:
+    """Whether this job runs in the process of its sweep, which Lightning would start again as a whole."""
+    hydra_config = HydraConfig.get()
+    return hydra_config.mode == RunMode.MULTIRUN and hydra_config.launcher._target_.endswith("BasicLauncher")
 
 
 def sweep_name() -> str | None:

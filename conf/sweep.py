@@ -9,7 +9,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from diffusion_priors.conf.command import FAILED
+from diffusion_priors.runs.exit_codes import FAILED
 from diffusion_priors.runs.layout import ERROR, EXACT_POSTERIOR
 
 
@@ -47,5 +47,5 @@ class Leaderboard(Failures):
             return
         board = write_leaderboard(root, config.objective)
         print(f"\n{board.text}")
-        if config.table is not None:
+        if config.get("table") is not None:
             print(f"\n{build(config.table).write(root, board.jobs)}")

@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from diffusion_priors.diffusion.levels import NoiseLevel
-from diffusion_priors.diffusion.priors import Prior
+from diffusion_priors.diffusion.priors.base import Prior
 
 
 class Denoised(NamedTuple):
-    """x̂0 (B, C, H, W) in [-1, 1] units and the variance fraction in [0, 1], or None where none is learned."""
+    """x̂0 (B, C, H, W) in [-1, 1] units, and the variance fraction in [0, 1], or None where none is learned.
+
+    `eps` is the noise estimate that a sampler keeps although x̂0 was corrected (DDNM, DDS); None lets it follow x̂0.
+    `unguided` is the x̂0 to look at where `x0` was shifted to stand for an augmented score; None where they are the same.
+    """
 
     x0: Tensor
-    fraction: Tensor | None
+    variance_fraction: Tensor | None = None
+    eps: Tensor | None = None
+    unguided: Tensor | None = None
+
+    @property
+    def image(self) -> Tensor:
+        """The estimate of x0 that an observer sees."""
+        return self.x0 if self.unguided is None else self.unguided
+
+    def with_score_change(self, level: NoiseLevel, change: Tensor) -> Denoised:
+        """The estimate that belongs to the score s + `change` at `level`; see `NoiseLevel.guided`."""
+        return self._replace(x0=level.guided(self.x0, change), unguided=self.image)
+
+
+class PullBack(Protocol):
+    """v (B, C, H, W) → Jᵀ v, J = ∂x̂0/∂x_t. `again` keeps the graph for another call."""
+
+    def __call__(self, v: Tensor, again: bool = False) -> Tensor: ...
 
 
 class Denoiser(nn.Module):
@@ -44,15 +65,26 @@ class Denoiser(nn.Module):
         """x (B, C, H, W) at `level`, in [-1, 1] units → x̂0 and the variance fraction."""
         shifted = self.scale != 1.0 or self.shift != 0.0
         inner = self.scale * x + level.alpha * self.shift if shifted else x
-        output, fraction = split_variance(self._run(inner, level), x.shape[1])
         own = NoiseLevel(level.t, level.alpha, level.sigma * self.scale) if shifted else level
+        output, fraction = split_variance(self._run(*self.preconditioning.inputs(inner, own)), x.shape[1])
         x0 = self.preconditioning.x0(inner, output, own)
         if shifted:
             x0 = (x0 - self.shift) / self.scale
         return Denoised(x0.clamp(-1.0, 1.0) if self.clip else x0, None if fraction is None else fraction.detach())
 
-    def _run(self, x: Tensor, level: NoiseLevel) -> Tensor:
-        t = torch.full((x.shape[0],), level.t, device=x.device)
+    def linearise(self, x: Tensor, level: NoiseLevel) -> tuple[Denoised, PullBack]:
+        """x̂0 and the pull-back v → Jᵀ v through the same graph: one forward pass, then one vector-Jacobian product a call."""
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            graph = self(x, level)
+
+        def pull_back(v: Tensor, again: bool = False) -> Tensor:
+            return torch.autograd.grad(graph.x0, x, v, retain_graph=again)[0]
+
+        return graph._replace(x0=graph.x0.detach()), pull_back
+
+    def _run(self, x: Tensor, noise: float) -> Tensor:
+        t = torch.full((x.shape[0],), noise, device=x.device)
         with torch.autocast(x.device.type, self.autocast) if self.autocast else nullcontext():
             output = self.network(x, t)
         self.forwards += 1
@@ -65,7 +97,7 @@ class Denoiser(nn.Module):
 
 
 def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
-    """A network's output → what it says of the mean, and the variance fraction f = (v + 1)/2, or None where it has none.
+    """A network's output → its part for the mean, and the variance fraction f = (v + 1)/2, or None where there is none.
 
     Raises ValueError where it has neither `channels` nor twice as many.
     """

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from math import inf
 
 from diffusion_priors.diffusion.levels import CLEAN, NoiseLevel
+from diffusion_priors.diffusion.schedules import Schedule
 
 
 class Grid:
-    """`steps` of the schedule's T levels, from the noisiest down, then the noise-free end.
+    """A schedule → `steps` of its levels from the noisiest down, then the noise-free end.
 
-    Raises ValueError where `steps` is below 1, or above T once T is known.
+    Raises ValueError where `steps` is below 1.
     """
 
     def __init__(self, steps: int = 1000) -> None:
@@ -18,7 +19,18 @@ class Grid:
             raise ValueError(f"a sampling grid needs at least one step, got steps={steps}; set grid.steps to 1 or more")
         self.steps = steps
 
-    def __call__(self, levels: Sequence[NoiseLevel]) -> list[NoiseLevel]:
+    def __call__(self, schedule: Schedule) -> list[NoiseLevel]:
+        raise NotImplementedError
+
+
+class IndexGrid(Grid):
+    """A grid that picks indices of the schedule's T levels; a continuous schedule counts as 1000 levels at equal distances of t.
+
+    Raises ValueError where `steps` is above T, once T is known.
+    """
+
+    def __call__(self, schedule: Schedule) -> list[NoiseLevel]:
+        levels = schedule.discretised()
         if self.steps > len(levels):
             raise ValueError(
                 f"steps={self.steps} is more than the {len(levels)} levels of the prior's schedule; set grid.steps={len(levels)} or fewer"
@@ -30,7 +42,7 @@ class Grid:
         raise NotImplementedError
 
 
-class Linspace(Grid):
+class Linspace(IndexGrid):
     """t_i = round(i (T−1)/(n−1)): both ends kept, as guided-diffusion respaces (Nichol & Dhariwal 2021, Sec. 4)."""
 
     def indices(self, total: int) -> list[int]:
@@ -39,14 +51,14 @@ class Linspace(Grid):
         return [round(i * (total - 1) / (self.steps - 1)) for i in range(self.steps)]
 
 
-class Trailing(Grid):
+class Trailing(IndexGrid):
     """t_i = round(i T/n) − 1: the noisiest level kept (Lin et al. 2024, Table 2)."""
 
     def indices(self, total: int) -> list[int]:
         return [round(i * total / self.steps) - 1 for i in range(1, self.steps + 1)]
 
 
-class Leading(Grid):
+class Leading(IndexGrid):
     """t_i = i ⌊T/n⌋: the spacing of the DDIM paper's code (Song et al. 2021, App. D.3); starts below T."""
 
     def indices(self, total: int) -> list[int]:
@@ -54,7 +66,7 @@ class Leading(Grid):
         return [i * stride for i in range(self.steps)]
 
 
-class Quadratic(Grid):
+class Quadratic(IndexGrid):
     """t_i = (T−1) (i/(n−1))²: denser where noise is low (Song et al. 2021, App. D.3).
 
     Small t collide when n is large; each level is walked once, so a run may take fewer than n steps.
@@ -64,3 +76,32 @@ class Quadratic(Grid):
         if self.steps == 1:
             return [total - 1]
         return [round((total - 1) * (i / (self.steps - 1)) ** 2) for i in range(self.steps)]
+
+
+class Karras(Grid):
+    """u_i = (u_max^{1/ρ} + i/(n−1) (u_min^{1/ρ} − u_max^{1/ρ}))^ρ for u = σ/α (Karras et al. 2022, Eq. 5).
+
+    The ends are the schedule's own unless `largest` and `smallest` say otherwise. On a discrete schedule each u_i becomes
+    the nearest level; each level is walked once, so a run may take fewer than n steps.
+
+    Raises ValueError for ρ ≤ 0 and where the schedule's noisiest level has no signal and `largest` is not set.
+    """
+
+    def __init__(self, steps: int = 1000, rho: float = 7.0, largest: float | None = None, smallest: float | None = None) -> None:
+        super().__init__(steps)
+        if not 0.0 < rho < inf:
+            raise ValueError(f"Karras' grid needs a positive rho, got {rho}; set grid.rho")
+        for name, value in (("largest", largest), ("smallest", smallest)):
+            if value is not None and not 0.0 < value < inf:
+                raise ValueError(f"sigma/alpha of the grid's ends must be positive, got {name}={value}; set grid.{name}")
+        self.rho, self.largest, self.smallest = rho, largest, smallest
+
+    def __call__(self, schedule: Schedule) -> list[NoiseLevel]:
+        least, *_, most = schedule.discretised()
+        largest = self.largest or most.noise_to_signal
+        if largest == inf:
+            raise ValueError("the schedule's noisiest level has no signal, so sigma/alpha is infinite there; set grid.largest=1000")
+        high, low = (value ** (1.0 / self.rho) for value in (largest, self.smallest or least.noise_to_signal))
+        width = max(self.steps - 1, 1)
+        wanted = [(high + i / width * (low - high)) ** self.rho for i in range(self.steps)]
+        return [*dict.fromkeys(schedule.at(ratio) for ratio in wanted), CLEAN]

@@ -22,7 +22,10 @@ def image_generator(seed: int, *labels: str | int) -> np.random.Generator:
 
 
 class ImageRandom:
-    """z_b ~ N(0, I), image b from generator b, so a batch never changes a draw."""
+    """Random numbers for a batch, image b from generator b, so that the batch never changes a draw.
+
+    The first dimension of a draw counts images: particles of an image (B, K, …) come from that image's generator.
+    """
 
     def __init__(self, generators: Sequence[np.random.Generator]) -> None:
         self.generators = list(generators)
@@ -34,3 +37,11 @@ class ImageRandom:
         for row, generator in zip(rows, self.generators, strict=True):
             generator.standard_normal(dtype=rows.dtype, out=row)
         return z.to(like.device, non_blocking=True)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """Numbers in [0, 1) shaped (B, …), float32 or float64, typed and placed like `like`; one generator an image."""
+        u = torch.empty(like.shape, dtype=like.dtype, pin_memory=like.is_cuda)
+        rows = u.numpy()
+        for row, generator in zip(rows, self.generators, strict=True):
+            generator.random(dtype=rows.dtype, out=row)
+        return u.to(like.device, non_blocking=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from torch import Tensor
 
@@ -11,14 +12,19 @@ from torch import Tensor
 class NoiseLevel:
     """x_t = α · x0 + σ · ε, ε ~ N(0, I).
 
-    `t` is what the network is told (for a DDPM the 0-based index into its betas); `alpha` and
-    `sigma` are plain floats, so a step's coefficients never touch the device. Images are
+    `t` is the schedule's own time: the 0-based index into a DDPM's betas, σ for EDM and VE, a time in [0, 1] for flow.
+    `alpha` and `sigma` are plain floats, so that the coefficients of a step never touch the device. Images are
     (B, C, H, W) in [-1, 1] and sigma is in the same units.
     """
 
     t: int | float
     alpha: float
     sigma: float
+
+    @property
+    def noise_to_signal(self) -> float:
+        """σ/α, infinite where no signal is left. It orders the levels of every schedule, unlike t."""
+        return self.sigma / self.alpha if self.alpha > 0.0 else inf
 
     def diffuse(self, x0: Tensor, z: Tensor) -> Tensor:
         """x_t = α x0 + σ z (Ho et al. 2020, Eq. 4; the paper's Eq. 1)."""
@@ -35,8 +41,14 @@ class NoiseLevel:
     def guided(self, x0: Tensor, score_change: Tensor) -> Tensor:
         """x̃0 = x̂0 + (σ²/α) δ: the x̂0 that belongs to the augmented score s̃ = s + δ.
 
-        Any transition that moves on x̃0 thereby uses s̃ in place of s in its update.
+        A sampler that moves on x̃0 thereby uses s̃ in place of s. Raises ValueError where α = 0: a state without
+        signal has no such x̂0.
         """
+        if self.alpha == 0.0:
+            raise ValueError(
+                f"guidance of the score needs a level with some signal, and alpha is 0 at t={self.t}; "
+                "let the schedule end before it, as in schedule.t_max=0.999"
+            )
         return x0 + (self.sigma**2 / self.alpha) * score_change
 
 

@@ -1,52 +1,49 @@
-"""Transitions: x_t and x̂0 at one level → x at the next. DDPM and DDIM are one formula."""
+"""Transitions: one move as a Gaussian kernel. DDPM, DDIM and DiffPIR's re-noising are one formula."""
 
 from __future__ import annotations
 
 from math import sqrt
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from diffusion_priors.diffusion.denoiser import Denoised
 from diffusion_priors.diffusion.levels import NoiseLevel
+from diffusion_priors.diffusion.samplers import Sampler
 
 
-class Noise(Protocol):
-    """Whatever draws z ~ N(0, I) shaped like its argument."""
-
-    def normal(self, like: Tensor) -> Tensor: ...
-
-
-class Transition:
+class Transition(Sampler):
     """x_s = a_s x̂0 + √(σ_s² − c²) ε̂ + τ z, ε̂ = (x_t − a_t x̂0)/σ_t (Song et al. 2021, Eq. 12).
 
     With c = τ = √β̃ this is the DDPM posterior (Ho et al. 2020, Eq. 6–7), with c = τ = 0 it is
-    DDIM; the transitions differ in c and τ alone. x̂0 may be clamped or guided: ε̂ follows it.
-    Nothing here assumes α² + σ² = 1. No noise is added on the way to a noise-free level.
+    DDIM; the transitions differ in c and τ alone. x̂0 may be clamped or guided: ε̂ follows it unless the estimate
+    brings its own. Nothing here assumes α² + σ² = 1. No noise is added on the way to a noise-free level.
     """
 
     needs_variance = False
 
-    def __call__(self, x: Tensor, x0: Tensor, now: NoiseLevel, then: NoiseLevel, noise: Noise, fraction: Tensor | None = None) -> Tensor:
-        """Move `x` (B, C, H, W) from `now` to `then`; `fraction` is the network's variance output, if it has one."""
+    def kernel(self, x: Tensor, denoised: Denoised, now: NoiseLevel, then: NoiseLevel) -> tuple[Tensor, float | Tensor]:
+        """The mean (B, C, H, W) and standard deviation of x at `then`, given `x` at `now` and the estimate there."""
         if then.sigma == 0.0:
-            return then.alpha * x0
-        c, tau = self.spread(now, then, fraction)
+            return then.alpha * denoised.x0, 0.0
+        c, tau = self.noise_split(now, then, denoised.variance_fraction)
         keep = sqrt(max(then.sigma**2 - c**2, 0.0)) / now.sigma
-        mean = torch.add((then.alpha - keep * now.alpha) * x0, x, alpha=keep)
-        if isinstance(tau, float):
-            return mean if tau == 0.0 else mean.add(noise.normal(x), alpha=tau)
-        return mean.addcmul(tau, noise.normal(x))
+        if denoised.eps is not None:
+            return torch.add(then.alpha * denoised.x0, denoised.eps, alpha=keep * now.sigma), tau
+        return torch.add((then.alpha - keep * now.alpha) * denoised.x0, x, alpha=keep), tau
+
+    def step(self, denoised, estimate, x, now, then, rng, memory):
+        mean, std = self.kernel(x, denoised, now, then)
+        if isinstance(std, Tensor):
+            return mean.addcmul(std, rng.normal(x)), memory
+        return (mean if std == 0.0 else mean.add(rng.normal(x), alpha=std)), memory
 
     def check(self, learned_variance: bool) -> None:
-        """Raises ValueError where a network with (or without) learned variance does not do."""
         if self.needs_variance and not learned_variance:
-            raise ValueError(
-                "transition=learned_range needs a prior with learned variance, and this one has none; use transition=fixed_small"
-            )
+            raise ValueError("sampler=ddpm_learned needs a prior with learned variance, and this one has none; use sampler=ddpm")
 
-    def spread(self, now: NoiseLevel, then: NoiseLevel, fraction: Tensor | None) -> tuple[float, float | Tensor]:
-        """(c, τ): the noise level taken from ε̂, and the one put back as fresh noise."""
+    def noise_split(self, now: NoiseLevel, then: NoiseLevel, variance_fraction: Tensor | None) -> tuple[float, float | Tensor]:
+        """(c, τ): the noise level taken from ε̂, and the one added as fresh noise."""
         raise NotImplementedError
 
 
@@ -63,7 +60,7 @@ def posterior_variance(now: NoiseLevel, then: NoiseLevel) -> float:
 class FixedSmall(Transition):
     """DDPM with τ² = β̃ (Ho et al. 2020, Sec. 3.2, the second choice)."""
 
-    def spread(self, now, then, fraction):
+    def noise_split(self, now, then, variance_fraction):
         std = sqrt(posterior_variance(now, then))
         return std, std
 
@@ -71,7 +68,7 @@ class FixedSmall(Transition):
 class FixedLarge(Transition):
     """DDPM with τ² = β (Ho et al. 2020, Sec. 3.2, the first choice)."""
 
-    def spread(self, now, then, fraction):
+    def noise_split(self, now, then, variance_fraction):
         return sqrt(posterior_variance(now, then)), sqrt(step_variance(now, then))
 
 
@@ -83,10 +80,10 @@ class LearnedRange(Transition):
 
     needs_variance = True
 
-    def spread(self, now, then, fraction):
-        self.check(fraction is not None)
+    def noise_split(self, now, then, variance_fraction):
+        self.check(variance_fraction is not None)
         small, large = posterior_variance(now, then), step_variance(now, then)
-        return sqrt(small), sqrt(small) * (large / small) ** (0.5 * fraction)
+        return sqrt(small), sqrt(small) * (large / small) ** (0.5 * variance_fraction)
 
 
 class DDIM(Transition):
@@ -97,9 +94,25 @@ class DDIM(Transition):
 
     def __init__(self, eta: float = 0.0) -> None:
         if not 0.0 <= eta <= 1.0:
-            raise ValueError(f"eta must lie in [0, 1], got {eta}; set transition.eta")
+            raise ValueError(f"eta must lie in [0, 1], got {eta}; set sampler.eta")
         self.eta = eta
 
-    def spread(self, now, then, fraction):
+    def noise_split(self, now, then, variance_fraction):
         std = self.eta * sqrt(posterior_variance(now, then))
+        return std, std
+
+
+class Renoise(Transition):
+    """c = τ = √ζ σ_s: x_s = a_s x̂0 + σ_s (√(1 − ζ) ε̂ + √ζ z) (Zhu et al. 2023, DiffPIR, Alg. 1).
+
+    Raises ValueError where ζ lies outside [0, 1].
+    """
+
+    def __init__(self, zeta: float = 0.3) -> None:
+        if not 0.0 <= zeta <= 1.0:
+            raise ValueError(f"zeta must lie in [0, 1], got {zeta}; set sampler.zeta")
+        self.zeta = zeta
+
+    def noise_split(self, now, then, variance_fraction):
+        std = sqrt(self.zeta) * then.sigma
         return std, std

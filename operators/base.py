@@ -1,24 +1,33 @@
-"""Operators A: images (B, C, H, W) → measurements (B, C', H', W')."""
+"""Operators A: images x0 (B, C, H, W) → measurements y, one row per image, real or complex, of any further shape."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Self
 
 import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
+IMAGE_UNIT = "[-1, 1]"
+"""The unit of an operator whose y is an image."""
+
 
 class Operator(nn.Module):
-    """y = A(x0). A new operator needs only `forward`; random parts are drawn in `draw` and owned from then on.
+    """y = A(x0). A new operator needs only `forward`; `draw` fixes its random parts, and the operator keeps them.
 
-    Images are (B, C, H, W) in [-1, 1], of any height, width and channel count. `random` says whether `draw`
-    uses its generators: such an operator cannot restore an image it did not degrade itself.
+    Images are (B, C, H, W) in [-1, 1], of any height, width and channel count. `random` says whether `draw` uses its
+    generators: such an operator cannot restore an image that it did not degrade itself. A buffer with four dimensions
+    holds one row per image, or one row for all; other buffers are shared by all images. `unit` is that of y.
     """
 
     random = False
+    linear = False
+    has_spectrum = False
+    unit = "the unit of y"
     image_shape: torch.Size
+    image_dtype: torch.dtype
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,79 +38,67 @@ class Operator(nn.Module):
         Raises ValueError where the operator does not fit images of that size.
         """
         if len(generators) != len(like):
-            raise ValueError(f"every image has a generator of its own: {len(like)} images came with {len(generators)}")
-        self.image_shape = like.shape
+            raise ValueError(f"every image needs a generator of its own: got {len(like)} images and {len(generators)} generators")
+        self.image_shape, self.image_dtype = like.shape, like.dtype
         return self
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x0: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def repeat(self, k: int) -> Self:
+        """The drawn operator for `k` copies of each image, the copies of an image next to each other."""
+        images, *shape = self.image_shape
+        repeated = copy(self)
+        repeated._buffers = {name: _repeated(buffer, images, k, f"{type(self).__name__}.{name}") for name, buffer in self._buffers.items()}
+        repeated.image_shape = torch.Size([images * k, *shape])
+        return repeated
 
     def support(self, y: Tensor) -> Tensor:
-        """1 where an entry of y is measured, 0 where it only fills the image; broadcastable to y."""
-        return y.new_ones(())
+        """1 where an entry of y is measured, 0 where it only fills the shape; real, broadcastable to y."""
+        return y.real.new_ones(())
 
-    def as_image(self, y: Tensor) -> Tensor:
-        """y as an image the size of x0, to start from and to look at: y itself where it has that shape."""
-        raise NotImplementedError
+    def as_image(self, y: Tensor) -> Tensor | None:
+        """y as an image to look at, at its own size; None where y is no image. Here: a real y of the shape of x0."""
+        return y if self.has_image_shape(y) else None
+
+    def initial_image(self, y: Tensor) -> Tensor | None:
+        """An image of the shape of x0, to start from and to score; None where y gives none.
+
+        An operator that always gives one overrides this: solvers which need one look for that.
+        """
+        return y if self.has_image_shape(y) else None
+
+    def has_image_shape(self, y: Tensor) -> bool:
+        return not y.is_complex() and y.shape[1:] == self.image_shape[1:]
+
+    def linearise(self, x0: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """(A(x0), pull_back), pull_back(v) = Re(Jᴴv) with the Jacobian J of A at x0, by autograd."""
+        with torch.inference_mode(False), torch.enable_grad():
+            x0 = x0.detach().clone().requires_grad_()
+            y = self(x0)
+
+        def pull_back(v: Tensor) -> Tensor:
+            with torch.inference_mode(False):
+                return torch.autograd.grad(y, x0, v.clone(), retain_graph=True)[0]
+
+        return y.detach(), pull_back
 
     def misfit_gradient(self, x: Tensor, y: Tensor) -> Tensor:
-        """∇_x ‖A x − y‖₂² per image, by autograd."""
-        with torch.inference_mode(False), torch.enable_grad():
-            x = x.detach().clone().requires_grad_()
-            misfit = (self(x) - y).square().sum()
-            return torch.autograd.grad(misfit, x)[0]
+        """Until every solver asks `Measurement.squared_residual_gradient`."""
+        clean, pull_back = self.linearise(x)
+        return 2.0 * pull_back(clean - y)
 
 
-class LinearOperator(Operator):
-    """A linear A, with Aᵀ from autograd and A⁺ by conjugate gradients unless a subclass knows better."""
-
-    cg_tolerance = 1e-6
-    cg_iterations = 500
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        """Aᵀy, exact: the vector-Jacobian product of `forward`, which for a linear A is its transpose.
-
-        No gradient flows back to y; a subclass in closed form has one.
-        """
-        with torch.inference_mode(False), torch.enable_grad():
-            x = y.new_zeros((y.shape[0], *self.image_shape[1:])).requires_grad_()
-            return torch.autograd.grad(self(x), x, y.clone())[0]
-
-    def pinv(self, y: Tensor) -> Tensor:
-        """A⁺y, the least-squares solution of least norm, by CGLS (Björck 1996, Alg. 7.4.1), image by image.
-
-        An image stops once ‖Aᵀ(y − Ax)‖ falls below `cg_tolerance` of ‖Aᵀy‖, whatever the others do, or after
-        `cg_iterations`: for an ill-conditioned blur that is a regularised inverse. No gradient flows to y.
-        """
-        x = y.new_zeros((y.shape[0], *self.image_shape[1:]))
-        r, s = y, self.adjoint(y)
-        p, gamma = s, _dot(s, s)
-        floor = self.cg_tolerance**2 * gamma
-        for _ in range(self.cg_iterations):
-            active = gamma > floor
-            if not active.any():
-                break
-            q = self(p)
-            step = torch.where(active, gamma / _dot(q, q).clamp_min(torch.finfo(y.dtype).tiny), 0.0)
-            x, r = x + step * p, r - step * q
-            s = self.adjoint(r)
-            fresh = _dot(s, s)
-            p = torch.where(active, s + fresh / gamma.clamp_min(torch.finfo(y.dtype).tiny) * p, p)
-            gamma = torch.where(active, fresh, gamma)
-        return x
-
-    def as_image(self, y: Tensor) -> Tensor:
-        return y if y.shape[1:] == self.image_shape[1:] else self.pinv(y)
-
-    def misfit_gradient(self, x: Tensor, y: Tensor) -> Tensor:
-        """∇_x ‖A x − y‖₂² = 2 Aᵀ(A x − y)."""
-        return 2.0 * self.adjoint(self(x) - y)
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).flatten(1).sum(1).view(-1, 1, 1, 1)
+def _repeated(buffer: Tensor | None, images: int, k: int, name: str) -> Tensor | None:
+    if buffer is None or buffer.ndim != 4 or len(buffer) == 1:
+        return buffer
+    if len(buffer) != images:
+        raise ValueError(
+            f"{name} has {len(buffer)} rows for {images} images; a buffer with four dimensions needs one row per image, or one"
+        )
+    return buffer.repeat_interleave(k, 0)
 
 
 def uniform(generators: Sequence[Generator], *shape: int, like: Tensor) -> Tensor:
-    """(B, *shape) numbers in [0, 1), row b from generator b, typed and placed like `like`."""
+    """(B, *shape) numbers in [0, 1), row b from generator b, with the type and device of `like`."""
     return torch.stack([torch.from_numpy(g.random(shape)) for g in generators]).to(like)

@@ -12,8 +12,10 @@ from numpy.random import Generator
 from PIL import Image
 from torch import Tensor
 
-from diffusion_priors.operators.base import LinearOperator, uniform
+from diffusion_priors.operators.base import IMAGE_UNIT, uniform
+from diffusion_priors.operators.linear import LinearOperator
 from diffusion_priors.operators.separable import Boundary, Separable, banded
+from diffusion_priors.operators.spectrum import Fourier
 
 
 class DeblurGaussian(Separable):
@@ -41,18 +43,19 @@ class DeblurGaussian(Separable):
 class Convolution(LinearOperator):
     """y_i = Σ_j k_j x_{i−(j−c)}, c = size // 2, by FFT; any kernel, (B or 1, 1, h, w): one per image or one for all.
 
-    With circular boundary Aᵀ and A⁺ are in closed form in the Fourier domain (coefficients below `cutoff` of
-    the largest count as zero); with reflect and zero they are autograd's and conjugate gradients'.
+    With the circular boundary Aᴴ and the spectrum are in closed form in the Fourier domain (singular values below `cutoff`
+    of the largest count as 0); with reflect and zero, Aᴴ comes from autograd and inverses from conjugate gradients.
     `reflect` mirrors about the edge pixel, which is not repeated.
     """
 
+    unit = IMAGE_UNIT
     cutoff = 1e-5
     kernel: Tensor
     response: Tensor
 
     def __init__(self, boundary: Boundary) -> None:
         super().__init__()
-        self.boundary = boundary
+        self.boundary, self.has_spectrum = boundary, boundary == "circular"
         for name in ("kernel", "response"):
             self.register_buffer(name, None, persistent=False)
 
@@ -67,12 +70,12 @@ class Convolution(LinearOperator):
         origin_first = F.pad(self.kernel, (0, width - w, 0, height - h)).roll((-(h // 2), -(w // 2)), (-2, -1))
         self.response = torch.fft.rfft2(origin_first)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x0: Tensor) -> Tensor:
         if self.boundary == "circular":
-            return _filter(x, self.response)
-        (h, w), (height, width) = self.kernel.shape[-2:], x.shape[-2:]
+            return _filter(x0, self.response)
+        (h, w), (height, width) = self.kernel.shape[-2:], x0.shape[-2:]
         top, left = h - 1 - h // 2, w - 1 - w // 2
-        continued = F.pad(x, (left, w // 2, top, h // 2), mode="constant" if self.boundary == "zero" else "reflect")
+        continued = F.pad(x0, (left, w // 2, top, h // 2), mode="constant" if self.boundary == "zero" else "reflect")
         return _filter(continued, self.response)[..., top : top + height, left : left + width]
 
     def adjoint(self, y: Tensor) -> Tensor:
@@ -80,12 +83,14 @@ class Convolution(LinearOperator):
             return super().adjoint(y)
         return _filter(y, self.response.conj())
 
-    def pinv(self, y: Tensor) -> Tensor:
+    def spectrum(self) -> Fourier:
+        """s = |k̂|; y is aligned with x0 by the conjugate phase of k̂."""
         if self.boundary != "circular":
-            return super().pinv(y)
-        power = self.response.abs().square()
-        kept = power > self.cutoff**2 * power.amax((-2, -1), keepdim=True)
-        return _filter(y, torch.where(kept, self.response.conj() / power.clamp_min(torch.finfo(y.dtype).tiny), 0.0))
+            return super().spectrum()
+        s = torch.fft.fft2(torch.fft.irfft2(self.response, s=self.image_shape[-2:])).abs()
+        s = torch.where(s > self.cutoff * s.amax((-2, -1), keepdim=True), s, 0.0)
+        conjugate_phase = torch.polar(torch.ones_like(self.response.real), -self.response.angle())
+        return Fourier(s, lambda y: _filter(y, conjugate_phase))
 
 
 def _filter(x: Tensor, response: Tensor) -> Tensor:

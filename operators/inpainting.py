@@ -10,29 +10,33 @@ from numpy.random import Generator
 from PIL import Image
 from torch import Tensor
 
-from diffusion_priors.operators.base import LinearOperator, uniform
+from diffusion_priors.operators.base import IMAGE_UNIT, uniform
+from diffusion_priors.operators.linear import LinearOperator
+from diffusion_priors.operators.spectrum import Diagonal
 
 
 class Inpainting(LinearOperator):
-    """y = M ⊙ x0. A = Aᵀ = A⁺ = diag(M); missing pixels of y are 0, mid-grey in [-1, 1].
+    """y = M ⊙ x0. A = Aᴴ = A⁺ = diag(M); missing pixels of y are 0, mid-grey in [-1, 1].
 
     `mask` is (B or 1, 1, H, W) once drawn.
     """
 
+    has_spectrum = True
+    unit = IMAGE_UNIT
     mask: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mask", None, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.mask * x
+    def forward(self, x0: Tensor) -> Tensor:
+        return self.mask * x0
 
     def adjoint(self, y: Tensor) -> Tensor:
         return self.mask * y
 
-    def pinv(self, y: Tensor) -> Tensor:
-        return self.mask * y
+    def spectrum(self) -> Diagonal:
+        return Diagonal(self.mask)
 
     def support(self, y: Tensor) -> Tensor:
         return self.mask

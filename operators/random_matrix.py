@@ -9,7 +9,8 @@ import torch
 from numpy.random import Generator, Philox
 from torch import Tensor
 
-from diffusion_priors.operators.base import LinearOperator
+from diffusion_priors.operators.linear import LinearOperator
+from diffusion_priors.operators.spectrum import Dense
 
 
 class RandomMatrix(LinearOperator):
@@ -19,8 +20,8 @@ class RandomMatrix(LinearOperator):
     Raises ValueError for fewer than one row, or more rows than an image has numbers.
     """
 
+    has_spectrum = True
     matrix: Tensor
-    inverse: Tensor
 
     def __init__(self, rows: int = 64, seed: int = 0) -> None:
         super().__init__()
@@ -29,30 +30,35 @@ class RandomMatrix(LinearOperator):
         if seed < 0:
             raise ValueError(f"a seed cannot be negative, got {seed}; set operator.seed")
         self.rows, self.seed = rows, seed
-        self.source = torch.empty(0, 0, dtype=torch.float64)
-        for name in ("matrix", "inverse"):
-            self.register_buffer(name, None, persistent=False)
+        self.prepared: dict[torch.Size, tuple[Tensor, Dense]] = {}
+        self.register_buffer("matrix", None, persistent=False)
 
     def draw(self, like: Tensor, generators: Sequence[Generator]):
         super().draw(like, generators)
-        side = prod(like.shape[1:])
-        if self.rows > side:
-            raise ValueError(f"{self.rows} rows are more than an image's {side} numbers; set operator.rows={side} or fewer")
-        if self.source.shape[1] != side:
-            entries = torch.from_numpy(Generator(Philox(key=self.seed)).standard_normal((self.rows, side)))
-            self.source = entries / torch.linalg.matrix_norm(entries, 2)
-        self.matrix, self.inverse = self.source.to(like), torch.linalg.pinv(self.source).to(like)
+        matrix, spectrum = self._prepare(like.shape[1:])
+        self.matrix, self.drawn_spectrum = matrix.to(like), spectrum.to(like)
         return self
 
-    def forward(self, x: Tensor) -> Tensor:
-        return (x.flatten(1) @ self.matrix.mT)[:, None, None]
+    def _prepare(self, shape: torch.Size) -> tuple[Tensor, Dense]:
+        """A and its decomposition in double precision, computed once per image shape (C, H, W)."""
+        side = prod(shape)
+        if self.rows > side:
+            raise ValueError(f"{self.rows} rows are more than an image's {side} numbers; set operator.rows={side} or fewer")
+        if shape not in self.prepared:
+            entries = torch.from_numpy(Generator(Philox(key=self.seed)).standard_normal((self.rows, side)))
+            matrix = entries / torch.linalg.matrix_norm(entries, 2)
+            self.prepared = {shape: (matrix, Dense.of(matrix, shape))}
+        return self.prepared[shape]
+
+    def forward(self, x0: Tensor) -> Tensor:
+        return (x0.flatten(1) @ self.matrix.mT)[:, None, None]
 
     def adjoint(self, y: Tensor) -> Tensor:
         return (y.flatten(1) @ self.matrix).view(-1, *self.image_shape[1:])
 
-    def pinv(self, y: Tensor) -> Tensor:
-        return (y.flatten(1) @ self.inverse.mT).view(-1, *self.image_shape[1:])
+    def spectrum(self) -> Dense:
+        return self.drawn_spectrum
 
-    def as_image(self, y: Tensor) -> Tensor:
-        """A⁺y, also where y happens to have the image's shape: it never is one."""
-        return self.pinv(y)
+    def has_image_shape(self, y: Tensor) -> bool:
+        """Never: y is no image, even where it happens to have the shape of one."""
+        return False

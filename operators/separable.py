@@ -10,19 +10,23 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from diffusion_priors.operators.base import LinearOperator
+from diffusion_priors.operators.base import IMAGE_UNIT
+from diffusion_priors.operators.linear import LinearOperator
+from diffusion_priors.operators.spectrum import Kronecker
 
 Boundary = Literal["circular", "reflect", "zero"]
 
 
 class Separable(LinearOperator):
-    """y = R x Cᵀ, Aᵀy = Rᵀ y C, A⁺y = R⁺ y C⁺ᵀ, per channel.
+    """y = R x Cᵀ, Aᴴy = Rᵀ y C, A⁺y = R⁺ y C⁺ᵀ, per channel; y is an image, of the size of x0 or another.
 
-    A⁺ is in closed form: the singular values of R ⊗ C are the products of those of R and C (Golub & Van Loan
-    2013, Sec. 12.3), which come from two small matrices in double precision; products below `cutoff` of the
-    largest count as zero, so that ‖A A⁺ A − A‖ ≤ cutoff ‖A‖. A subclass gives `matrix`.
+    The singular values of R ⊗ C are the products of those of R and C, which are decomposed once per image size in
+    double precision; products below `cutoff` of the largest count as 0, so that ‖A A⁺ A − A‖ ≤ cutoff ‖A‖.
+    A subclass gives `matrix`.
     """
 
+    has_spectrum = True
+    unit = IMAGE_UNIT
     cutoff = 1e-5
     rows: Tensor
     columns: Tensor
@@ -31,6 +35,7 @@ class Separable(LinearOperator):
         super().__init__()
         for name in ("rows", "columns"):
             self.register_buffer(name, None, persistent=False)
+        self.prepared: dict[tuple[int, int], tuple[Tensor, Tensor, Kronecker]] = {}
 
     def matrix(self, side: int) -> np.ndarray:
         """The (side', side) matrix, double precision. Raises ValueError where `side` does not suit."""
@@ -38,21 +43,28 @@ class Separable(LinearOperator):
 
     def draw(self, like: Tensor, generators: Sequence[Generator]):
         super().draw(like, generators)
-        self.rows, self.columns = (torch.from_numpy(self.matrix(side)).to(like) for side in like.shape[-2:])
+        rows, columns, spectrum = self._prepare(*like.shape[-2:])
+        self.rows, self.columns, self.drawn_spectrum = rows.to(like), columns.to(like), spectrum.to(like)
         return self
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.rows @ x @ self.columns.mT
+    def _prepare(self, height: int, width: int) -> tuple[Tensor, Tensor, Kronecker]:
+        """The two matrices and their decomposition in double precision, computed once per size."""
+        if (height, width) not in self.prepared:
+            rows, columns = torch.from_numpy(self.matrix(height)), torch.from_numpy(self.matrix(width))
+            self.prepared = {(height, width): (rows, columns, Kronecker.of(rows, columns, self.cutoff))}
+        return self.prepared[height, width]
+
+    def forward(self, x0: Tensor) -> Tensor:
+        return self.rows @ x0 @ self.columns.mT
 
     def adjoint(self, y: Tensor) -> Tensor:
         return self.rows.mT @ y @ self.columns
 
-    def pinv(self, y: Tensor) -> Tensor:
-        parts = [torch.linalg.svd(torch.from_numpy(self.matrix(side)), full_matrices=False) for side in self.image_shape[-2:]]
-        values = parts[0].S[:, None] * parts[1].S
-        inverse = torch.where(values > self.cutoff * values.max(), 1.0 / values, 0.0).to(y)
-        (left_r, right_r), (left_c, right_c) = ((part.U.to(y), part.Vh.to(y)) for part in parts)
-        return right_r.mT @ (inverse * (left_r.mT @ y @ left_c)) @ right_c
+    def spectrum(self) -> Kronecker:
+        return self.drawn_spectrum
+
+    def as_image(self, y: Tensor) -> Tensor:
+        return y
 
 
 def banded(side: int, centres: np.ndarray, offsets: np.ndarray, weights: np.ndarray, boundary: Boundary) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""The configuration that a run's folder keeps, and what differs between it and another one."""
+"""The configuration that a run's folder keeps, and how it differs from another one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -11,10 +11,11 @@ from diffusion_priors.runs.layout import CONFIG as CONFIG
 
 
 def read_config(path: Path) -> dict:
-    """The content of a run's config.yaml: "config" (resolved, plain), "overrides", "source", ….
+    """The content of a run's config.yaml: "config" (resolved, plain values), "overrides", "source", ….
 
     Raises FileNotFoundError where there is none and ValueError where it is damaged.
     """
+    advice = "so its run cannot be compared with this one; use overwrite=true to start over"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         if isinstance(content["config"], dict):
@@ -22,22 +23,29 @@ def read_config(path: Path) -> dict:
     except FileNotFoundError:
         raise
     except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is damaged, so its run cannot be compared with this one; overwrite=true begins anew") from error
-    raise ValueError(f"{path} holds no configuration, so its run cannot be compared with this one; overwrite=true begins anew")
+        raise ValueError(f"{path} is damaged, {advice}") from error
+    raise ValueError(f"{path} holds no configuration, {advice}")
 
 
-def differences(path: Path, config: dict, free: Sequence[str]) -> list[str]:
-    """What differs between the configuration kept at `path` and `config`, as lines key: there → here; none where nothing is kept.
+def differences(path: Path, config: dict, may_differ: Sequence[str]) -> list[str]:
+    """How the configuration kept at `path` differs from `config`: one text per key, empty where no file is kept.
 
-    `free` are dotted keys that may differ, with all below them. Raises ValueError where the file is damaged.
+    `may_differ` are dotted keys that are not compared, with all below them. Raises ValueError where the file is damaged.
     """
     try:
         old = flat(read_config(path)["config"])
     except FileNotFoundError:
         return []
-    new = flat(config)
-    fixed = [key for key in sorted({*old, *new}) if not any(key == name or key.startswith(f"{name}.") for name in free)]
-    return [f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in fixed if old.get(key) != new.get(key)]
+
+    def compared(values: dict) -> dict:
+        return {key: value for key, value in values.items() if not any(key == name or key.startswith(f"{name}.") for name in may_differ)}
+
+    return changed_keys(compared(old), compared(flat(config)))
+
+
+def changed_keys(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
+    """The keys whose values differ: ["seed was 0, is 1"]."""
+    return [f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
 
 
 def refuse(root: Path, changes: Sequence[str]) -> None:
@@ -45,7 +53,7 @@ def refuse(root: Path, changes: Sequence[str]) -> None:
     if changes:
         raise ValueError(
             f"{root} holds a run with another configuration: {'; '.join(changes)}; "
-            "choose another output_dir, or overwrite=true to begin anew"
+            "choose another output_dir, or overwrite=true to start over"
         )
 
 

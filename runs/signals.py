@@ -1,4 +1,4 @@
-"""Runs that are told to stop: by the scheduler, by Ctrl-C, by their own clock."""
+"""Stop requests from the scheduler and from Ctrl-C."""
 
 from __future__ import annotations
 
@@ -7,49 +7,59 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import current_thread, main_thread
 
-CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 138}
-"""Exit codes, 128 and the signal's number as shells have it."""
+from diffusion_priors.runs.exit_codes import OF_SIGNAL
+
+CODES = OF_SIGNAL
 
 
 class ToldToStop(Exception):
-    """Ends a run before its end, what is done kept. Its message is what told it to."""
+    """Ends a training run early; what is done is kept. The message says what asked for it."""
 
 
 class Listener:
-    """Takes note of SIGTERM, SIGUSR1 and Ctrl-C in `told` instead of dying of them; a second Ctrl-C is one.
-    Of the other two, the first is the reason of the end.
+    """Records the first SIGTERM or SIGUSR1, or Ctrl-C, in `received` instead of terminating. A second Ctrl-C raises KeyboardInterrupt.
 
-    A signal that somebody else listens to already, as a cluster's launcher may, is left to them.
+    Signals that already have a handler are left alone: a cluster's launcher may have set it.
     """
 
     signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-    nobody = (signal.SIG_DFL, signal.default_int_handler)
+    defaults = (signal.SIG_DFL, signal.default_int_handler)
 
     def __init__(self) -> None:
-        self.told: str | None = None
+        self.received: str | None = None
         self.mine: list[int] = []
+
+    @property
+    def told(self) -> str | None:
+        """`received`, by the name that training/ uses."""
+        return self.received
+
+    @told.setter
+    def told(self, value: str) -> None:
+        self.received = value
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """From here on; before the first step too, so that the processes of a run end together."""
-        here = current_thread() is main_thread()
-        before = {number: signal.getsignal(number) for number in self.signals if here}
-        self.mine = [number for number, handler in before.items() if handler in self.nobody]
+        """Handle the signals inside this block. Start before the first step, so that all processes of a run stop together."""
+        in_main_thread = current_thread() is main_thread()
+        before = {number: signal.getsignal(number) for number in self.signals if in_main_thread}
+        self.mine = [number for number, handler in before.items() if handler in self.defaults]
         self.listen()
         try:
             yield
         finally:
             for number in self.mine:
-                obeyed = self.told is not None and number != signal.SIGINT  # on its way out: srun's SIGTERM must not change the exit code
-                signal.signal(number, signal.SIG_IGN if obeyed else before[number])
+                # while the process ends, srun's SIGTERM must not change the exit code
+                ignored = self.received is not None and number != signal.SIGINT
+                signal.signal(number, signal.SIG_IGN if ignored else before[number])
 
     def listen(self) -> None:
-        """Again, where Lightning has set handlers of its own meanwhile."""
+        """Set the handlers again, after Lightning has set its own."""
         for number in self.mine:
-            signal.signal(number, self._tell)
+            signal.signal(number, self._record)
 
-    def _tell(self, number: int, frame: object) -> None:
-        if self.told == "SIGINT" and number == signal.SIGINT:
+    def _record(self, number: int, frame: object) -> None:
+        if self.received == "SIGINT" and number == signal.SIGINT:
             raise KeyboardInterrupt
-        if self.told is None or number == signal.SIGINT:  # srun sends SIGTERM to those still busy obeying its SIGUSR1
-            self.told = signal.Signals(number).name
+        if self.received is None or number == signal.SIGINT:  # srun sends SIGTERM to processes that still obey its SIGUSR1
+            self.received = signal.Signals(number).name

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from math import inf
 
-from diffusion_priors.solvers.base import Solver
+from diffusion_priors.solvers.base import Guided
 
 
-class DPS(Solver):
+class DPS(Guided):
     """x_{t−1} = x'_{t−1} − ζ ∇_{x_t} ‖y − A x̂0(x_t)‖₂, x'_{t−1} the unconditional step on the same x̂0 (Chung et al. 2023, Alg. 1).
 
     `zeta` is the official code's: the norm is not squared. The paper's Alg. 1 has ζ_t ∇‖·‖₂² with ζ_t = ζ'/‖·‖₂,
@@ -19,14 +19,13 @@ class DPS(Solver):
     Raises ValueError for a negative zeta.
     """
 
-    needs_gradient = True
-
     def __init__(self, zeta: float = 1.0) -> None:
         if not 0.0 <= zeta < inf:
             raise ValueError(f"the step size must be finite and not negative, got zeta={zeta}; set solver.zeta")
         self.zeta = zeta
 
-    def step(self, x, now, then, problem):
-        x0, fraction, gradient = problem.guidance(x, now)
-        moved = problem.transition(x, x0, now, then, problem.rng, fraction)
-        return moved.sub_(gradient, alpha=self.zeta), x0
+    def step(self, state, step, problem):
+        denoised, pull_back = problem.denoiser.linearise(state.x, step.now)
+        gradient = pull_back(problem.measurement.norm_gradient(denoised.x0))
+        moved = self.move(state, step, denoised, problem)
+        return moved._replace(x=moved.x.sub(gradient, alpha=self.zeta)), denoised.x0, {}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from diffusion_priors.solvers.annealing import Annealing
-from diffusion_priors.solvers.base import Solver
+from diffusion_priors.solvers.base import Guided
 
 
-class ScoreALD(Solver):
+class ScoreALD(Guided):
     """s̃ = s_θ(x_t, t) − λ_t ∇_{x_t} ‖A x_t − y‖₂², used in place of s_θ in the reverse update (the paper's Eq. 5).
 
     The gradient is at x_t itself, so no derivative of the network is needed. As the paper writes it, x_t is
@@ -17,8 +17,8 @@ class ScoreALD(Solver):
     def __init__(self, annealing: Annealing) -> None:
         self.annealing = annealing
 
-    def step(self, x, now, then, problem):
-        x0, fraction = problem.denoiser(x, now)
-        gradient = problem.operator.misfit_gradient(x, problem.y)
-        guided = now.guided(x0, -self.annealing(now, problem.sigma_y) * gradient)
-        return problem.transition(x, guided, now, then, problem.rng, fraction), x0
+    def estimate(self, x, level, problem):
+        denoised = problem.denoiser(x, level)
+        gradient = problem.measurement.squared_residual_gradient(x)
+        weight = self.annealing(level, problem.measurement.sigma_y)
+        return denoised.with_score_change(level, -weight * gradient)

@@ -28,16 +28,17 @@ class ScoreALDLangevin(Solver):
         self.annealing, self.step_size, self.inner = annealing, step_size, inner
 
     def init(self, problem, start):
-        return start.sigma / start.alpha * problem.rng.normal(problem.blank)
+        return start.noise_to_signal * problem.rng.normal(problem.like)
 
-    def step(self, x, now, then, problem):
-        level = NoiseLevel(now.t, 1.0, now.sigma / now.alpha)
-        weight = self.annealing(level, problem.sigma_y)
+    def step(self, state, step, problem):
+        x, now = state, step.now
+        level = NoiseLevel(now.t, 1.0, now.noise_to_signal)
+        weight = self.annealing(level, problem.measurement.sigma_y)
         eta = self.step_size / (1.0 / level.sigma**2 + 2.0 * weight)
         for _ in range(self.inner):
             x0 = problem.denoiser(now.alpha * x, now).x0
-            drift = level.score(x, x0) - weight * problem.operator.misfit_gradient(x, problem.y)
+            drift = level.score(x, x0) - weight * problem.measurement.squared_residual_gradient(x)
             x = x + eta * drift + (2.0 * eta) ** 0.5 * problem.rng.normal(x)
-        if then.sigma == 0.0:
+        if step.then.sigma == 0.0:
             x = problem.denoiser(now.alpha * x, now).x0
-        return x, x0
+        return x, x0, {}

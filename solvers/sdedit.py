@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from diffusion_priors.solvers.base import level_at
+from diffusion_priors.operators.requirements import INITIAL_IMAGE
+from diffusion_priors.solvers.base import noised_measurement, steps_of
 from diffusion_priors.solvers.unconditional import Unconditional
 
 
 class SDEdit(Unconditional):
     """x_{t*} = √ᾱ_{t*} y + √(1 − ᾱ_{t*}) z, then the reverse process from t* to 0 (the paper's Eq. 4; SDEdit, Alg. 1).
 
-    `t_star` counts noising steps, 1 … T; the grid's levels below it are walked. Where y is smaller than x0 it
-    is A⁺y that is noised. The official code also repeats the whole three times and puts known pixels back
+    `t_star` counts noising steps, 1 … T; the grid's levels with less noise are walked. Where y is smaller than x0,
+    A⁺y is noised. The official code also repeats the whole three times and puts known pixels back
     after each step; the paper's Sec. 3.5 does neither, and neither do we.
     """
 
+    requires = (INITIAL_IMAGE,)
     uses_measurement = True
     starts_from_image = True
 
-    def __init__(self, t_star: int = 500) -> None:
+    def __init__(self, t_star: float = 500) -> None:
         self.t_star = t_star
 
-    def levels(self, grid, table):
-        start = level_at(table, self.t_star, "solver.t_star")
-        return [start] + [level for level in grid(table) if level.t < start.t]
+    def plan(self, grid, schedule):
+        start = schedule.after(self.t_star, "solver.t_star")
+        return steps_of([start] + [level for level in grid(schedule) if level.noise_to_signal < start.noise_to_signal])
 
-    def init(self, problem, start):
-        return start.diffuse(problem.operator.as_image(problem.y), problem.rng.normal(problem.blank))
+    def begin(self, problem, start):
+        return noised_measurement(problem, start)

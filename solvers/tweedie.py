@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from diffusion_priors.diffusion.levels import CLEAN
-from diffusion_priors.solvers.base import Solver, level_at
+from diffusion_priors.operators.requirements import INITIAL_IMAGE
+from diffusion_priors.solvers.base import Solver, Step, noised_measurement
 
 
 class Tweedie(Solver):
@@ -13,17 +14,18 @@ class Tweedie(Solver):
     the paper's denoising experiment; its table 1 counts t from the noisy end, so its t = 100 is our t = 900.
     """
 
+    requires = (INITIAL_IMAGE,)
     starts_from_image = True
 
-    def __init__(self, t: int = 500) -> None:
+    def __init__(self, t: float = 500) -> None:
         self.t = t
 
-    def levels(self, grid, table):
-        return [level_at(table, self.t, "solver.t"), CLEAN]
+    def plan(self, grid, schedule):
+        return [Step(schedule.after(self.t, "solver.t"), CLEAN)]
 
     def init(self, problem, start):
-        return start.diffuse(problem.operator.as_image(problem.y), problem.rng.normal(problem.blank))
+        return noised_measurement(problem, start)
 
-    def step(self, x, now, then, problem):
-        x0 = problem.denoiser(x, now).x0
-        return x0, x0
+    def step(self, state, step, problem):
+        x0 = problem.denoiser(state, step.now).x0
+        return x0, x0, {}

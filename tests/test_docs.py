@@ -1,80 +1,139 @@
-"""Every command line of docs/evaluation.md and docs/sweeps.md, run as it stands there with a tiny prior in place of a real one."""
+"""Runs the commands of docs/, as they are written, with tiny priors and little work.
+
+Other tests run the remaining pages: tests/cluster has docs/cluster.md, tests/test_evaluate_exact.py has docs/exact_posterior.md.
+"""
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from forks import ROOT, Run
-from PIL import Image
+from documentation import ROOT, commands, draw_faces, fenced, inline_commands, run, run_all, write_user_package
 
-TINY = [
-    *("prior=custom", "prior.network._target_=broken_networks.Shrink", "prior.checkpoint=null", "prior.size=[16,16]"),
+pytestmark = [pytest.mark.script, pytest.mark.slow]
+
+SHRUNK = [
+    *("prior=custom", "prior.network._target_=broken_networks.Shrink", "prior.checkpoint=null", "prior.size=[32,32]"),
     *("metrics.lpips=null", "trainer.accelerator=cpu", "grid.steps=4"),
 ]
-NAMES = {
-    "FOLDER": "images",
-    "package.module.MyCallback": "pytorch_lightning.callbacks.Timer",
-    "n_trials=20": "n_trials=2",
-}
-"""What the lines leave open, and how long they would take."""
+"""A network of one parameter, on images of 32 x 32, in four steps."""
+
+LITTLE_TRAINING = [
+    *("steps=2", "batch_size=4", "validation.denoise=2", "validation.samples=0", "validation.restore=0", "data.cache=cache"),
+    *("trainer.accelerator=cpu", "trainer.precision=32", "trainer.compile=false", "checkpoint_every=1", "data.holdout=1"),
+]
+TINY_NETWORK = [
+    *("network.num_channels=8", "network.channel_mult=[1,2]", "network.attention_resolutions=[]", "network.num_head_channels=8"),
+    *("network.image_size=32", "prior.size=[32,32]"),
+]
 
 
-def lines(page: str) -> list[str]:
-    """The commands of a page's fenced blocks."""
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    return [line for block in re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) for line in block.splitlines() if line]
-
-
-def adapted(line: str) -> list[str]:
-    for name, value in NAMES.items():
-        line = re.sub(rf"\b{re.escape(name)}\b", value, line)
-    return [*shlex.split(line), *(["metrics.lpips=null"] if " compare=" in line or " samples=" in line else TINY)]
-
-
-def run(line: str, folder: Path) -> subprocess.CompletedProcess:
-    """A line in a fork; one that starts processes of its own, as the command it is."""
-    words = adapted(line)
-    if "ddp" not in line and "launcher" not in line:
-        assert words[:2] == ["python", "evaluate.py"], line
-        return Run(folder, *words[2:]).wait()
-    start = {"python": [sys.executable], "torchrun": [sys.executable, "-m", "torch.distributed.run", "--standalone"]}[words[0]]
-    command = [*start, *(str(ROOT / word) if word == "evaluate.py" else word for word in words[1:])]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests" / "support")}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+def extra(command: str) -> list[str]:
+    """What makes an evaluation short."""
+    if " compare=" in command or " samples=" in command:
+        return ["metrics.lpips=null"]
+    return [*SHRUNK, *(["hydra.sweeper.n_trials=2"] if "n_trials" in command else [])]
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """Four images, and the folders that the pages take for granted."""
-    for source in sorted((ROOT / "examples" / "faces").glob("*.png")):
-        small = Image.open(source).convert("RGB").resize((16, 16))
-        for place in ("images", "RESTORED"):
-            (tmp_path / place).mkdir(exist_ok=True)
-            small.save(tmp_path / place / source.name)
+def folder(tmp_path: Path) -> Path:
+    draw_faces(tmp_path, 32, "FOLDER", "RESTORED")
+    write_user_package(tmp_path)
     return tmp_path
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", ["evaluation.md", "sweeps.md"])
-def test_every_line_of_a_page_does_what_it_says(page, folder):
-    """In order, in one folder: later lines stand on what earlier ones left."""
-    found = lines(page)
-    assert len(found) >= 10
+def without_limit(command: str) -> str:
+    return " ".join(word for word in command.split() if not word.startswith("data.limit="))
+
+
+def files(folder: Path) -> set[str]:
+    """Every file below a folder, and the names alone."""
+    found = [path for path in folder.rglob("*.*") if path.is_file()]
+    return {path.relative_to(folder).as_posix() for path in found} | {path.name for path in found}
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        ("docs/evaluation.md", {"MEASUREMENTS/measurements.json"}),
+        ("docs/sweeps.md", {"SWEEP/leaderboard.html", "table1_denoising.tex", "table2_inpainting.tex", "table3_deconvolution.tex"}),
+    ],
+)
+def test_every_command_of_a_page_runs(page, expected, folder):
     for name in ("RUN1", "RUN2"):
-        Run(folder, "data.root=images", f"output_dir={name}", f"seed={name[-1]}", *TINY).wait()
-    for line in found:
-        done = run(line, folder)
-        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-        assert done.stdout.strip(), line
-    left = {path.name if path.suffix == ".tex" else path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
-    wanted = {
-        "evaluation.md": {"MEASUREMENTS/measurements.json"},
-        "sweeps.md": {"SWEEP/leaderboard.html", "table1_denoising.tex", "table2_inpainting.tex", "table3_deconvolution.tex"},
-    }
-    assert wanted[page] <= left
+        run("python evaluate.py data.root=FOLDER", folder, [f"output_dir={name}", f"seed={name[-1]}", *SHRUNK])
+    assert len(commands(page)) >= 10
+    run_all(commands(page), folder, extra)
+    assert expected <= files(folder)
+
+
+def test_the_commands_of_the_results_run(folder):
+    """The three tables are commands of docs/sweeps.md with another number of images: the test above runs them."""
+    tables, found = {command for command in commands("docs/sweeps.md") if "table" in command}, commands("docs/results.md")
+    others = [command for command in found if without_limit(command) not in tables]
+    assert len(others) == len(found) - 3 >= 5
+    run_all(others, folder, extra)
+    assert "figure2_unconditional.png" in files(folder)
+
+
+NOT_TRAINED = {
+    "ffhq_10m.pt": "the checkpoint has to be downloaded by hand",
+    "prior=weights.pt": "the same option as prior=guided_diffusion, which tests/test_train.py fine-tunes",
+}
+
+
+def train_extra(command: str) -> list[str]:
+    """What makes a training run short; a prior that exists brings its own network."""
+    if "prior_report" in command:
+        return ["--samples", "1", "--steps", "2", "--count", "2", "--images", "FOLDER"]
+    new = "prior=" not in command.replace("prior=outputs", "")
+    ranks = [] if "ddp" not in command else ["trainer.devices=2", "output_dir=outputs/ranks"]
+    tiny = TINY_NETWORK if "prior=" not in command else []
+    return [*LITTLE_TRAINING, *tiny, *ranks, *(["overwrite=true"] if new else [])]
+
+
+def test_every_command_of_the_training_page_runs(folder):
+    """The checkpoint of step 10000 is that of step 2 here, and two devices share the batch instead of four."""
+    found = commands("docs/training.md")
+    left_out = [command for command in found if any(name in command for name in NOT_TRAINED)]
+    assert len(left_out) == len(NOT_TRAINED)
+    chosen = [command.replace("step-00010000", "step-00000002") for command in found if command not in left_out]
+    for name in ("OLD", "NEW"):
+        (folder / name).symlink_to(ROOT / "diffusion" / "weights" / "faces64")
+    draw_faces(folder, 64, "FOLDER", "ANOTHER")
+    run_all(chosen, folder, train_extra)
+    assert (folder / "outputs" / "train" / "prior" / "card.yaml").is_file()
+    assert (folder / "report" / "samples.png").is_file() and (folder / "report" / "neighbours.png").is_file()
+
+
+SHORT_TIMINGS = {
+    "benchmarks/overhead.py": ["--pairs", "1", "--steps", "1", "--priors", "faces64", "--batches", "1", "--solvers", "dps"],
+    "benchmarks/evaluation.py": ["--turns", "1", "--steps", "1", "--batch-size", "1", "--few", "0"],
+    "benchmarks/training.py": ["--steps", "5", "--batches", "1", "--precisions", "32"],
+}
+
+
+def test_the_benchmarks_of_the_tables_run(folder):
+    pages = ["README.md", *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").glob("*.md")))]
+    found = [command for page in pages for command in inline_commands(page) if "benchmarks/" in command]
+    assert {re.search(r"benchmarks/\w+\.py", command)[0] for command in found} == set(SHORT_TIMINGS)
+    run_all(found, folder, lambda command: next(short for name, short in SHORT_TIMINGS.items() if name in command))
+
+
+def test_the_code_of_the_page_about_exact_posteriors_prints_the_share_of_each_solver(folder):
+    run_all(
+        ["python evaluate.py experiment=exact_posterior"],
+        folder,
+        lambda command: [
+            *("grid.steps=2", "hydra.sweeper.params.exact_problem=two_modes", "hydra.sweeper.params.solver='dps,sdedit'"),
+            "output_dir=outputs/evaluate/experiment=exact_posterior",
+        ],
+    )
+    (code,) = fenced("docs/exact_posterior.md", "python")
+    (folder / "share.py").write_text(code)
+    done = run("python share.py", folder)
+    assert done.returncode == 0, done.stderr
+    shares = [line.rsplit(" ", 2) for line in done.stdout.splitlines()]
+    assert len(shares) == 2
+    assert all(exact == "0.19" and 0.0 <= float(share) <= 1.0 for _, exact, share in shares)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from forks import Run
+from forks import ROOT, Run
 from misfortune import break_writing, no_room
 from PIL import Image
 from safetensors.torch import load_file
@@ -213,7 +213,7 @@ def test_a_run_goes_on_from_what_is_on_record_with_another_batch_size(whole):
     for name in ("summary.json", "posterior.jsonl"):
         (whole / "part" / name).unlink()
     done = evaluate(whole, *LINE, "batch_size=2", "output_dir=part")
-    assert f"5 of {IMAGES * SAMPLES} restorations are on record; going on" in done.stdout
+    assert f"5 of {IMAGES * SAMPLES} restorations are on record; resuming" in done.stdout
     assert_alike(whole / "part", figures(whole / "run"), whole / "run")
     assert {*(line.strip() for line in kept)} <= {*(whole / "part" / "records.jsonl").read_text().splitlines()}
 
@@ -322,6 +322,26 @@ def test_a_sweep_goes_on_past_a_failed_job_and_skips_finished_ones(folder):
     assert more.stdout.count("already evaluated") == 2 and len((folder / "sweep" / "leaderboard.csv").read_text().splitlines()) == 4
 
 
+def test_a_solver_that_is_not_applicable_is_no_failure_of_a_sweep(folder):
+    """Its reason is kept and listed, the other jobs are done, and the exit code is 0; alone it is 2."""
+    blur = ["data.root=images", "data.limit=2", "operator=deblur_motion", "operator.size=5"]
+    done = evaluate(folder, "-m", *blur, "solver=ddrm,dps", "output_dir=sweep")
+    (good,), (other,) = ([path.parent for path in (folder / "sweep").glob(f"*/{file}")] for file in ("summary.json", "not_applicable.txt"))
+    reason = "DDRM needs an operator with a known singular value decomposition, and DeblurMotion with Gaussian noise does not give it"
+    assert (other / "not_applicable.txt").read_text().startswith(reason) and not (other / "error.txt").exists()
+    assert f"not applicable: {other.name}: {reason}" in done.stderr and "failed" not in done.stderr
+    assert len(records(good)) == 2 and f"not applicable: {reason}" in (folder / "sweep" / "leaderboard.md").read_text()
+    assert reason in the_line(evaluate(folder, *blur, "solver=ddrm", "output_dir=alone", code=2))
+    assert not (folder / "alone").exists()
+
+
+def test_the_prior_of_a_method_that_is_not_applicable_is_not_loaded(folder):
+    """The parts that are used together are compared before weights are read: these do not exist."""
+    missing = ["prior.checkpoint={_target_: diffusion_priors.diffusion.checkpoints.Checkpoint, path: nowhere.pt}", "data.root=images"]
+    assert "uses no sampler; leave out sampler=ddim" in refused(folder, *missing, "solver=ddrm", "sampler=ddim")
+    assert "no checkpoint at nowhere.pt" in refused(folder, *missing)
+
+
 # What is refused
 
 
@@ -336,22 +356,23 @@ def write_bad_files(folder: Path) -> None:
     (folder / "file").touch()
 
 
+SOLVERS = sorted(path.stem for path in (ROOT / "conf" / "solver").glob("*.yaml"))
 BAD = {
     "no such root": (["data.root=nowhere"], "no image at nowhere; give a file, a folder or a glob"),
     "an empty root": (["data.root=empty"], "no images in the folder empty; it should hold files like"),
-    "an image that is none": (["data.root=broken"], "cannot use the image broken/text.png: it is no image of a known format"),
+    "an image that is none": (["data.root=broken"], "cannot use the image broken/text.png: it is not an image of a known format"),
     "an image twice": (["data.root=[images,images/face-00.png]"], "face-00.png is given twice"),
     "another size": (["fit@data.fit=exact"], "it is 20 x 24, wanted is 16 x 16; use fit=crop"),
-    "an unknown key": (["data.rot=images"], "data.rot is unknown; known here: fit, _target_, root, split"),
+    "an unknown key": (["data.rot=images"], "data.rot is unknown; known here: fit, _target_, root, degraded, split"),
     "an unknown new key": (["+sed=1"], "sed is unknown; known here: batch_size, callbacks, compare"),
-    "an unknown option": (["solver=magic"], "solver=magic is unknown; choose one of dps"),
+    "an unknown option": (["solver=magic"], f"solver=magic is unknown; choose one of {', '.join(SOLVERS)}"),
     "the wrong kind": (["data.limit=many"], "data.limit='many' is of the wrong kind"),
     "a negative limit": (["data.limit=-3"], "a run needs at least one image, got -3; set data.limit"),
     "no limit": (["data.limit=0"], "a run needs at least one image, got 0; set data.limit"),
     "an unknown split": (["data.split=train"], "data.split='train' is of the wrong kind: input should be 'all', 'validation' or 'test'"),
     "an empty split": (["data.split=validation", "data.validation=0.001"], "none of the 5 images is in data.split=validation"),
-    "all for validation": (["data.validation=1.0"], "lies between 0 and 1, got 1.0; set data.validation"),
-    "negative workers": (["data.workers=-1"], "there cannot be -1 reading processes; set data.workers"),
+    "all for validation": (["data.validation=1.0"], "must be between 0 and 1, got 1.0; set data.validation"),
+    "negative workers": (["data.workers=-1"], "the number of reading processes must not be negative, got -1; set data.workers"),
     "no samples": (["num_samples=0"], "num_samples must be at least 1, got 0; set num_samples"),
     "no batch": (["batch_size=-1"], "batch_size must be at least 1, got -1; set batch_size"),
     "no devices": (["trainer.devices=0"], "trainer.devices must be at least 1, got 0; set trainer.devices"),
@@ -362,7 +383,7 @@ BAD = {
     "an unknown objective": (["objective=speed"], "objective=speed is unknown; choose one of psnr, ssim, lpips"),
     "an untrained prior": (["prior=new"], "prior=new is an untrained network"),
     "images for a solver of none": (["solver=unconditional"], "this solver looks at no image; leave out data.root"),
-    "freezing nothing": (["data.root=null", "solver=unconditional", "data.freeze=a"], "looks at no image; leave out data.root, .measure"),
+    "freezing nothing": (["data.root=null", "solver=unconditional", "data.freeze=a"], "looks at no image; leave out data.root, .degraded"),
     "no such measurements": (
         ["data.root=null", "data.measurements=nowhere"],
         "no frozen measurements in nowhere",
@@ -380,8 +401,8 @@ BAD = {
         "face-00.png is 32 x 32, but its truth images/face-00.png is 20",
     ),
     "samples that are none": (["samples=broken", "truth=broken"], "cannot use the image broken/text.png"),
-    "one run": (["compare=[images]"], "compare=['images'] names no two runs; give two folders"),
-    "no runs": (["compare=images"], "compare=images names no two runs"),
+    "one run": (["compare=[images]"], "compare=['images'] does not name two runs; give two folders"),
+    "no runs": (["compare=images"], "compare=images does not name two runs"),
     "folders without records": (["compare=[images,empty]"], "images"),
 }
 

@@ -73,10 +73,10 @@ def test_told_to_stop_it_keeps_what_is_finished_and_says_so(whole, number):
     one.send(number)
     done = one.wait()
     assert done.returncode == CODES[number], done.stderr
-    assert the_line(done) == f"error: stopped by {number.name}; what is finished is on record, and the same line goes on"
+    assert the_line(done) == f"error: stopped by {number.name}; finished restorations are on record, and the same command resumes the run"
     kept = assert_whole(run)
     assert 4 <= kept < WHOLE and not (run / "summary.json").exists()
-    assert f"{kept} of {WHOLE} restorations are on record; going on" in evaluate(whole, *LINE, f"output_dir={run.name}").stdout
+    assert f"{kept} of {WHOLE} restorations are on record; resuming" in evaluate(whole, *LINE, f"output_dir={run.name}").stdout
     assert_same(run, whole / "run")
 
 
@@ -89,5 +89,5 @@ def test_two_processes_killed_twice_and_gone_on_with_by_one(whole):
         assert {one.kill() for one in group} == {-signal.SIGKILL}
         kept = [(record["id"], record["sample"]) for path in RunLayout(run).all_records() for record in read_lines(path)]
         assert len(RunLayout(run).all_records()) == 2 and len({*kept}) == len(kept) >= count
-    assert "restorations are on record; going on" in evaluate(whole, *LINE, f"output_dir={run.name}").stdout
+    assert "restorations are on record; resuming" in evaluate(whole, *LINE, f"output_dir={run.name}").stdout
     assert_same(run, whole / "run")

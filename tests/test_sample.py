@@ -66,20 +66,27 @@ def test_default_run_restores_the_bundled_face(sample, tmp_path):
     assert record["sigma_y"] == pytest.approx(0.05) and record["lpips"] is None and record["error"] is None
     assert Image.open(out / "figure.png").width >= 3 * 192
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["mean"]["psnr"] == record["psnr"] and summary["failed"] == 0
+    assert summary["statistics"]["single"]["psnr"]["mean"] == record["psnr"]
+    assert (summary["complete"], summary["images"], summary["failed"]) == (True, 1, 0)
     config = yaml.safe_load((out / "config.yaml").read_text())
     assert config["config"]["solver"]["zeta"] == 1.0 and config["overrides"][0] == "output_dir=out"
     assert config["source"]["packages"]["torch"] == version("torch")
+    assert config["command"] == "python sample.py output_dir=out grid.steps=60 metrics.lpips=null"
+    assert config["choices"]["solver"] == "dps" and config["config"]["input"].endswith("face-1.png")
     assert "sigma_y 0.05 in [-1, 1] = 0.025 in [0, 1]" in done.stdout
-    assert f"{record['psnr']:.2f}" in done.stdout and "60 + 60" in done.stdout and str(Path("out") / "figure.png") in done.stdout
-    assert sorted(p.name for p in out.iterdir()) == ["config.yaml", "figure.png", "images", "records.jsonl", "summary.json"]
+    assert (
+        f"{record['psnr']:.2f}" in done.stdout
+        and "NFE 60 forward + 60 vjp" in done.stdout
+        and str(Path("out") / "figure.png") in done.stdout
+    )
+    assert sorted(p.name for p in out.iterdir()) == ["config.yaml", "figure.png", "images", "records.jsonl", "report.html", "summary.json"]
 
 
 def test_missing_lpips_trunk_is_a_footnote(sample, tmp_path):
     """Neither configured, nor cached, nor to be fetched (a closed port): the cell points to a footnote, all else goes on."""
     url = "metrics.lpips.url=http://127.0.0.1:9/alexnet-owt-7be5be79.pth"
     done = sample(*CHEAP, "output_dir=out", f"input={FACES[0]}", url, "prior.size=[32,32]")
-    assert "– *" in done.stdout and "* LPIPS: the alex trunk is not at hand" in done.stdout
+    assert "– *" in done.stdout and "* LPIPS: the alex trunk is not available" in done.stdout
     assert records(tmp_path / "out")[0]["lpips"] is None and records(tmp_path / "out")[0]["psnr"] is not None
 
 
@@ -94,7 +101,7 @@ def test_own_images_with_truth_samples_and_ids(sample, tmp_path):
     Image.fromarray(np.asarray(face.convert("L")).astype(np.uint16) * 257).save(folder / "deep" / "sixteen.png")
     sample(*CHEAP, "input=mine", "num_samples=2", "batch_size=3", "output_dir=out", "operator=deblur_motion", "operator.size=5")
     rows = records(tmp_path / "out")
-    assert [(r["id"], r["sample"]) for r in rows] == [(n, k) for n in ("alpha", "sixteen", "grey", "palette") for k in (0, 1)]
+    assert [(r["id"], r["sample"]) for r in rows] == [(n, k) for n in ("alpha", "grey", "palette", "sixteen") for k in (0, 1)]
     for first, second in zip(rows[::2], rows[1::2], strict=True):
         assert first["psnr_measurement"] == second["psnr_measurement"]
         images = tmp_path / "out" / "images" / first["id"]
@@ -131,7 +138,8 @@ def test_unconditional_needs_no_image(sample, tmp_path):
     sample(*CHEAP, "solver=unconditional", "num_samples=3", "batch_size=2", "output_dir=out")
     rows = records(tmp_path / "out")
     assert [r["sample"] for r in rows] == [0, 1, 2] and all(r["residual"] is None and r["psnr"] is None for r in rows)
-    assert len(list((tmp_path / "out/images/unconditional").iterdir())) == 3
+    written = {path.name for path in (tmp_path / "out/images/unconditional").iterdir()}
+    assert written == {*(f"restoration-{k}.png" for k in range(3)), "mean.png", "std.png"}
 
 
 def test_result_is_a_function_of_image_and_seed_alone(sample, tmp_path):
@@ -169,13 +177,23 @@ def test_ffhq_prior_is_fetched_checked_and_sampled_with_its_learned_variance(sam
         server.shutdown()
     assert (tmp_path / "torch/hub/checkpoints/ffhq_10m.pt").read_bytes() == (served / "any.pt").read_bytes()
     config = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())["config"]
-    assert config["transition"]["_target_"].endswith("LearnedRange") and records(tmp_path / "out")[0]["psnr"] is not None
+    assert config["sampler"]["_target_"].endswith("LearnedRange") and records(tmp_path / "out")[0]["psnr"] is not None
 
 
 def test_sweep_gives_each_job_its_folder(sample, tmp_path):
-    sample("-m", *CHEAP, "solver=sdedit", "solver.t_star=250,500", "output_dir=sweep", f"input={FACES[0]}")
+    done = sample("-m", *CHEAP, "solver=sdedit", "solver.t_star=250,500", "output_dir=sweep", f"input={FACES[0]}")
     runs = [records(tmp_path / "sweep" / str(job))[0] for job in (0, 1)]
     assert runs[0]["nfe_forward"] < runs[1]["nfe_forward"]
+    board = (tmp_path / "sweep" / "leaderboard.csv").read_text().splitlines()
+    assert len(board) == 3 and "solver.t_star" in board[0] and f"{max(run['psnr'] for run in runs):.2f}" in done.stdout
+
+
+def test_two_finished_runs_are_compared_without_a_note_that_they_are_not(sample, tmp_path):
+    for seed in (0, 1):
+        sample(*CHEAP, f"input={FACES[0]}", f"seed={seed}", f"output_dir=s{seed}")
+    done = Run(tmp_path, "compare=[s0,s1]").wait()
+    assert done.returncode == 0, done.stderr
+    assert "images in common: 1" in done.stdout and "not finished" not in done.stdout
 
 
 def test_not_finite_stops_one_image_only(sample, tmp_path):
@@ -207,7 +225,10 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
     assert 1 <= len(rows) < 40
     for row in rows:
         assert Image.open(tmp_path / "out/images" / row["id"] / "restoration-0.png").size == (64, 64)
-    assert json.loads((tmp_path / "out" / "summary.json").read_text())["records"] == len(rows)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["records"] == summary["images"] == len(rows) and not summary["complete"]
+    assert (tmp_path / "out" / "figure.png").exists() and f"{summary['statistics']['single']['psnr']['mean']:.2f}" in done.stdout
+    assert done.stderr.strip().splitlines()[-1] == f"error: stopped by SIGINT; {len(rows)} of 40 restorations are finished"
     assert not [p for p in (tmp_path / "out").rglob(".*")] and "Traceback" not in done.stderr
 
 
@@ -264,9 +285,17 @@ class Trap:
 
 
 LOAD = ["prior.checkpoint={_target_: diffusion_priors.diffusion.checkpoints.Checkpoint, path: %s}"]
+SOLVERS = sorted(path.stem for path in (ROOT / "conf" / "solver").glob("*.yaml"))
 BAD = {
     "untrained prior": (["prior=new"], "prior=new is an untrained network"),
-    "a set's metric": (["metrics=calibration"], "metrics=fid and metrics=calibration are evaluate.py's"),
+    "a set's metric": (["metrics=calibration"], "calibration of num_samples=1 says nothing"),
+    "a set's metric without clean images": (
+        ["input=null", "measurement=face.png", "operator=identity", "metrics=calibration", "num_samples=4"],
+        "compare with clean images, and there are none",
+    ),
+    "several devices": (["trainer=cpu", "trainer.devices=2"], "sample.py uses one device, got trainer.devices=2"),
+    "an image for a solver without one": (["solver=unconditional"], "this solver looks at no image; leave out input= and measurement="),
+    "an unknown objective": (["objective=speed"], "objective=speed is unknown; choose one of psnr, ssim, lpips"),
     "missing image": (["input=nowhere.png"], "no image at nowhere.png"),
     "unreadable image": (["input=text.png"], "cannot use the image text.png"),
     "truncated image": (["input=[face.png,cut.png]"], "cannot use the image cut.png"),
@@ -280,7 +309,7 @@ BAD = {
     "large kernel": (["operator=deblur_kernel", "operator.path=large.npy"], "17 x 17 kernel is larger than the 16 x 16 image"),
     "nan kernel": (["operator=deblur_kernel", "operator.path=nan.npy"], "1 entries that are not finite"),
     "zero kernel": (["operator=deblur_kernel", "operator.path=zero.npy"], "sums to zero"),
-    "unknown solver": (["solver=magic"], "solver=magic is unknown; choose one of dps, dps_score"),
+    "unknown solver": (["solver=magic"], f"solver=magic is unknown; choose one of {', '.join(SOLVERS)}"),
     "unknown operator": (["operator=magic"], "operator=magic is unknown; choose one of deblur_gaussian"),
     "unknown key": (["solver.zta=1"], "solver.zta is unknown; known here: _target_, zeta"),
     "unknown new key": (["+seeds=1"], "seeds is unknown"),
@@ -298,7 +327,13 @@ BAD = {
     "missing checkpoint": (["prior.checkpoint.path=none.pt"], "no checkpoint at none.pt"),
     "wrong channels": (["prior.network._target_=broken_networks.WrongChannels", "prior.checkpoint=null"], "gave (1, 5, 16, 16)"),
     "no such class": (["prior.network._target_=broken_networks.Nobody"], "broken_networks.Nobody cannot be imported"),
-    "learned variance": (["transition=learned_range"], "needs a prior with learned variance"),
+    "learned variance": (["sampler=ddpm_learned"], "needs a prior with learned variance"),
+    "an operator without a spectrum": (["solver=ddrm", "operator=deblur_motion"], "DDRM needs an operator with a known singular value"),
+    "a sampler that is not used": (["solver=ddrm", "sampler=ddim"], "DDRM moves by itself and uses no sampler; leave out sampler=ddim"),
+    "a file for a measurement that is no image": (
+        ["input=null", "measurement=face.png", "operator=identity", "operator._target_=own_operators.PhaseRetrieval"],
+        "the measurement of PhaseRetrieval is no image",
+    ),
     "ffhq is not here": (["prior=ffhq256"], "no checkpoint ffhq_10m.pt in"),
     "no samples": (["num_samples=0"], "num_samples must be at least 1, got 0"),
     "unwritable": (["output_dir=face.png/out"], "cannot write to"),

@@ -31,7 +31,9 @@ class Law(nn.Module):
         raise NotImplementedError
 
     def x0(self, x: Tensor, level: NoiseLevel) -> Tensor:
-        """E[x0 | x_t] = (x_t + σ² ∇ log p_t(x_t))/α (Efron 2011, Eq. 1.4: Tweedie's formula)."""
+        """E[x0 | x_t] = (x_t + σ² ∇ log p_t(x_t))/α (Efron 2011, Eq. 1.4: Tweedie's formula); the mean of p(x0) where α = 0."""
+        if level.alpha == 0.0:
+            return sum(weight * part.mean for weight, part in self.components()).expand_as(x)
         return (x + level.sigma**2 * self.score(x, level)) / level.alpha
 
     def components(self) -> list[tuple[float, Gaussian]]:

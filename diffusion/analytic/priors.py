@@ -9,7 +9,7 @@ from diffusion_priors.diffusion.analytic.laws import Gaussian, Law, Mixture
 from diffusion_priors.diffusion.analytic.means import Means
 from diffusion_priors.diffusion.analytic.shapes import CovarianceShape
 from diffusion_priors.diffusion.preconditioning import X0
-from diffusion_priors.diffusion.priors import Prior
+from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.schedules import Schedule
 
 
@@ -18,15 +18,15 @@ class ExactNetwork(nn.Module):
 
     def __init__(self, law: Law, schedule: Schedule) -> None:
         super().__init__()
-        self.law, self.levels = law, schedule.levels
+        self.law, self.schedule = law, schedule
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        kinds = t.unique().tolist()
-        if len(kinds) == 1:
-            return self.law.x0(x.double(), self.levels[kinds[0]]).to(x.dtype)
+        times = t.unique().tolist()
+        if len(times) == 1:
+            return self.law.x0(x.double(), self.schedule.level(times[0])).to(x.dtype)
         x0 = torch.empty_like(x)
-        for kind in kinds:
-            x0[t == kind] = self.law.x0(x[t == kind].double(), self.levels[kind]).to(x.dtype)
+        for time in times:
+            x0[t == time] = self.law.x0(x[t == time].double(), self.schedule.level(time)).to(x.dtype)
         return x0
 
 

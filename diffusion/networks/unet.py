@@ -25,8 +25,10 @@ class UNet(nn.Module):
     `num_heads` of them where that is -1.
     `max_groups` and `min_group_channels` set each GroupNorm's groups to min(max_groups, channels / min_group_channels),
     or the largest common divisor of that and the channels; the original is 32 and 1.
-    `flags` are the constructor's arguments as plain values.
+    `flags` are the constructor's arguments as plain values; `kind` names the class on a prior's card.
     """
+
+    kind = "unet"
 
     def __init__(
         self,

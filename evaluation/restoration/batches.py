@@ -1,8 +1,10 @@
-"""The images of a run, one item per image and sample."""
+"""The items of a run, one per image and sample: what goes in (`Batch`) and what comes out (`Restored`)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -10,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffusion_priors.images.io import Fit, find_images, image_ids, read_image
+from diffusion_priors.images.io import Fit, as_bits, find_images, image_ids, read_image
+from diffusion_priors.operators.base import Operator
 
 
 class Batch(NamedTuple):
-    """B items. `truth` (B, C, H, W) or `measured` (B, C', H', W') in [-1, 1]; both are None where nothing is given."""
+    """B items: `truth` (B, C, H, W) in [-1, 1], and `measured`, a y that exists already. Either is None where it is not given."""
 
     ids: tuple[str, ...]
     samples: tuple[int, ...]
@@ -22,60 +25,108 @@ class Batch(NamedTuple):
     measured: Tensor | None
 
 
-class Images(Dataset):
-    """Items (image, sample) in order: image 0 sample 0, image 0 sample 1, ….
+@dataclass(frozen=True)
+class Restored:
+    """One finished batch: `x0` and `truth` (B, C, H, W) in [-1, 1], `y`, and one record per item, as records.jsonl holds it.
 
-    `kind` is the field of Batch that the files fill, "truth" or "measured"; images are fitted to `size`.
+    `measurement_image` is y as an image, at its own size. `start` (B, C, H, W) is the noised image that the solver
+    started from. Each is None where it does not exist. A batch that was interrupted has no items.
+    """
+
+    ids: tuple[str, ...]
+    samples: tuple[int, ...]
+    truth: Tensor | None
+    y: Tensor | None
+    x0: Tensor
+    records: list[dict]
+    start: Tensor | None = None
+    measurement_image: Tensor | None = None
+
+
+class Items(Dataset):
+    """The items of a run in order: image 0 sample 0, image 0 sample 1, ….
+
+    `ids` are the names of the images. `has_truth` says whether restorations can be scored. `measurement_seed` is the
+    seed of measurements that were made before; it is None where the run makes them.
+    """
+
+    has_truth = False
+    measurement_seed: int | None = None
+
+    def __init__(self, ids: Sequence[str], num_samples: int = 1) -> None:
+        self.ids, self.num_samples = list(ids), num_samples
+
+    def __len__(self) -> int:
+        return len(self.ids) * self.num_samples
+
+    def __getitem__(self, item: int) -> Batch:
+        raise NotImplementedError
+
+    def keys(self) -> list[tuple[str, int]]:
+        """(id, sample) of every item."""
+        return [(name, sample) for name in self.ids for sample in range(self.num_samples)]
+
+    def given(self, index: int) -> Tensor | None:
+        """The image (C, H, W) that identifies measurement `index`; None where a file of hashes does."""
+        return None
+
+    def check(self, operator: Operator, image_shape: tuple[int, int, int], measurement_spec: dict) -> None:
+        """Raises ValueError or OSError for the first item that cannot be used, before anything is computed."""
+
+
+class Images(Items):
+    """Image files under `where`, fitted to `size`, with `channels`.
+
     Raises FileNotFoundError or ValueError where an image is missing, cannot be read or is given twice.
     """
 
-    def __init__(self, where: str | Sequence[str], kind: str, channels: int, size: tuple[int, int], fit: Fit, num_samples: int = 1) -> None:
+    def __init__(self, where: str | Sequence[str], channels: int, size: tuple[int, int], fit: Fit, num_samples: int = 1) -> None:
         self.paths: list[Path] = find_images(where)
-        self.ids = image_ids(self.paths)
-        self.kind, self.channels, self.size, self.fit, self.num_samples = kind, channels, size, fit, num_samples
+        super().__init__(image_ids(self.paths), num_samples)
+        self.channels, self.size, self.fit = channels, size, fit
 
-    def __len__(self) -> int:
-        return len(self.paths) * self.num_samples
-
-    def __getitem__(self, item: int) -> Batch:
-        index, sample = divmod(item, self.num_samples)
-        empty = Batch((self.ids[index],), (sample,), None, None)
-        return empty._replace(**{self.kind: self.read(index)[None]})
-
-    def read(self, index: int) -> Tensor:
+    def given(self, index: int) -> Tensor:
         return read_image(self.paths[index], self.channels, self.size, self.fit)
 
     def only(self, kept: Sequence[int]) -> Self:
-        """Take these of the images, by their index."""
+        """Keep these images, by their index."""
         self.paths, self.ids = [self.paths[i] for i in kept], [self.ids[i] for i in kept]
         return self
 
-    def check(self) -> None:
-        """Read every image once, so that a bad one is told before anything is computed."""
+    def check(self, operator: Operator, image_shape: tuple[int, int, int], measurement_spec: dict) -> None:
         for index in range(len(self.paths)):
-            self.read(index)
+            self.given(index)
 
 
-class Nothing(Dataset):
-    """`num_samples` items without an image, for solvers that look at none."""
+class CleanImages(Images):
+    """Clean images, which the run degrades and then restores."""
 
-    kind = "nothing"
+    has_truth = True
+
+    def __getitem__(self, item: int) -> Batch:
+        index, sample = divmod(item, self.num_samples)
+        return Batch((self.ids[index],), (sample,), self.given(index)[None], None)
+
+
+class DegradedImages(Images):
+    """Degraded images, which the run restores as they are. Nothing is known of the clean ones."""
+
+    def __getitem__(self, item: int) -> Batch:
+        index, sample = divmod(item, self.num_samples)
+        return Batch((self.ids[index],), (sample,), None, self.given(index)[None])
+
+
+class NoImages(Items):
+    """`num_samples` items without an image, for solvers that use no measurement."""
 
     def __init__(self, num_samples: int = 1) -> None:
-        self.num_samples = num_samples
-        self.ids = ["unconditional"]
-
-    def __len__(self) -> int:
-        return self.num_samples
+        super().__init__(["unconditional"], num_samples)
 
     def __getitem__(self, item: int) -> Batch:
         return Batch(("unconditional",), (item,), None, None)
 
-    def check(self) -> None:
-        pass
 
-
-def collate(items: list[Batch]) -> Batch:
+def collate(items: Sequence[Batch]) -> Batch:
     """Items → one batch."""
     ids, samples, truth, measured = zip(*items, strict=True)
     return Batch(
@@ -87,9 +138,9 @@ def collate(items: list[Batch]) -> Batch:
 
 
 class Batches(Dataset):
-    """Whole batches of `items`, one for each group of indices: a batch is the same whoever computes it, and whenever."""
+    """Whole batches of `items`, one for each group of indices. A batch is the same whichever process computes it, and when."""
 
-    def __init__(self, items: Dataset, groups: Sequence[Sequence[int]]) -> None:
+    def __init__(self, items: Items, groups: Sequence[Sequence[int]]) -> None:
         self.items, self.groups = items, list(groups)
 
     def __len__(self) -> int:
@@ -97,3 +148,9 @@ class Batches(Dataset):
 
     def __getitem__(self, number: int) -> Batch:
         return collate([self.items[index] for index in self.groups[number]])
+
+
+def measurement_hash(measurement_key: str, seed: int, name: str, image: Tensor | None) -> str:
+    """Which y an image has: a hash of its pixels, the operator, the noise and the seed, not of floats that differ by machine."""
+    pixels = b"" if image is None else as_bits(image).numpy().tobytes()
+    return blake2b(repr((measurement_key, seed, name)).encode() + pixels, digest_size=8).hexdigest()

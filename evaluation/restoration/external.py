@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from math import isfinite
 from pathlib import Path
 
 import torch
@@ -13,11 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from diffusion_priors.evaluation.metrics.per_image import Metrics
-from diffusion_priors.evaluation.restoration.finish import conclude
-from diffusion_priors.evaluation.restoration.folder import EvaluationFolder, changed
-from diffusion_priors.evaluation.restoration.module import Restored
+from diffusion_priors.evaluation.restoration.batches import Restored
+from diffusion_priors.evaluation.restoration.finish import finalize_run
+from diffusion_priors.evaluation.restoration.folder import RestorationFolder, changed
 from diffusion_priors.images.io import Exact, find_images, read_image
 from diffusion_priors.runs.layout import TRUTH, restoration
+from diffusion_priors.runs.records import Record
 
 BATCH = 8
 
@@ -92,11 +92,15 @@ def _paths(part: Sequence[Pair]) -> tuple[list[Path], list[Path]]:
 
 def _records(part: Sequence[Pair], x: Tensor, truth: Tensor, metrics: Metrics) -> list[dict]:
     scores = metrics(x, truth)
-    unknown = ("residual", "nfe_forward", "nfe_vjp", "seconds", "sigma_y", *(f"{name}_measurement" for name in metrics.names))
+    unknown = dict.fromkeys(metrics.names)
     return [
-        {"id": pair.name, "sample": 0, "seed": None}
-        | {name: value if isfinite(value := scores[name][b]) else None for name in metrics.names}
-        | dict.fromkeys((*unknown, "measurement_hash", "peak_memory_mib", "error"))
+        Record(
+            id=pair.name,
+            sample=0,
+            seed=None,
+            scores={name: values[b] for name, values in scores.items()},
+            measurement_scores=unknown,
+        ).to_dict()
         for b, pair in enumerate(part)
     ]
 
@@ -117,7 +121,7 @@ class Scoring:
 
     def check(self, config: dict) -> None:
         """Raises ValueError or OSError, in one line, for images that cannot be compared."""
-        self.folder = EvaluationFolder(self.output, 0, self.overwrite)
+        self.folder = RestorationFolder(self.output, 0, self.overwrite)
         self.known = self.folder.find(config)
         self.pairs, self.only_samples, self.only_truth = pairs(self.samples, self.truth)
         self.folder.check_images(self.known, {(pair.name, 0) for pair in self.pairs})
@@ -153,4 +157,4 @@ class Scoring:
         self.folder.open(text)
         for done in scored([pair for pair in self.pairs if (pair.name, 0) not in self.known], self.metrics):
             self.folder.add(done, self.known)
-        return conclude(self.folder, self.title().splitlines()[0], self.metrics, 1)
+        return finalize_run(self.folder, self.title().splitlines()[0], self.metrics, 1, len(self.pairs))

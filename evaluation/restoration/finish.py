@@ -1,4 +1,4 @@
-"""The end of an evaluation: what all records together say, in figures, images and a page."""
+"""The end of a run: what all records together say, as numbers, charts and a page."""
 
 from __future__ import annotations
 
@@ -11,37 +11,41 @@ from diffusion_priors.evaluation.metrics.posterior_mean import posterior_record
 from diffusion_priors.evaluation.reporting.figure import write_figure
 from diffusion_priors.evaluation.reporting.reliability import write_reliability
 from diffusion_priors.evaluation.reporting.run_page import write_report
-from diffusion_priors.evaluation.restoration.folder import EvaluationFolder
+from diffusion_priors.evaluation.restoration.folder import RestorationFolder
 from diffusion_priors.evaluation.summary import summarise
 from diffusion_priors.runs.files import append_line
 from diffusion_priors.runs.layout import TRUTH, RunLayout, restoration
 from diffusion_priors.runs.records import read_lines
 
-SHOWN = 8
+FIGURE_IMAGES = 8
 """Images in figure.png."""
 
+OnSummary = Callable[[dict, list[dict]], None]
+"""Called with the summary and the records before they are written."""
 
-Told = Callable[[dict, list[dict]], None]
-"""What is told of the summary and the records before they are kept."""
 
-
-def conclude(folder: EvaluationFolder, title: str, metrics: Metrics, num_samples: int, tell: Told | None = None) -> dict:
+def finalize_run(
+    folder: RestorationFolder, title: str, metrics: Metrics, num_samples: int, items: int, on_summary: OnSummary | None = None
+) -> dict:
     """Merge the records and write posterior.jsonl, figure.png, report.html and, last, summary.json → the summary.
 
-    Each step is whole or repeated, so a run that is killed here goes on here.
+    The run is complete where all of its `items` are on record. Each step is whole or repeated, so a run that is killed
+    here resumes here.
     """
     records = folder.merge()
     posterior = posterior_records(folder.root, records, metrics) if num_samples > 1 else []
-    summary = summarise(title, records, posterior, metrics.names, num_samples) | {"footnote": metrics.footnote or None}
+    facts = {"complete": len(records) == items, "footnote": metrics.footnote or None}
+    summary = summarise(title, records, posterior, metrics.names, num_samples) | facts
     if metrics.distribution is not None:
-        summary["distribution"] = metrics.distribution(*_files(folder.root, records))
+        summary["distribution"] = metrics.distribution(*_image_files(folder.layout, records))
     if metrics.calibration is not None:
         summary["calibration"] = metrics.calibration(folder.root, records)
         write_reliability(folder.root, summary["calibration"])
-    first = sorted({record["id"] for record in records})[:SHOWN]
-    write_figure(folder.root, [record for record in records if record["id"] in first and record["sample"] < 8 * SHOWN], title)
-    if tell is not None:
-        tell(summary, records)
+    first = sorted({record["id"] for record in records})[:FIGURE_IMAGES]
+    shown = [record for record in records if record["id"] in first and record["sample"] < 8 * FIGURE_IMAGES]
+    write_figure(folder.root, shown, title)
+    if on_summary is not None:
+        on_summary(summary, records)
     write_report(folder.root, records=records, summary=summary)
     folder.finish(summary)
     return summary
@@ -62,8 +66,7 @@ def posterior_records(root: Path, records: list[dict], metrics: Metrics) -> list
     return [found[name] for name in sorted(by_id)]
 
 
-def _files(root: Path, records: list[dict]) -> tuple[list[Path], list[Path]]:
+def _image_files(layout: RunLayout, records: list[dict]) -> tuple[list[Path], list[Path]]:
     """The truths, each once, and the first restoration of each image."""
     kept = [record["id"] for record in records if record["sample"] == 0 and record["error"] is None]
-    layout = RunLayout(root)
     return [layout.image(name, TRUTH) for name in kept], [layout.image(name, restoration(0)) for name in kept]

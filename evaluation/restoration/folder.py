@@ -1,4 +1,4 @@
-"""The folder of an evaluation: gone on with, shared by processes, never doubled."""
+"""Writing the folder of a restoration run: resumable, shared by processes, each file whole."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffusion_priors.evaluation.restoration.module import Restored
+from safetensors.torch import save
+
+from diffusion_priors.evaluation.restoration.batches import Restored
 from diffusion_priors.images.io import save_image
 from diffusion_priors.runs.config import differences, read_config, refuse
 from diffusion_priors.runs.files import append_line, write_whole
 from diffusion_priors.runs.layout import MEASUREMENT, NOISY, TRUTH, RunLayout, restoration
 from diffusion_priors.runs.records import drop_partial_line, read_lines, read_records
 
-FREE = (
+MAY_DIFFER_ON_RESUME = (
     *(f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "channels_last", "compile", "threads")),
     *(f"metrics.{lpips}.{name}" for lpips in ("lpips", "lpips_vgg", "lpips_squeeze") for name in ("trunk", "download", "url")),
     *(f"prior.{name}" for name in ("path", "checkpoint.path", "checkpoint.url", "checkpoint.name")),
@@ -25,39 +27,46 @@ FREE = (
     "output_dir",
     "overwrite",
     "objective",
+    "use_tuned",
     "report",
     "table",
     "data.freeze",
     "data.workers",
 )
-"""What may change between a run and the one that goes on from it: nothing that an image's result depends on.
-
-Where the weights lie is free; what they are is compared.
-"""
+"""Configuration keys on which no result depends. The path of the weights may differ; the weights themselves are compared."""
 
 
-class EvaluationFolder:
-    """config.yaml, records.jsonl, images/<id>/…, posterior.jsonl, figure.png, report.html and summary.json under `root`.
+class RestorationFolder:
+    """The files of a run under `root`, as runs/layout.py names them.
 
-    Process `rank` appends to a file of its own; the first one merges them. Images are written before their
-    record, so a record vouches for them.
+    Process `rank` appends its records to a file of its own; the first process merges them. The images of a restoration
+    are written before its record, so where there is a record, there are its images.
     """
 
-    def __init__(self, root: Path, rank: int, overwrite: bool = False) -> None:
+    def __init__(self, root: Path, rank: int = 0, overwrite: bool = False) -> None:
         self.root, self.rank, self.overwrite = root, rank, overwrite
         self.layout = RunLayout(root)
 
-    def find(self, config: dict, weights: str | None = None) -> set[tuple[str, int]]:
-        """The items on record by an earlier run with this configuration and these weights, as (id, sample).
-
-        Raises ValueError where the run here is another one, and PermissionError where nothing can be written.
-        """
+    def check_writable(self) -> None:
+        """Raises PermissionError where nothing can be written."""
         nearest = next(p for p in (self.root, *self.root.resolve().parents) if p.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK):
             raise PermissionError(f"cannot write to {nearest}; set output_dir to a folder that can be written")
+
+    def check_unused(self) -> None:
+        """Raises FileExistsError where a run has left records."""
+        if self.layout.all_records() and not self.overwrite:
+            raise FileExistsError(f"{self.root} already holds the records of a run; choose another output_dir or add overwrite=true")
+
+    def find(self, config: dict, weights: str | None = None) -> set[tuple[str, int]]:
+        """The items on record, as (id, sample), of an earlier run with this configuration and these weights.
+
+        Raises ValueError where the run here has another configuration, and PermissionError where nothing can be written.
+        """
+        self.check_writable()
         if self.overwrite or not self.layout.all_records():
             return set()
-        changes = differences(self.layout.config, config, FREE)
+        changes = differences(self.layout.config, config, MAY_DIFFER_ON_RESUME)
         kept = self._weights()
         if weights is not None and kept not in (None, weights):
             changes.append(f"the prior's weights were those of {kept}, are those of {weights}")
@@ -71,19 +80,19 @@ class EvaluationFolder:
             return None
 
     def check_images(self, known: set[tuple[str, int]], keys: set[tuple[str, int]]) -> None:
-        """Raises ValueError where something `known` is not among the items `keys`: the figures would be of images that are gone."""
+        """Raises ValueError where an item that is `known` is not among the items `keys`: its image was deleted."""
         gone = sorted({name for name, _ in known - keys})
         if gone:
             shown = ", ".join(gone[:3]) + (", …" if len(gone) > 3 else "")
             raise ValueError(
                 f"{self.root} has records of {len(gone)} images that are not here any more ({shown}); "
-                "choose another output_dir, or overwrite=true to begin anew"
+                "choose another output_dir, or overwrite=true to start over"
             )
 
     def open(self, text: str) -> None:
-        """Write config.yaml and mend what a killed process left; with `overwrite`, what an earlier run left here goes.
+        """Write config.yaml and remove what a killed process left; with `overwrite`, remove all of the earlier run.
 
-        An old summary goes in any case: it is what says that a run is complete.
+        An old summary is removed in any case: it says that a run is complete.
         """
         if self.overwrite:
             for path in [*self.layout.all_records(), *self.layout.results()]:
@@ -91,9 +100,9 @@ class EvaluationFolder:
             shutil.rmtree(self.layout.images, ignore_errors=True)
         for path in [*self.layout.all_records(), self.layout.posterior]:
             drop_partial_line(path)
-        for partial in [*self.root.glob(".*.????????"), *self.layout.images.glob("*/.*.png.*")]:
+        for partial in [*self.root.glob(".*.????????"), *self.layout.images.glob("*/.*.????????")]:
             partial.unlink(missing_ok=True)
-        for path in (self.layout.error, self.layout.summary):
+        for path in (self.layout.error, self.layout.not_applicable, self.layout.summary):
             path.unlink(missing_ok=True)
         write_whole(self.layout.config, lambda stream: stream.write(text.encode()))
 
@@ -101,11 +110,11 @@ class EvaluationFolder:
         """Write the images and records of a batch; those `known` from before stay as they are."""
         for b, record in enumerate(done.records):
             if (record["id"], record["sample"]) not in known:
-                save_images(self.root, done, b)
+                save_images(self.layout, done, b)
                 append_line(self.layout.records_of(self.rank), json.dumps(record, allow_nan=False))
 
     def merge(self) -> list[dict]:
-        """All records, in order in one file; the other parts go."""
+        """All records, in order, in one file; the files of the other processes are removed."""
         records = read_records(self.root)
         write_whole(self.layout.records, lambda stream: stream.writelines(json.dumps(r).encode() + b"\n" for r in records))
         for path in self.layout.all_records()[1:]:
@@ -113,14 +122,15 @@ class EvaluationFolder:
         return records
 
     def summary(self) -> dict | None:
-        """What an earlier run wrote last, or None."""
+        """The summary of an earlier run; None where it did not finish."""
         try:
             return json.loads(self.layout.summary.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
 
     def finish(self, summary: dict) -> None:
-        write_whole(self.layout.summary, lambda f: f.write(json.dumps(summary, indent=2, ensure_ascii=False).encode() + b"\n"))
+        content = json.dumps(summary, indent=2, ensure_ascii=False).encode() + b"\n"
+        write_whole(self.layout.summary, lambda stream: stream.write(content))
 
 
 def pending(groups: Sequence[Sequence[int]], keys: Sequence[tuple[str, int]], known: set[tuple[str, int]]) -> list[Sequence[int]]:
@@ -129,20 +139,18 @@ def pending(groups: Sequence[Sequence[int]], keys: Sequence[tuple[str, int]], kn
 
 
 def changed(root: Path, name: str) -> ValueError:
-    """What is wrong where an image on record is another one by now."""
-    return ValueError(f"{name} is not the image that {root} has a record of; choose another output_dir, or overwrite=true to begin anew")
+    """The error for an image on record whose content has changed."""
+    return ValueError(f"{name} is not the image that {root} has a record of; choose another output_dir, or overwrite=true to start over")
 
 
-def save_images(root: Path, done: Restored, b: int) -> None:
-    """The images of item b → images/<id>/; no restoration where it failed."""
+def save_images(layout: RunLayout, done: Restored, b: int) -> None:
+    """The images of item b → images/<id>/; no restoration where it failed. A y that is no image is kept as a tensor."""
     record = done.records[b]
-    layout = RunLayout(root)
     made = done.x0 if record["error"] is None else None
-    for kind, images in (
-        (TRUTH, done.truth),
-        (MEASUREMENT, done.y),
-        (NOISY, done.start),
-        (restoration(record["sample"]), made),
-    ):
+    kinds = {TRUTH: done.truth, MEASUREMENT: done.measurement_image, NOISY: done.start, restoration(record["sample"]): made}
+    for kind, images in kinds.items():
         if images is not None:
             save_image(layout.image(record["id"], kind), images[b])
+    if done.y is not None and done.measurement_image is None:
+        content = save({"y": done.y[b].cpu().contiguous()})
+        write_whole(layout.measurement(record["id"]), lambda stream: stream.write(content))

@@ -1,28 +1,33 @@
-"""Which images an evaluation takes."""
+"""Which images a run takes."""
 
 from __future__ import annotations
 
 from hashlib import blake2b
+from pathlib import Path
 from typing import Literal
 
-from diffusion_priors.evaluation.restoration.batches import Images
+from diffusion_priors.evaluation.restoration.batches import CleanImages, DegradedImages, Items
+from diffusion_priors.evaluation.restoration.frozen import FrozenImages
+from diffusion_priors.evaluation.restoration.method import Method
 from diffusion_priors.images.io import Fit
 
 
 class ImageSet:
     """The images under `root` (file, folder, glob or list), fitted to the prior's size; the first `limit` of them.
 
-    `split` validation or test takes one of two parts that never meet: about `validation` of the images, chosen by
-    their names alone, are for tuning. `measurements` is a folder of frozen measurements to read instead of `root`,
-    `freeze` one to save them to. `workers` processes read images ahead.
+    Instead of clean images, `degraded` takes degraded ones that are restored as they are, and `measurements` is a folder
+    of frozen measurements. `freeze` is a folder to save the measurements to. `split` validation or test takes one of two
+    parts without a common image: about `validation` of the images, chosen by their names alone, are for tuning.
+    `workers` processes read images ahead.
 
-    Raises ValueError for numbers out of bounds and a `root` beside `measurements`.
+    Raises ValueError for numbers out of bounds and for more than one source of images.
     """
 
     def __init__(
         self,
         fit: Fit,
         root: str | list[str] | None = None,
+        degraded: str | list[str] | None = None,
         split: Literal["all", "validation", "test"] = "all",
         validation: float = 0.2,
         limit: int | None = None,
@@ -31,22 +36,50 @@ class ImageSet:
         workers: int = 0,
     ) -> None:
         if not 0.0 < validation < 1.0:
-            raise ValueError(f"the part of the images for validation lies between 0 and 1, got {validation}; set data.validation")
+            raise ValueError(f"the share of images for validation must be between 0 and 1, got {validation}; set data.validation")
         if limit is not None and limit < 1:
             raise ValueError(f"a run needs at least one image, got {limit}; set data.limit, or data.limit=null for all")
         if workers < 0:
-            raise ValueError(f"there cannot be {workers} reading processes; set data.workers")
-        if measurements is not None and root is not None:
-            raise ValueError("data.root and data.measurements are both given, and measurements hold their own images; give one of them")
-        if measurements is not None and freeze is not None:
-            raise ValueError("data.measurements reads frozen measurements and data.freeze makes them; give one of them")
-        self.fit, self.root, self.split, self.validation, self.limit = fit, root, split, validation, limit
+            raise ValueError(f"the number of reading processes must not be negative, got {workers}; set data.workers")
+        sources = {"root": root, "degraded": degraded, "measurements": measurements}
+        given = [f"data.{name}" for name, source in sources.items() if source is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are both given, and each brings its own images; give one of them")
+        if freeze is not None and (measurements is not None or degraded is not None):
+            raise ValueError("data.freeze saves measurements of clean images, and these are measured already; give one of them")
+        self.fit, self.root, self.degraded, self.split, self.validation, self.limit = fit, root, degraded, split, validation, limit
         self.measurements, self.freeze, self.workers = measurements, freeze, workers
 
-    def images(self, shape: tuple[int, int, int], num_samples: int) -> Images:
-        """The images, (C, H, W) = `shape`, sorted by id. Raises FileNotFoundError or ValueError where there are none."""
-        found = Images(self.root, "truth", shape[0], shape[1:], self.fit, num_samples)
+    @property
+    def given(self) -> bool:
+        """Whether any images are chosen."""
+        return any(source is not None for source in (self.root, self.degraded, self.measurements))
+
+    def items(self, method: Method, num_samples: int) -> Items:
+        """The items to restore, sorted by id. Raises FileNotFoundError or ValueError where there are none."""
+        if self.measurements is not None:
+            found = FrozenImages(Path(self.measurements), num_samples)
+        elif self.degraded is not None:
+            found = self._degraded(method, num_samples)
+        else:
+            channels, *size = method.image_shape
+            found = CleanImages(self.root, channels, tuple(size), self.fit, num_samples)
         return found.only(self.chosen(found.ids))
+
+    def _degraded(self, method: Method, num_samples: int) -> DegradedImages:
+        if method.operator.random:
+            raise ValueError(
+                "this operator draws its mask or kernel at random, so it cannot be the one that made the measurement; "
+                "use operator=inpaint_mask, operator=deblur_kernel or another without randomness"
+            )
+        image = method.operator.as_image(method.blank_measurement())
+        if image is None:
+            raise ValueError(
+                f"the measurement of {type(method.operator).__name__} is no image, so no image file holds it; "
+                "give frozen measurements with evaluate.py data.measurements=FOLDER"
+            )
+        channels, *size = image.shape[1:]
+        return DegradedImages(self.degraded, channels, tuple(size), self.fit, num_samples)
 
     def chosen(self, ids: list[str]) -> list[int]:
         """The indices of the images to take, by id. Raises ValueError where none is left."""

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from hashlib import blake2b
-from math import isfinite
 from time import perf_counter
 
 import pytorch_lightning as pl
@@ -14,43 +11,34 @@ from torch import Tensor
 
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
-from diffusion_priors.diffusion.levels import NoiseLevel
-from diffusion_priors.diffusion.transitions import Transition
+from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.evaluation.metrics.per_image import Metrics
-from diffusion_priors.evaluation.restoration.batches import Batch
-from diffusion_priors.images.io import as_bits
+from diffusion_priors.evaluation.restoration.batches import Batch, Restored, measurement_hash
 from diffusion_priors.operators.base import Operator
-from diffusion_priors.operators.noise_models import Measurement, NoiseModel
+from diffusion_priors.operators.measurement import Measurement
+from diffusion_priors.operators.noise_models import NoiseModel
 from diffusion_priors.runs.memory import peak_mib
-from diffusion_priors.solvers.base import Problem, Progress, Solution, Solver
+from diffusion_priors.runs.records import Record
+from diffusion_priors.solvers.base import Problem, Progress, Solution, Solver, Step
 
-Report = Callable[[Problem, Progress], bool | None]
+Report = Callable[[Problem, Progress], object]
+"""Called after every step of the solver, to show the progress."""
 
 
-@dataclass
-class Restored:
-    """One finished batch: `x0` and `truth` (B, C, H, W), `y` (B, C', H', W'), in [-1, 1], and a record per item.
-
-    `truth` and `y` are None where there is none, `start` (the noised image, (B, C, H, W)) for solvers that start
-    from noise.
-    """
-
-    ids: tuple[str, ...]
-    samples: tuple[int, ...]
-    truth: Tensor | None
-    y: Tensor | None
-    x0: Tensor
-    records: list[dict]
-    start: Tensor | None = None
+def never() -> bool:
+    return False
 
 
 class RestorationModule(pl.LightningModule):
     """Degrade (where the truth is given), restore, measure. Gradients are needed: use Trainer(inference_mode=False).
 
-    An item's result is a function of (configuration, seed, image id, sample) alone: the measurement is drawn
-    from the generator of (seed, id), so that every sample and every solver sees the same y, and the sampling
-    noise from that of (seed, id, sample). `measurement_seed` is the seed of measurements that were made before.
-    `problem_key` stands for operator and noise in the records' measurement_hash. `image_shape` is (C, H, W).
+    An item's result is a function of (configuration, seed, image id, sample) alone. The measurement is drawn from the
+    generator of (seed, id), so that every sample and every solver sees the same y, and the sampling noise from that
+    of (seed, id, sample). `measurement_seed` is the seed of measurements that were made before. `measurement_key`
+    stands for operator and noise in the records' measurement_hash. `image_shape` is (C, H, W).
+
+    `should_stop` is asked after every step. Once its answer is true, the present batch and all later ones come out
+    without items, and `interrupted` is true.
     """
 
     def __init__(
@@ -59,118 +47,119 @@ class RestorationModule(pl.LightningModule):
         solver: Solver,
         operator: Operator,
         noise_model: NoiseModel,
-        transition: Transition,
-        levels: list[NoiseLevel],
+        sampler: Sampler,
+        plan: list[Step],
         metrics: Metrics,
         image_shape: tuple[int, int, int],
         seed: int = 0,
         measurement_seed: int | None = None,
-        problem_key: str = "",
+        measurement_key: str = "",
         report: Report | None = None,
+        should_stop: Callable[[], bool] = never,
     ) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer batches than processes
         self.denoiser, self.operator, self.metrics = denoiser, operator, metrics
-        self.solver, self.noise_model, self.transition, self.levels = solver, noise_model, transition, levels
-        self.image_shape, self.seed, self.report = image_shape, seed, report
+        self.solver, self.noise_model, self.sampler, self.plan = solver, noise_model, sampler, plan
+        self.image_shape, self.seed = image_shape, seed
         self.measurement_seed = seed if measurement_seed is None else measurement_seed
-        self.problem_key = problem_key
+        self.measurement_key = measurement_key
+        self.report, self.should_stop, self.interrupted = report, should_stop, False
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> Restored:
+        self.interrupted = self.interrupted or self.should_stop()
+        if self.interrupted:
+            return self._nothing(batch)
         started = perf_counter()
-        measurement = self.measure(batch)
-        problem = self.problem(batch, measurement)
-        observe = None if self.report is None else lambda progress: self.report(problem, progress)
-        solution = self.solver.solve(problem, self.levels, observe)
+        measurement = self.measure(batch) if self.solver.uses_measurement else None
+        problem = Problem(self.denoiser, measurement, self.sampler, self.sampling_noise(batch), self.like(batch))
+        solution = self.solver.solve(problem, self.plan, lambda progress: self._observe(problem, progress))
+        if self.interrupted:
+            return self._nothing(batch)
         seconds = (perf_counter() - started) / len(batch.ids)
-        records = self.records(batch, problem, solution, seconds)
-        y = measurement.y if self.solver.uses_measurement else None
-        return Restored(batch.ids, batch.samples, batch.truth, y, solution.x0, records, self.start(batch, problem))
+        records = self.records(batch, measurement, solution, seconds)
+        y = None if measurement is None else measurement.y
+        image = None if y is None else self.operator.as_image(y)
+        return Restored(batch.ids, batch.samples, batch.truth, y, solution.x0, records, solution.start, image)
 
-    def start(self, batch: Batch, problem: Problem) -> Tensor | None:
-        """The image the solver started from, drawn again from the same generators; None where that is noise alone."""
-        if not self.solver.starts_from_image:
-            return None
-        return self.solver.init(replace(problem, rng=self.sampling_noise(batch)), self.levels[0])
+    def _observe(self, problem: Problem, progress: Progress) -> bool:
+        """True ends the solver's walk."""
+        if self.report is not None:
+            self.report(problem, progress)
+        self.interrupted = self.should_stop()
+        return self.interrupted
+
+    def _nothing(self, batch: Batch) -> Restored:
+        return Restored((), (), None, None, self.like(batch)[:0], [])
 
     def measure(self, batch: Batch) -> Measurement:
         """Draw the operator for these images and make y, or take the y that was given."""
         generators = [image_generator(self.measurement_seed, name, "measurement") for name in batch.ids]
-        self.operator.draw(self.blank(batch), generators)
+        self.operator.draw(self.like(batch), generators)
         if batch.measured is not None:
             return self.noise_model.measured(self.operator, batch.measured)
-        return self.noise_model.measure(self.operator, self.blank(batch) if batch.truth is None else batch.truth, generators)
-
-    def problem(self, batch: Batch, measurement: Measurement) -> Problem:
-        return Problem(
-            denoiser=self.denoiser,
-            transition=self.transition,
-            operator=self.operator,
-            y=measurement.y,
-            sigma_y=measurement.sigma_y,
-            blank=self.blank(batch),
-            rng=self.sampling_noise(batch),
-        )
+        return self.noise_model.measure(self.operator, self.like(batch) if batch.truth is None else batch.truth, generators)
 
     def sampling_noise(self, batch: Batch) -> ImageRandom:
         items = zip(batch.ids, batch.samples, strict=True)
         return ImageRandom([image_generator(self.seed, name, number, "sampling") for name, number in items])
 
-    def blank(self, batch: Batch) -> Tensor:
+    def like(self, batch: Batch) -> Tensor:
+        """Zeros of x0's shape, (B, C, H, W), on the module's device."""
         return torch.zeros(len(batch.ids), *self.image_shape, device=self.device)
 
-    def records(self, batch: Batch, problem: Problem, solution: Solution, seconds: float) -> list[dict]:
-        """One plain dictionary per item, as records.jsonl holds it; what has no value, or no finite one, is None."""
-        restored = self._scores(solution.x0, batch.truth)
-        names = self.metrics.names
-        measured = {name: None for name in names}
-        residual = sigma = hashes = None
-        peak = peak_mib(self.device)
-        if self.solver.uses_measurement:
-            residual = problem.misfit(solution.x0).tolist()
-            sigma = problem.sigma_y.flatten().tolist()
+    def records(self, batch: Batch, measurement: Measurement | None, solution: Solution, seconds: float) -> list[dict]:
+        """One plain dictionary per item, as records.jsonl holds it."""
+        items = range(len(batch.ids))
+        residual = sigma = hashes = [None for _ in items]
+        if measurement is not None:
+            residual = measurement.rms_residual(solution.x0).tolist()
+            sigma = measurement.sigma_y.flatten().tolist()
             hashes = self._hashes(batch)
-            measured = self._scores(problem.operator.as_image(problem.y), batch.truth)
+        scores = self._scores(solution.x0, batch)
+        measured = self._scores(self._measurement_to_score(measurement), batch)
+        info = {name: values.tolist() for name, values in solution.info.items()}
+        peak = peak_mib(self.device)
+        errors = [None if step is None else _failure(step, solution.plan) for step in solution.failed_at]
 
-        def at(values: list[float] | None, b: int) -> float | None:
-            return None if values is None or not isfinite(values[b]) else values[b]
-
-        records = []
-        for b, (name, sample, failed) in enumerate(zip(batch.ids, batch.samples, solution.failed_at, strict=True)):
-            scores = {key: None if failed is not None else at(restored[key], b) for key in names}
-            records.append(
-                {"id": name, "sample": sample, "seed": self.seed}
-                | scores
-                | {
-                    "residual": None if failed is not None else at(residual, b),
-                    "nfe_forward": solution.forwards,
-                    "nfe_vjp": solution.vjps,
-                    "seconds": seconds,
-                    "sigma_y": at(sigma, b),
-                }
-                | {f"{key}_measurement": at(measured[key], b) for key in names}
-                | {
-                    "measurement_hash": hashes and hashes[b],
-                    "peak_memory_mib": peak,
-                    "error": None if failed is None else _failure(failed, solution.levels),
-                }
+        def record(b: int) -> Record:
+            failed = errors[b] is not None
+            return Record(
+                id=batch.ids[b],
+                sample=batch.samples[b],
+                seed=self.seed,
+                scores={name: None if failed else values[b] for name, values in scores.items()},
+                measurement_scores={name: values[b] for name, values in measured.items()},
+                residual=None if failed else residual[b],
+                nfe_forward=solution.forwards,
+                nfe_vjp=solution.vjps,
+                seconds=seconds,
+                sigma_y=sigma[b],
+                measurement_hash=hashes[b],
+                peak_memory_mib=peak,
+                info={name: values[b] for name, values in info.items()},
+                error=errors[b],
             )
-        return records
 
-    def _scores(self, x: Tensor, truth: Tensor | None) -> dict[str, list[float] | None]:
-        return {name: None for name in self.metrics.names} if truth is None else self.metrics(x, truth)
+        return [record(b).to_dict() for b in items]
+
+    def _measurement_to_score(self, measurement: Measurement | None) -> Tensor | None:
+        """y as an image of x0's size; None where y is no image."""
+        if measurement is None or self.operator.as_image(measurement.y) is None:
+            return None
+        return self.operator.initial_image(measurement.y)
+
+    def _scores(self, x: Tensor | None, batch: Batch) -> dict[str, list]:
+        """The metrics of x against the truth, a value per item; None where either is unknown."""
+        if x is None or batch.truth is None:
+            return {name: [None] * len(batch.ids) for name in self.metrics.names}
+        return self.metrics(x, batch.truth)
 
     def _hashes(self, batch: Batch) -> list[str]:
-        """Which y each image has: of its pixels, the operator, the noise and the seed, not of floats that differ by machine."""
         given = batch.measured if batch.truth is None else batch.truth
         images = [None] * len(batch.ids) if given is None else given
-        return [measurement_hash(self.problem_key, self.measurement_seed, *item) for item in zip(batch.ids, images, strict=True)]
+        return [measurement_hash(self.measurement_key, self.measurement_seed, *item) for item in zip(batch.ids, images, strict=True)]
 
 
-def measurement_hash(problem_key: str, seed: int, name: str, image: Tensor | None) -> str:
-    row = b"" if image is None else as_bits(image).numpy().tobytes()
-    return blake2b(repr((problem_key, seed, name)).encode() + row, digest_size=8).hexdigest()
-
-
-def _failure(step: int, levels: list[NoiseLevel]) -> str:
-    return f"not finite after step {step + 1} of {len(levels) - 1}, from t = {levels[step].t}: the network or the guidance diverged"
+def _failure(step: int, plan: list[Step]) -> str:
+    return f"not finite after step {step + 1} of {len(plan)}, from t = {plan[step].now.t:g}: the network or the guidance diverged"

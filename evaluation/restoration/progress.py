@@ -1,4 +1,4 @@
-"""Progress of a run: a bar on a terminal, a line every so often elsewhere."""
+"""Progress of a run: a bar on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from diffusion_priors.solvers.base import Problem, Progress
 
 
 class ProgressReport:
-    """Called after every step; looks at the numbers only a few times a second, since each look waits for the device.
+    """Called after every step of `batches` batches. Off a terminal it prints a line every `every` seconds.
 
-    `batches` is how many batches the run has. Off a terminal a line is printed every `every` seconds.
+    The residual is fetched only a few times a second, since each look waits for the device. It is left out for solvers
+    that use no measurement.
     """
 
-    def __init__(self, batches: int, every: float = 10.0, stream: TextIO = sys.stderr) -> None:
-        self.batches, self.stream = batches, stream
+    def __init__(self, batches: int, every: float = 10.0, stream: TextIO = sys.stderr, residual: bool = True) -> None:
+        self.batches, self.stream, self.residual = batches, stream, residual
         self.terminal = stream.isatty()
         self.every = 0.2 if self.terminal else every
         self.bar: tqdm | None = None
@@ -29,22 +30,22 @@ class ProgressReport:
         if progress.index == 0:
             self.batch += 1
         self.done += 1
-        now = monotonic()
-        if now - self.looked < self.every and self.done < self.batches * progress.total:
+        now, total = monotonic(), self.batches * progress.total
+        if now - self.looked < self.every and self.done < total:
             return
         self.looked = now
-        residual = problem.misfit(progress.x0).nanmean().item()
+        facts = [f"residual {problem.measurement.rms_residual(progress.x0).nanmean().item():.4f}"] if self.residual else []
         if self.terminal:
-            self._bar(progress.total).set_postfix_str(f"residual {residual:.4f}", refresh=False)
+            self._bar(total).set_postfix_str(", ".join(facts), refresh=False)
             self.bar.update(self.done - self.bar.n)
-        elif self.done < self.batches * progress.total:
-            left = (now - self.started) / self.done * (self.batches * progress.total - self.done)
+        elif self.done < total:
+            left = (now - self.started) / self.done * (total - self.done)
             where = f"batch {self.batch}/{self.batches}, step {progress.index + 1}/{progress.total}"
-            print(f"{where}, residual {residual:.4f}, {left:.0f} s left", file=self.stream, flush=True)
+            print(", ".join([where, *facts, f"{left:.0f} s left"]), file=self.stream, flush=True)
 
     def _bar(self, total: int) -> tqdm:
         if self.bar is None:
-            self.bar = tqdm(total=total * self.batches, unit="step", file=self.stream, dynamic_ncols=True)
+            self.bar = tqdm(total=total, unit="step", file=self.stream, dynamic_ncols=True)
         return self.bar
 
     def close(self) -> None:

@@ -1,127 +1,157 @@
-"""One evaluation from built parts to a summary: resumable, shared by any number of processes."""
+"""One run of sample.py or evaluate.py, from built parts to a summary: resumable, shared by any number of processes."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
-from torch.utils.data import DataLoader, Dataset
 
+from diffusion_priors.diffusion.denoiser import Denoiser
+from diffusion_priors.evaluation.metrics.per_image import Metrics
 from diffusion_priors.evaluation.reporting.run_page import write_report
-from diffusion_priors.evaluation.restoration.batches import Batches, Nothing
-from diffusion_priors.evaluation.restoration.callbacks import EvaluationCallback
-from diffusion_priors.evaluation.restoration.finish import conclude
-from diffusion_priors.evaluation.restoration.folder import EvaluationFolder, changed, pending
-from diffusion_priors.evaluation.restoration.frozen import MANIFEST, FrozenImages, freeze
+from diffusion_priors.evaluation.restoration.batches import Batches, Items, NoImages, measurement_hash
+from diffusion_priors.evaluation.restoration.callbacks import EvaluationCallback, LogRun
+from diffusion_priors.evaluation.restoration.finish import finalize_run
+from diffusion_priors.evaluation.restoration.folder import RestorationFolder, changed, pending
+from diffusion_priors.evaluation.restoration.frozen import FrozenImages, freeze, is_frozen
 from diffusion_priors.evaluation.restoration.images import ImageSet
-from diffusion_priors.evaluation.restoration.log_run import LogRun
-from diffusion_priors.evaluation.restoration.method import Parts
-from diffusion_priors.evaluation.restoration.module import measurement_hash
+from diffusion_priors.evaluation.restoration.method import Method
+from diffusion_priors.evaluation.restoration.module import Report, RestorationModule, never
+from diffusion_priors.evaluation.restoration.predict import predict
 from diffusion_priors.evaluation.restoration.progress import ProgressReport
 from diffusion_priors.evaluation.restoration.writer import WriteRecords
-from diffusion_priors.runs.layout import REPORT
-from diffusion_priors.runs.loggers import Dashboard
+from diffusion_priors.runs.exit_codes import FAILED, OF_SIGNAL, REFUSED
+from diffusion_priors.runs.loggers import Dashboard, NoLogger
 from diffusion_priors.runs.records import read_records
-from diffusion_priors.runs.signals import CODES, Listener, ToldToStop
-
-FAILED, REFUSED = 1, 2
-"""Exit codes, as the dashboards are told them: of failed restorations and errors, of what the machine or the folder refused."""
+from diffusion_priors.runs.signals import Listener
+from diffusion_priors.runs.trainer import TrainerSettings
 
 
 @dataclass(kw_only=True)
-class Evaluation(Parts):
-    """`check` refuses what cannot work before anything is computed; `run` does what is not on record yet.
+class RestorationRun:
+    """`check` refuses what cannot work before anything is computed; `run` restores what is not on record yet.
 
-    Batches are the same groups of items whoever computes them, so that resuming and sharing change no number.
+    An image's result depends on `method`, `data` and `seed`. `num_samples` restorations per image are computed by
+    `trainer`, `batch_size` at once, and scored by `metrics`. `measurement_spec` describes operator and noise model as
+    plain values. Batches are the same groups of items whichever process computes them, so that resuming and sharing
+    change no number.
+
+    With `resume` a run in the same folder is resumed. Without it such a folder is refused unless `overwrite` is set,
+    the run uses one device, and an interrupted run is summarised as far as it got.
     """
 
+    method: Method
     data: ImageSet
-    callbacks: dict[str, pl.Callback]
-    logger: Dashboard
+    metrics: Metrics
+    trainer: TrainerSettings
     output: Path
-    overwrite: bool = False
+    measurement_spec: dict
+    seed: int
+    num_samples: int
+    batch_size: int
+    overwrite: bool
+    resume: bool = True
+    callbacks: dict[str, pl.Callback] = field(default_factory=dict)
+    logger: Dashboard = field(default_factory=NoLogger)
     known: set[tuple[str, int]] = field(default_factory=set, init=False)
     stopped: tuple[str, int] | None = field(default=None, init=False)
     finished: dict | None = field(default=None, init=False)
 
+    def __post_init__(self) -> None:
+        for name in ("num_samples", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}; set {name}")
+        if not self.resume and self.trainer.world > 1:
+            raise ValueError(
+                f"sample.py uses one device, got trainer.devices={self.trainer.world}; "
+                "set trainer.devices=1, or share the images among devices with evaluate.py"
+            )
+
     @property
     def first(self) -> bool:
-        """Whether this is the process that speaks and writes."""
+        """Whether this is the process that prints and summarises."""
         return rank_zero_only.rank == 0
 
-    def check(self, config: dict) -> None:
-        """Raises ValueError or OSError, in one line, for parts that do not go together and images that do not do.
+    @property
+    def measurement_key(self) -> str:
+        """What stands for operator and noise in the records' measurement_hash."""
+        return json.dumps(self.measurement_spec, sort_keys=True)
 
-        `config` is the resolved configuration; a run in the same folder with another one is not gone on with.
+    def check(self, config: dict) -> None:
+        """Raises ValueError or OSError, in one line, for parts that cannot be used together and images that cannot be read.
+
+        `config` is the resolved configuration; a run in the same folder with another one is not resumed.
         """
-        self.folder = EvaluationFolder(self.output, rank_zero_only.rank or 0, self.overwrite)
-        self.weights = self.prior.fingerprint()
+        self.folder = RestorationFolder(self.output, rank_zero_only.rank or 0, self.overwrite)
+        if not self.resume:
+            self.folder.check_unused()
+        self.weights = self.method.prior.fingerprint()
         self.known = self.folder.find(config, self.weights)
         self.items = self._items()
-        keys = [(name, sample) for name in self.items.ids for sample in range(self.num_samples)]
+        keys = self.items.keys()
         groups = [range(i, min(i + self.batch_size, len(keys))) for i in range(0, len(keys), self.batch_size)]
         self.folder.check_images(self.known, {*keys})
         self._check_known()
         self.pending = pending(groups, keys, self.known)
         before = self.folder.summary()
-        frozen = self.data.freeze is None or (Path(self.data.freeze) / MANIFEST).is_file()
-        if not self.pending and before is not None and before["records"] == len(keys) and frozen and not self.overwrite:
+        is_finished = not self.pending and before is not None and before["records"] == len(keys)
+        if is_finished and not self._must_freeze() and not self.overwrite:
             self.finished = before
             return
-        self.settle()
-        self._check_items()
-        if self.items.kind == "truth":
-            self.metrics.prepare()
-        self.metrics.check(len(self.items.ids), self.num_samples)
+        self.method.check_compatible()
+        self.items.check(self.method.operator, self.method.image_shape, self.measurement_spec)
+        self._check_metrics()
 
-    def _items(self) -> Dataset:
-        if not self.solver.uses_measurement:
-            if any(given is not None for given in (self.data.root, self.data.measurements, self.data.freeze)):
-                raise ValueError("this solver looks at no image; leave out data.root, .measurements and .freeze, or choose another solver")
-            return Nothing(self.num_samples)
-        if self.data.measurements is None:
-            return self.data.images(self.image_shape, self.num_samples)
-        frozen = FrozenImages(Path(self.data.measurements), self.num_samples)
-        return frozen.only(self.data.chosen(frozen.ids))
+    def _items(self) -> Items:
+        if self.method.solver.uses_measurement:
+            return self.data.items(self.method, self.num_samples)
+        if self.data.given or self.data.freeze is not None:
+            keys = "data.root, .degraded, .measurements and .freeze"
+            raise ValueError(f"this solver looks at no image; leave out {keys}, or choose another solver")
+        return NoImages(self.num_samples)
+
+    def _must_freeze(self) -> bool:
+        return self.data.freeze is not None and not is_frozen(Path(self.data.freeze))
 
     def _check_known(self) -> None:
-        """Raises ValueError where an image on record has another content by now. Frozen ones have hashes of their own."""
-        kept = {record["id"]: record["measurement_hash"] for record in read_records(self.output)} if self.known else {}
-        known = [i for i, name in enumerate(self.items.ids) if kept.get(name) and not isinstance(self.items, FrozenImages)]
-        for index in known:
-            name, image = self.items.ids[index], self.items.read(index)
-            if measurement_hash(self.problem_key, self.seed, name, image) != kept[name]:
+        """Raises ValueError where the content of an image on record has changed."""
+        hashes = {record["id"]: record["measurement_hash"] for record in read_records(self.output)} if self.known else {}
+        for index, name in enumerate(self.items.ids):
+            image = self.items.given(index) if hashes.get(name) else None
+            if image is not None and measurement_hash(self.measurement_key, self.seed, name, image) != hashes[name]:
                 raise changed(self.output, name)
 
-    def _check_items(self) -> None:
-        if isinstance(self.items, FrozenImages):
-            self.items.check(self.module(), self.measurement_spec)
-        else:
-            self.items.check()
+    def _check_metrics(self) -> None:
         if self.data.freeze is not None and self.trainer.world > 1:
-            raise ValueError(
-                "measurements are frozen by one process; run data.freeze on one device, then the others with data.measurements"
-            )
+            raise ValueError("measurements are frozen by one process; use data.freeze on one device, then data.measurements on several")
+        over_sets = self.metrics.distribution is not None or self.metrics.calibration is not None
+        if over_sets and not self.items.has_truth:
+            raise ValueError("metrics=fid and metrics=calibration compare with clean images, and there are none; set metrics=default")
+        self.metrics.check(len(self.items.ids), self.num_samples)
+        if self.items.has_truth:
+            self.metrics.prepare()
 
-    def mend(self) -> None:
+    def ensure_report(self) -> None:
         """Write the page of a finished run again where it is missing."""
-        if not (self.output / REPORT).exists():
+        if not self.folder.layout.report.exists():
             write_report(self.output)
 
     def title(self, words: str) -> str:
         """What is about to happen, in a line or two."""
-        lines = [f"{words} · {len(self.levels) - 1} steps"]
+        lines = [f"{words} · {len(self.method.plan())} steps"]
         if self.known:
-            lines.append(f"{len(self.known)} of {len(self.items)} restorations are on record; going on")
+            lines.append(f"{len(self.known)} of {len(self.items)} restorations are on record; resuming")
         return "\n".join(lines)
 
     def run(self, config: dict, text: str, title: str) -> dict | None:
-        """Restore what is not on record yet, then summarise; → the summary, or None where told to stop (see `stopped`).
+        """Restore what is not on record yet, then summarise; → the summary, None in other processes and where there is none.
 
-        `text` is what config.yaml will hold.
+        `text` is what config.yaml will hold. `stopped` says why and with which exit code a run ended early.
         """
         listener = Listener()
         code = FAILED
@@ -131,54 +161,75 @@ class Evaluation(Parts):
                     self.folder.open(text)
                 loggers = self.logger(self.output, config, self.overwrite) if self.first else []
                 callbacks = [LogRun(self.logger, self.output), *self.callbacks.values()]
-                self._restore(listener, callbacks, loggers)
-                summary = self._summarise(title, callbacks, loggers) if self.first else None
-            code = FAILED if summary and summary["failed"] else 0
+                if self._restore(listener, callbacks, loggers):
+                    summary = self._summarise(title, callbacks, loggers) if self.first else None
+                    code = FAILED if summary and summary["failed"] else 0
+                else:
+                    code = OF_SIGNAL[listener.received]
+                    summary = self._stop(listener.received, code, title)
             return summary
-        except ToldToStop as error:
-            code = CODES.get(str(error), 1)
-            self.stopped = (f"stopped by {error}; what is finished is on record, and the same line goes on", code)
-            return None
         except (ValueError, OSError):
             code = REFUSED
             raise
         except KeyboardInterrupt:
-            code = CODES["SIGINT"]
+            code = OF_SIGNAL["SIGINT"]
             raise
         finally:
             self.logger.finish(code)
 
-    def _restore(self, listener: Listener, callbacks: list[pl.Callback], loggers: list[Logger]) -> None:
-        module = self.module(None, getattr(self.items, "seed", None))
+    def _restore(self, listener: Listener, callbacks: list[pl.Callback], loggers: list[Logger]) -> bool:
+        """Compute and write what is pending; → whether all of it was done."""
+        self.trainer.prepare(self.method.prior.network)
         if self.data.freeze is not None:
-            digest = freeze(Path(self.data.freeze), module, self.items, self.measurement_spec)
-            print(f"measurements: {self.data.freeze}, SHA-256 {digest}")
-            self.items = FrozenImages(Path(self.data.freeze), self.num_samples)
+            self._freeze()
         if not self.pending:
-            return
+            return True
         trainer = self.trainer.prediction([WriteRecords(self.folder, self.known), *callbacks], loggers)
-        mine = self.pending[trainer.global_rank :: trainer.world_size]
-        progress = ProgressReport(len(mine)) if self.first else None
-
-        def report(problem, step) -> None:
-            if listener.told is not None:
-                raise ToldToStop(listener.told)
-            if progress is not None:
-                progress(problem, step)
-
-        module.report = report
-        loader = DataLoader(Batches(self.items, mine), batch_size=None, num_workers=self.data.workers)
+        batches = Batches(self.items, self.pending[trainer.global_rank :: trainer.world_size])
+        progress = ProgressReport(len(batches), residual=self.method.solver.uses_measurement) if self.first else None
+        module = self._module(progress, lambda: listener.received is not None)
         try:
-            self.predict(trainer, module, loader)
-            trainer.strategy.barrier("evaluated")
+            return predict(trainer, module, batches, self.batch_size, self.data.workers)
         finally:
             if progress is not None:
                 progress.close()
 
+    def _module(self, report: Report | None = None, should_stop: Callable[[], bool] = never) -> RestorationModule:
+        method = self.method
+        return RestorationModule(
+            denoiser=Denoiser(method.prior, self.trainer.autocast),
+            solver=method.solver,
+            operator=method.operator,
+            noise_model=method.noise_model,
+            sampler=method.sampler,
+            plan=method.plan(),
+            metrics=self.metrics,
+            image_shape=method.image_shape,
+            seed=self.seed,
+            measurement_seed=self.items.measurement_seed,
+            measurement_key=self.measurement_key,
+            report=report,
+            should_stop=should_stop,
+        )
+
+    def _freeze(self) -> None:
+        digest = freeze(Path(self.data.freeze), self._module(), self.items, self.measurement_spec)
+        print(f"measurements: {self.data.freeze}, SHA-256 {digest}")
+        self.items = FrozenImages(Path(self.data.freeze), self.num_samples)
+
+    def _stop(self, signal: str, code: int, title: str) -> dict | None:
+        """Note why the run ended; where it cannot be resumed, summarise what is finished."""
+        if self.resume:
+            self.stopped = f"stopped by {signal}; finished restorations are on record, and the same command resumes the run", code
+            return None
+        done = len(read_records(self.output))
+        self.stopped = f"stopped by {signal}; {done} of {len(self.items)} restorations are finished", code
+        return self._summarise(title, [], []) if done else None
+
     def _summarise(self, title: str, callbacks: list[pl.Callback], loggers: list[Logger]) -> dict:
-        def tell(summary: dict, records: list[dict]) -> None:
+        def on_summary(summary: dict, records: list[dict]) -> None:
             for callback in callbacks:
                 if isinstance(callback, EvaluationCallback):
                     callback.on_evaluation_end(self.output, summary, records, loggers)
 
-        return conclude(self.folder, title, self.metrics, self.num_samples, tell)
+        return finalize_run(self.folder, title, self.metrics, self.num_samples, len(self.items), on_summary)

@@ -1,18 +1,37 @@
-"""evaluate.py's writer."""
+"""Results are written while the next images are computed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import pytorch_lightning as pl
 
-from diffusion_priors.evaluation.restoration.background import Background
-from diffusion_priors.evaluation.restoration.folder import EvaluationFolder
-from diffusion_priors.evaluation.restoration.module import Restored
+from diffusion_priors.evaluation.restoration.batches import Restored
+from diffusion_priors.evaluation.restoration.folder import RestorationFolder
+
+
+class Background:
+    """Runs one call after another in a thread, at most one behind. An error that a call raises comes out of the next call or `wait`."""
+
+    def __init__(self) -> None:
+        self.thread = ThreadPoolExecutor(1, "writer")
+        self.last: Future | None = None
+
+    def __call__(self, function: Callable[[], object]) -> None:
+        self.wait()
+        self.last = self.thread.submit(function)
+
+    def wait(self) -> None:
+        last, self.last = self.last, None
+        if last is not None:
+            last.result()
 
 
 class WriteRecords(pl.Callback):
     """Hands every finished batch to the folder, which writes it while the next one is computed."""
 
-    def __init__(self, folder: EvaluationFolder, known: set[tuple[str, int]]) -> None:
+    def __init__(self, folder: RestorationFolder, known: set[tuple[str, int]]) -> None:
         self.folder, self.known = folder, known
         self.background = Background()
 

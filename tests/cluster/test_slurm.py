@@ -65,7 +65,7 @@ def test_a_sweeps_jobs_of_two_ranks_are_preempted_and_requeued_and_go_on(cluster
     assert "PSNR (dB) ↑" in told
     assert all("Restarts=1" in cluster.describe(f"{job}_{number}") for number in (0, 1)), logs(swept, cluster)
     assert f"Requeued job {job}_0" in logs(swept, cluster)
-    assert "are on record; going on" in logs(swept, cluster)
+    assert "are on record; resuming" in logs(swept, cluster)
     assert_same_sweep(swept, reference)
     assert before <= recorded(run)
     assert not list(swept.glob("*/error.txt"))
@@ -88,7 +88,7 @@ def test_a_batch_script_cancelled_and_submitted_again_and_out_of_time(cluster, f
     wait_for(lambda: len(recorded(run)) >= len(before) + 2, lambda: logs(folder, cluster))
     cluster.ask("scancel", "--signal=USR1", second)
     told = over(second, folder, cluster)
-    assert "stopped by SIGUSR1" in told and told.count("are on record; going on") == 2
+    assert "stopped by SIGUSR1" in told and told.count("are on record; resuming") == 2
     assert "Restarts=1" in cluster.describe(second) and "JobState=COMPLETED" in cluster.describe(second)
     assert figures(run) == figures(of("dps", reference))
     assert before <= recorded(run)

@@ -1,4 +1,4 @@
-"""Laws in closed form: against each other, against autograd, and against averages over samples."""
+"""Distributions in closed form, compared with each other, with autograd and with averages over samples."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.image_random import image_generator
 from diffusion_priors.diffusion.levels import NoiseLevel
 from diffusion_priors.diffusion.preconditioning import Eps
-from diffusion_priors.diffusion.priors import Prior
+from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.schedules import Cosine, Linear
 
 SHAPE = (3, 4, 6)
-LEVELS = [Linear().levels[t] for t in (0, 100, 500, 999)] + [Cosine().levels[t] for t in (0, 500, 999)]
+LEVELS = [Linear().table[t] for t in (0, 100, 500, 999)] + [Cosine().table[t] for t in (0, 500, 999)]
 
 
 def images(count: int, shape=SHAPE, seed: int = 0) -> torch.Tensor:
@@ -35,7 +35,7 @@ def gaussian_law() -> Gaussian:
 
 
 def mixture_law() -> Mixture:
-    """Three components near enough to overlap at high noise, each with a covariance of its own."""
+    """Three components that overlap at high noise, each with its own covariance."""
     means = Drawn(components=3, std=0.3)(SHAPE)
     covariances = [stationary(), PowerLaw(0.2, 0.5)(SHAPE), RandomRotation(0.01, 0.3, seed=4)(SHAPE)]
     return Mixture([0.5, 0.3, 0.2], [Gaussian(mean, covariance) for mean, covariance in zip(means, covariances, strict=True)])
@@ -45,8 +45,8 @@ LAWS = {"gaussian": gaussian_law, "mixture": mixture_law}
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 6), (3, 5, 4), (1, 1, 7)])
-def test_a_power_spectrum_is_the_covariance_it_says(shape):
-    """Every function of it is that of its dense matrix; a pixel's variance and the channels' correlation are as given."""
+def test_a_power_spectrum_is_its_dense_covariance(shape):
+    """Functions of both agree. The variance of a pixel and the correlation of the channels have the values of the arguments."""
     covariance = PowerLaw(std=0.4, exponent=1.5, correlation=0.7)(shape)
     matrix = covariance.dense()
     torch.testing.assert_close(matrix, matrix.mT)
@@ -60,8 +60,8 @@ def test_a_power_spectrum_is_the_covariance_it_says(shape):
     torch.testing.assert_close(covariance.values.flatten().sort()[0], dense.values)
 
 
-def test_the_spectrum_of_images_falls_as_it_says():
-    """The mean power of drawn images is ∝ f^−2, flat below one wave an image."""
+def test_the_power_of_drawn_images_falls_with_frequency_as_specified():
+    """The mean power of drawn images is ∝ f^−2, and constant below one period per image."""
     law = Gaussian(torch.zeros(()), PowerLaw(std=0.3, exponent=2.0)((1, 16, 16)))
     x = law.draw([image_generator(0, b) for b in range(2000)])
     power = torch.fft.fft2(x[:, 0], norm="ortho").abs().square().mean(0)
@@ -71,7 +71,7 @@ def test_the_spectrum_of_images_falls_as_it_says():
 
 
 @pytest.mark.parametrize("level", LEVELS, ids=str)
-def test_gaussian_is_the_formula_by_matrices(level):
+def test_the_gaussian_law_is_its_formula_in_matrices(level):
     """x̂0 = m + α S (α² S + σ² I)⁻¹ (x − α m), its covariance σ² S (α² S + σ² I)⁻¹, and the density of N(α m, α² S + σ² I)."""
     law, x, v = gaussian_law(), images(3), images(3, seed=1)
     m, s = law.mean.flatten(), law.covariance.dense()
@@ -105,7 +105,7 @@ def test_second_derivatives_go_through_the_symmetric_product():
     assert torch.autograd.gradgradcheck(lambda given: law.x0(given, level).square().sum(), x, nondet_tol=1e-8)
 
 
-def test_a_mixture_of_one_or_of_equals_is_the_gaussian():
+def test_a_mixture_of_one_or_of_equal_components_is_the_gaussian():
     one, x, v = gaussian_law(), images(2), images(2, seed=1)
     for law in (Mixture([1.0], [one]), Mixture([0.3, 0.7], [one, one]), Mixture([1.0, 0.0], [one, mixture_law().parts[1]])):
         for level in LEVELS:
@@ -115,7 +115,7 @@ def test_a_mixture_of_one_or_of_equals_is_the_gaussian():
 
 
 @pytest.mark.parametrize("sigma", [0.4, 1.0])
-def test_mixture_is_what_weighted_samples_say(sigma):
+def test_the_mixture_agrees_with_weighted_samples(sigma):
     """E and Cov of x0 given x_t from 400 000 draws of x0, weighted by N(x_t; α x0, σ² I): within 5 standard errors."""
     covariances = [RandomRotation(0.02, 0.3, seed=k)((1, 1, 2)) for k in range(3)]
     means = Given([[-0.8, 0.2], [0.7, 0.6], [0.1, -0.5]])((1, 1, 2))
@@ -141,7 +141,7 @@ def test_mixture_is_what_weighted_samples_say(sigma):
     assert np.abs(found - covariance).max() < 8 * (weights**2).sum() ** 0.5 * covariance.max()
 
 
-def test_draws_come_from_the_law_one_generator_an_image():
+def test_draws_follow_the_law_and_use_one_generator_per_image():
     law = Mixture([0.7, 0.3], [Gaussian(torch.tensor(m), RandomRotation(0.1, 0.4)((1, 1, 2))) for m in (-2.0, 2.0)])
     x = law.draw([image_generator(0, b) for b in range(4000)]).flatten(1)
     right = x[:, 0] > 0
@@ -153,15 +153,15 @@ def test_draws_come_from_the_law_one_generator_an_image():
 
 
 @pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=lambda s: type(s).__name__)
-def test_the_network_gives_x0_at_the_schedules_levels(schedule):
-    """In float32 outside, double inside, not clamped, and whatever levels a batch mixes."""
+def test_the_network_returns_x0_at_the_levels_of_the_schedule(schedule):
+    """Float32 outside, float64 inside, no clamping; the levels may differ within a batch."""
     prior = exact(mixture_law(), schedule)
     denoiser, x = Denoiser(prior), 3.0 * images(4).float()
     for t in (0, 400, 999):
-        x0, fraction = denoiser(x, prior.levels[t])
+        x0, fraction, *_ = denoiser(x, prior.image_schedule.table[t])
         assert x0.dtype == torch.float32
         assert fraction is None
-        torch.testing.assert_close(x0, law_of(prior).x0(x.double(), schedule.levels[t]).float())
+        torch.testing.assert_close(x0, law_of(prior).x0(x.double(), schedule.table[t]).float())
     assert prior.network(x, torch.zeros(4, dtype=torch.long)).abs().max() > 1.0
     mixed = prior.network(x, torch.tensor([3, 700, 3, 10]))
     torch.testing.assert_close(mixed[1:2], prior.network(x[1:2], torch.tensor([700])))
@@ -170,12 +170,12 @@ def test_the_network_gives_x0_at_the_schedules_levels(schedule):
     assert len(prior.fingerprint()) == 16
 
 
-def test_fingerprints_tell_laws_apart():
+def test_different_laws_have_different_fingerprints():
     priors = [gaussian(Linear(), PowerLaw(std), size=(4, 4)) for std in (0.3, 0.3, 0.31)]
     assert priors[0].fingerprint() == priors[1].fingerprint() != priors[2].fingerprint()
 
 
-def test_a_dense_covariance_comes_from_a_file(tmp_path):
+def test_a_dense_covariance_is_read_from_a_file(tmp_path):
     matrix = stationary().dense().numpy()
     np.save(tmp_path / "covariance.npy", matrix)
     prior = gaussian(Linear(), FromFile(str(tmp_path / "covariance.npy")), size=SHAPE[1:])
@@ -204,7 +204,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("make", "told"), REFUSED, ids=[told for _, told in REFUSED])
-def test_bad_values_are_refused_with_a_remedy(make, told, tmp_path):
-    with pytest.raises(ValueError, match=told):
+@pytest.mark.parametrize(("make", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_bad_values_are_refused_with_the_override_that_fixes_them(make, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
         make(tmp_path)

@@ -1,4 +1,4 @@
-"""Checkpoints: found in order, fetched whole or not at all, loaded strictly, and never run."""
+"""Checkpoints: the order of search, complete downloads, strict loading, and no execution of pickled code."""
 
 import hashlib
 import io
@@ -29,7 +29,7 @@ def network() -> nn.Module:
 
 @pytest.fixture
 def state() -> dict[str, torch.Tensor]:
-    """Weights for `network`, none of them its own, each exact in half precision."""
+    """Other weights for `network`, each exact in half precision."""
     shapes = {"0.weight": (4, 3), "0.bias": (4,), "2.weight": (2, 4), "2.bias": (2,)}
     generator = torch.Generator().manual_seed(0)
     return {name: torch.randint(-9, 10, shape, generator=generator) / 8.0 for name, shape in shapes.items()}
@@ -42,7 +42,7 @@ def assert_loaded(network: nn.Module, state: dict[str, torch.Tensor]) -> None:
         assert tensor.dtype == torch.float32 and torch.equal(tensor, state[name].float())
 
 
-# Files that are what they should be
+# Valid files
 
 
 @pytest.mark.parametrize("name", ["weights.pt", "weights.pth", "weights.ckpt", "weights.safetensors"])
@@ -80,7 +80,7 @@ def test_reading_does_not_touch_what_was_saved(state, tmp_path):
     assert all(torch.equal(found[name], state[name]) for name in state)
 
 
-# Files that are not
+# Invalid files
 
 
 def saved(content) -> bytes:
@@ -92,7 +92,7 @@ def saved(content) -> bytes:
 @pytest.mark.parametrize("kept", [0, 1, 3, 100, 0.25, 0.5, 0.75, 0.95, -200, -20, -1])
 @pytest.mark.parametrize("side", [64, 320])
 def test_a_truncated_file_is_refused_by_name(side, kept, tmp_path):
-    """Wherever it was cut: a share of the file, or so many bytes from its start or end."""
+    """Cut after a fraction of the file (float) or after so many bytes (int; a negative one counts from the end)."""
     whole = saved({"weight": torch.randn(side, side)})
     path = tmp_path / "cut.pt"
     path.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
@@ -115,7 +115,7 @@ def test_a_truncated_safetensors_file_is_refused_by_name(kept, state, tmp_path):
 )
 @pytest.mark.parametrize("name", ["page.pt", "page.safetensors"])
 def test_a_web_page_in_place_of_the_file_is_no_checkpoint(name, content, tmp_path):
-    """What a link that needs a click saves: it holds no pickled code, and fetching it again is what helps."""
+    """Some download links save a web page. It holds no pickled code, so the message must ask for a new download."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match="is damaged or no checkpoint"):
         read_state_dict(tmp_path / name)
@@ -141,7 +141,7 @@ def test_pickled_code_is_refused_and_not_run(write, wrap, tmp_path):
     assert not (tmp_path / "made").exists()
 
 
-def test_the_mischief_of_the_test_above_is_real(tmp_path):
+def test_the_code_of_the_test_above_would_run(tmp_path):
     torch.load(io.BytesIO(saved(Mischief(tmp_path / "made"))), weights_only=False)
     assert (tmp_path / "made").is_dir()
 
@@ -164,7 +164,7 @@ def test_a_pickled_module_is_refused(network, tmp_path):
     ],
     ids=["list", "tensor", "empty", "mixed", "nested", "no tensors"],
 )
-def test_what_is_no_state_dict_is_refused(content, kind, tmp_path):
+def test_other_content_than_a_state_dict_is_refused(content, kind, tmp_path):
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(ValueError, match=rf"other\.pt is not a state dict of tensors but a {kind}"):
         read_state_dict(tmp_path / "other.pt")
@@ -173,7 +173,7 @@ def test_what_is_no_state_dict_is_refused(content, kind, tmp_path):
 # Tensors that do not fit
 
 
-def test_a_wrong_shape_is_named_with_what_was_wanted_and_found(network, state):
+def test_a_wrong_shape_is_named_with_the_expected_and_the_found_one(network, state):
     state["2.weight"] = torch.ones(2, 5)
     with pytest.raises(ValueError, match=r"file does not fit the network: 2\.weight should be \(2, 4\) and is \(2, 5\)"):
         load_strictly(network, state, Path("file"))
@@ -185,7 +185,7 @@ def test_a_shape_that_could_be_broadcast_is_refused(network, state):
         load_strictly(network, state, Path("file"))
 
 
-def test_missing_and_left_over_tensors_are_counted_and_named(network, state):
+def test_missing_and_unexpected_tensors_are_counted_and_named(network, state):
     del state["0.bias"], state["2.bias"]
     state |= {"ema.weight": torch.ones(1)}
     with pytest.raises(ValueError, match=r"of its 4 tensors 2 missing, first 0\.bias; 1 left over, first ema\.weight"):
@@ -193,13 +193,13 @@ def test_missing_and_left_over_tensors_are_counted_and_named(network, state):
 
 
 @pytest.mark.parametrize("change", ["shape", "missing", "extra"])
-def test_a_refused_file_leaves_the_network_as_it_was(change, network, state):
+def test_a_refused_file_does_not_change_the_network(change, network, state):
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     if change == "missing":
         del state["2.bias"]
     else:
         state |= {"2.bias" if change == "shape" else "3.bias": torch.ones(7)}
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="file does not fit the network"):
         load_strictly(network, state, Path("file"))
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
@@ -212,18 +212,18 @@ def test_a_class_conditional_checkpoint_is_refused_with_the_reason():
 
 
 def test_a_super_resolution_checkpoint_is_refused():
-    """guided-diffusion's upsamplers see the small image as three more channels."""
+    """guided-diffusion's upsamplers get the small image as three more channels."""
     network = UNet(**TINY)
     state = network.state_dict() | {"input_blocks.0.0.weight": torch.zeros(32, 6, 3, 3)}
     with pytest.raises(ValueError, match=r"input_blocks\.0\.0\.weight should be \(32, 3, 3, 3\) and is \(32, 6, 3, 3\)"):
         load_strictly(network, state, Path("file"))
 
 
-# Where the file is
+# The search for the file
 
 
 class Serving(BaseHTTPRequestHandler):
-    """Gives out the bytes in `files`, and keeps the paths asked for in `asked`."""
+    """Serves the bytes in `files` and appends each requested path to `asked`."""
 
     def __init__(self, files: dict[str, bytes], asked: list[str], *args) -> None:
         self.files, self.asked = files, asked
@@ -246,7 +246,7 @@ class Serving(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    """(address, files, paths asked for) of a server on this machine."""
+    """(address, files, requested paths) of a server on this machine."""
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "127.0.0.1")
     files, asked = {}, []
@@ -262,7 +262,7 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def test_a_path_is_taken_before_the_cache_and_the_cache_before_the_url(server, tmp_path):
+def test_the_path_comes_before_the_cache_and_the_cache_before_the_url(server, tmp_path):
     address, files, asked = server
     cache, given = tmp_path / "cache", tmp_path / "given.pt"
     files["w.pt"] = b"from the server"
@@ -274,7 +274,7 @@ def test_a_path_is_taken_before_the_cache_and_the_cache_before_the_url(server, t
 
     fetched = Checkpoint(**source).locate()
     assert fetched == cache / "w.pt" and fetched.read_bytes() == b"from the server"
-    assert [path.name for path in cache.iterdir()] == ["w.pt"]  # whole, with nothing beside it
+    assert [path.name for path in cache.iterdir()] == ["w.pt"]  # and no partial file
 
     assert Checkpoint(**source).locate() == fetched
     assert asked == ["/w.pt"]  # once
@@ -287,23 +287,23 @@ def test_a_fetched_checkpoint_loads(server, network, state, tmp_path):
     assert_loaded(network, state)
 
 
-def test_a_wrong_hash_leaves_nothing_behind(server, tmp_path):
+def test_a_wrong_hash_leaves_no_file(server, tmp_path):
     address, files, _ = server
     files["w.pt"] = b"something else"
-    checkpoint = Checkpoint(name="w.pt", cache=str(tmp_path), url=f"{address}/w.pt", sha256=sha256(b"what was wanted"))
+    checkpoint = Checkpoint(name="w.pt", cache=str(tmp_path), url=f"{address}/w.pt", sha256=sha256(b"the expected file"))
     with pytest.raises(ValueError, match=r"w\.pt is not the file expected: .*check the url and the sha256"):
         checkpoint.locate()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_page_that_is_not_there_is_an_os_error_and_leaves_nothing_behind(server, tmp_path):
+def test_a_missing_page_is_an_os_error_and_leaves_no_file(server, tmp_path):
     address, *_ = server
     with pytest.raises(OSError, match=r"cannot fetch http://127\.0\.0\.1:\d+/none\.pt: .*404"):
         Checkpoint(name="none.pt", cache=str(tmp_path), url=f"{address}/none.pt", sha256="0" * 64).locate()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unreachable_server_is_an_os_error_and_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_an_unreachable_server_is_an_os_error_and_leaves_no_file(tmp_path, monkeypatch):
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "127.0.0.1")
     with socket.socket() as free:
@@ -321,21 +321,21 @@ def test_a_url_without_name_and_hash_is_refused(known):
 
 
 @pytest.mark.parametrize("known", [{"path": "absent/w.pt"}, {"name": "w.pt"}, {}], ids=["path", "name", "nothing"])
-def test_where_nothing_is_found_the_message_says_where_to_get_it(known, tmp_path):
+def test_the_message_for_a_missing_file_says_where_to_get_it(known, tmp_path):
     checkpoint = Checkpoint(**known, cache=str(tmp_path), obtain="ask the librarian")
     with pytest.raises(FileNotFoundError, match=r"; ask the librarian$") as caught:
         checkpoint.locate()
     assert all(str(value) in str(caught.value) for value in known.values())
 
 
-def test_a_path_that_is_absent_is_not_replaced_by_the_cache(tmp_path):
-    """Who names a file wants that file."""
+def test_a_missing_path_is_not_replaced_by_the_cache(tmp_path):
+    """A user who names a file wants that file."""
     (tmp_path / "w.pt").write_bytes(b"cached")
     with pytest.raises(FileNotFoundError, match=r"no checkpoint at absent\.pt"):
         Checkpoint(path="absent.pt", name="w.pt", cache=str(tmp_path)).locate()
 
 
-def test_the_cache_is_torch_s_unless_told(tmp_path, monkeypatch):
+def test_the_default_cache_is_that_of_torch_hub(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)

@@ -8,10 +8,10 @@ from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.grids import Linspace
 from diffusion_priors.diffusion.levels import NoiseLevel
 from diffusion_priors.diffusion.preconditioning import X0, Eps
-from diffusion_priors.diffusion.priors import Prior
+from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.schedules import Linear
 
-LEVEL = Linear().levels[400]
+LEVEL = Linear().table[400]
 
 
 class Recording(nn.Module):
@@ -128,16 +128,16 @@ def test_the_network_is_frozen_and_in_evaluation_mode():
 # What the network is shown
 
 
-def test_the_network_is_told_the_original_index_of_a_respaced_level():
+def test_the_network_gets_the_original_index_of_a_respaced_level():
     network, x = Recording(), noisy()
     denoiser = make(network)
-    levels = Linspace(7)(Prior(network, Linear(), Eps()).levels)[:-1]
+    levels = Linspace(7)(Prior(network, Linear(), Eps()).image_schedule)[:-1]
     for level, t in zip(levels, (999, 832, 666, 500, 333, 166, 0), strict=True):
         denoiser(x, level)
         assert network.t.dtype == torch.int64 and network.t.tolist() == [t, t]
 
 
-def test_a_level_between_two_indices_is_told_as_it_is():
+def test_a_level_between_two_indices_reaches_the_network_unchanged():
     network = Recording()
     make(network)(noisy(), NoiseLevel(499.5, 0.3, 0.9))
     assert network.t.is_floating_point() and network.t.tolist() == [499.5, 499.5]
@@ -168,7 +168,7 @@ def test_outside_the_network_autocast_is_off():
 @pytest.mark.parametrize("preconditioning", [Eps(), X0()], ids=["eps", "x0"])
 @pytest.mark.parametrize(("dtype", "autocast"), [(torch.float32, None), (torch.float64, None), (torch.float32, torch.bfloat16)], ids=str)
 def test_what_leaves_has_the_type_of_x(dtype, autocast, preconditioning):
-    x0, fraction = make(Recording(3, 6).to(dtype), preconditioning, autocast)(noisy(dtype=dtype), LEVEL)
+    x0, fraction, *_ = make(Recording(3, 6).to(dtype), preconditioning, autocast)(noisy(dtype=dtype), LEVEL)
     assert x0.dtype is dtype and fraction.dtype is dtype
 
 
@@ -180,13 +180,13 @@ def test_learned_variance_is_split_off_and_brought_to_fractions(channels):
     """Channels 0 … C−1 are ε̂, C … 2C−1 are v in [-1, 1], and the fraction is (v + 1)/2 (Nichol & Dhariwal 2021, Sec. 3.1)."""
     network = Recording(channels, 2 * channels)
     x = noisy(channels=channels)
-    x0, fraction = make(network, channels=channels)(x, LEVEL)
+    x0, fraction, *_ = make(network, channels=channels)(x, LEVEL)
     assert torch.equal(x0, Eps().x0(x, network.answer[:, :channels], LEVEL))
     torch.testing.assert_close(2 * fraction - 1, network.answer[:, channels:], rtol=0, atol=1e-6)
 
 
 def test_a_network_without_variance_has_no_fraction():
-    assert make()(noisy(), LEVEL).fraction is None
+    assert make()(noisy(), LEVEL).variance_fraction is None
 
 
 @pytest.mark.parametrize("out_channels", [1, 2, 4, 5, 9])
@@ -201,7 +201,7 @@ def test_images_of_a_batch_do_not_meet():
     for b in range(4):
         alone = denoiser(x[b : b + 1], LEVEL)
         torch.testing.assert_close(alone.x0[0], together.x0[b], rtol=0, atol=1e-13)
-        torch.testing.assert_close(alone.fraction[0], together.fraction[b], rtol=0, atol=1e-13)
+        torch.testing.assert_close(alone.variance_fraction[0], together.variance_fraction[b], rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("pixel_range", [(0.0, 1.0), (0.0, 255.0)])
@@ -213,3 +213,17 @@ def test_clipping_is_to_the_images_range_whatever_the_network_s(pixel_range):
     assert torch.equal(clipped, free.clamp(-1, 1))
     low, high = pixel_range
     torch.testing.assert_close(free, (network.answer - low) / (high - low) * 2 - 1, rtol=1e-5, atol=1e-5)
+
+
+def test_the_pull_back_is_the_transposed_jacobian_and_one_forward_pass_serves_several():
+    """Jᵀ v from `linearise` is autograd's through `denoiser`; forward and vector-Jacobian products are counted."""
+    denoiser, x = make(Recording().double()), noisy(dtype=torch.float64)
+    v, w = torch.randn(2, *x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    wanted = [torch.autograd.functional.vjp(lambda x: denoiser(x, LEVEL).x0, x, u)[1] for u in (v, w)]
+    denoiser.reset()
+    denoised, pull_back = denoiser.linearise(x, LEVEL)
+    assert not denoised.x0.requires_grad
+    torch.testing.assert_close(pull_back(v, again=True), wanted[0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(pull_back(w), wanted[1], rtol=1e-12, atol=1e-12)
+    assert (denoiser.forwards, denoiser.vjps) == (1, 2)
+    assert not x.requires_grad

@@ -2,27 +2,28 @@
 
 from fractions import Fraction
 from itertools import pairwise
-from math import floor
+from math import floor, log
 from pathlib import Path
 
 import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from diffusion_priors.diffusion.grids import Leading, Linspace, Quadratic, Trailing
+from diffusion_priors.diffusion.grids import Karras, Leading, Linspace, Quadratic, Trailing
 from diffusion_priors.diffusion.levels import CLEAN
-from diffusion_priors.diffusion.schedules import Linear
+from diffusion_priors.diffusion.schedules import VE, Flow, Linear
 
 YAMLS = sorted((Path(__file__).parents[2] / "conf" / "grid").glob("*.yaml"))
 STEPS = (1, 2, 3, 7, 10, 20, 50, 100, 250, 333, 500, 999, 1000)
 MANY = sorted({*STEPS, *range(4, 1001, 29), 25, 27, 40, 48, 61, 103, 125, 200})  # 27 and 48 hold ties, 61 and 103 diffusers' extra step
-LEVELS = Linear().levels
+SCHEDULE = Linear()
+LEVELS = SCHEDULE.table
 UNIFORM = {"linspace": Linspace, "leading": Leading, "trailing": Trailing}
 
 
 def walked(grid) -> list[int]:
     """The t of a grid's noisy levels."""
-    return [level.t for level in grid(LEVELS)[:-1]]
+    return [level.t for level in grid(SCHEDULE)[:-1]]
 
 
 @pytest.fixture(params=YAMLS, ids=lambda path: path.stem)
@@ -30,14 +31,17 @@ def config(request):
     return OmegaConf.load(request.param)
 
 
-@pytest.mark.parametrize("steps", STEPS)
-def test_a_grid_descends_strictly_through_the_schedule_to_the_clean_end(config, steps):
-    levels = instantiate(config, steps=steps)(LEVELS)
-    assert levels[-1] is CLEAN
+def test_a_grid_descends_strictly_through_the_schedule_to_the_clean_end(config):
     assert (CLEAN.alpha, CLEAN.sigma) == (1.0, 0.0)
+    for steps in STEPS:
+        check_descent(instantiate(config, steps=steps)(SCHEDULE), steps)
+
+
+def check_descent(levels, steps):
+    assert levels[-1] is CLEAN
     noisy = levels[:-1]
     assert 1 <= len(noisy) <= steps
-    assert all(level is LEVELS[level.t] for level in noisy)  # the schedule's own levels, not made anew
+    assert all(level is LEVELS[level.t] for level in noisy)  # the schedule's own levels
     assert all(before.t > after.t for before, after in pairwise(noisy))
     ratios = [level.sigma / level.alpha for level in levels]
     assert all(before > after for before, after in pairwise(ratios))
@@ -55,15 +59,15 @@ def test_every_level_is_kept_where_steps_is_the_length_of_the_schedule(name):
 
 
 def test_yaml_defaults_fit_the_default_schedule(config):
-    assert instantiate(config)(LEVELS)[0].t == 999
+    assert instantiate(config)(SCHEDULE)[0].t == 999
 
 
-@pytest.mark.parametrize("steps", [n for n in STEPS if n > 1])
-def test_which_ends_are_kept(steps):
-    assert (walked(Linspace(steps))[0], walked(Linspace(steps))[-1]) == (999, 0)
-    assert (walked(Quadratic(steps))[0], walked(Quadratic(steps))[-1]) == (999, 0)
-    assert walked(Trailing(steps))[0] == 999
-    assert walked(Leading(steps))[-1] == 0
+def test_which_ends_are_kept():
+    for steps in STEPS[1:]:
+        assert (walked(Linspace(steps))[0], walked(Linspace(steps))[-1]) == (999, 0)
+        assert (walked(Quadratic(steps))[0], walked(Quadratic(steps))[-1]) == (999, 0)
+        assert walked(Trailing(steps))[0] == 999
+        assert walked(Leading(steps))[-1] == 0
 
 
 def exact(name: str, i: int, steps: int) -> Fraction:
@@ -125,11 +129,11 @@ def test_quadratic_walks_a_level_once_where_small_t_collide():
 
 
 def test_a_short_schedule_is_respaced_by_its_own_length():
-    levels = Linear(steps=8).levels
+    schedule = Linear(steps=8)
     for grid in (Linspace, Leading, Trailing):
-        assert [level.t for level in grid(8)(levels)[:-1]] == list(range(7, -1, -1))
-    assert [level.t for level in Leading(2)(levels)[:-1]] == [4, 0]
-    assert [level.t for level in Trailing(2)(levels)[:-1]] == [7, 3]
+        assert [level.t for level in grid(8)(schedule)[:-1]] == list(range(7, -1, -1))
+    assert [level.t for level in Leading(2)(schedule)[:-1]] == [4, 0]
+    assert [level.t for level in Trailing(2)(schedule)[:-1]] == [7, 3]
 
 
 @pytest.mark.parametrize("steps", [0, -1])
@@ -140,5 +144,60 @@ def test_less_than_one_step_is_refused(config, steps):
 
 
 def test_more_steps_than_levels_are_refused(config):
+    if config._target_.endswith("Karras"):
+        pytest.skip("Karras' grid takes the nearest levels, each once")
     with pytest.raises(ValueError, match=r"steps=1001 .* 1000 levels .* grid\.steps=1000"):
-        instantiate(config, steps=1001)(LEVELS)
+        instantiate(config, steps=1001)(SCHEDULE)
+
+
+# Continuous schedules and Karras' grid
+
+
+@pytest.mark.parametrize("schedule", [VE(), Flow(), Flow(t_max=0.9)], ids=["ve", "flow", "flow to 0.9"])
+def test_index_grids_take_a_continuous_schedule_for_equal_distances_of_t(schedule):
+    """The noisiest level first; 1000 steps are all of its thousand levels."""
+    levels = Linspace(5)(schedule)
+    times = [level.t for level in levels[:-1]]
+    assert times[0] == schedule.t_max
+    assert times[-1] == schedule.t_min
+    gaps = [before - after for before, after in pairwise(times)]
+    assert max(gaps) - min(gaps) < 2e-3 * (schedule.t_max - schedule.t_min)
+    assert len(Linspace(1000)(schedule)) == 1001
+    assert levels[-1] is CLEAN
+
+
+def test_karras_levels_are_equally_spaced_in_the_root_of_sigma_over_alpha():
+    """u_i^(1/ρ) falls by equal steps from 80 to 0.002, as in EDM (Karras et al. 2022, Eq. 5)."""
+    for rho in (7.0, 3.0):
+        roots = [level.noise_to_signal ** (1 / rho) for level in Karras(18, rho=rho)(VE())[:-1]]
+        assert len(roots) == 18
+        assert roots[0] ** rho == pytest.approx(80.0, rel=1e-12)
+        assert roots[-1] ** rho == pytest.approx(0.002, rel=1e-9)
+        gaps = [before - after for before, after in pairwise(roots)]
+        assert max(gaps) == pytest.approx(min(gaps), rel=1e-6)
+
+
+def test_karras_on_a_table_takes_the_nearest_levels_each_once():
+    """No other level of the table is nearer in log σ/α to what the formula wants."""
+    levels = Karras(25)(SCHEDULE)[:-1]
+    assert len({level.t for level in levels}) == len(levels)
+    assert all(level is LEVELS[level.t] for level in levels)
+    high, low = (LEVELS[i].noise_to_signal ** (1 / 7) for i in (-1, 0))
+    wanted = [(high + i / 24 * (low - high)) ** 7 for i in range(25)]
+    distances = [[abs(log(level.noise_to_signal / ratio)) for level in LEVELS] for ratio in wanted]
+    nearest = [row.index(min(row)) for row in distances]
+    assert [level.t for level in levels] == list(dict.fromkeys(nearest))
+
+
+def test_karras_needs_a_finite_start():
+    with pytest.raises(ValueError, match=r"set grid\.largest"):
+        Karras(10)(Flow())
+    levels = Karras(10, largest=50.0, smallest=0.01)(Flow())
+    assert levels[0].noise_to_signal == pytest.approx(50.0, rel=1e-12)
+    assert levels[-2].noise_to_signal == pytest.approx(0.01, rel=1e-9)
+
+
+@pytest.mark.parametrize(("name", "value"), [("rho", 0.0), ("largest", -1.0), ("smallest", float("nan"))])
+def test_karras_values_out_of_bounds_are_refused(name, value):
+    with pytest.raises(ValueError, match=rf"grid\.{name}"):
+        Karras(10, **{name: value})

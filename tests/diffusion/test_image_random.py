@@ -1,4 +1,4 @@
-"""Per-image noise: what image b draws depends on its own labels and on nothing else."""
+"""Random numbers per image: the draws of image b depend on its own labels only."""
 
 import itertools
 
@@ -30,18 +30,18 @@ def test_an_image_draws_the_same_alone_and_in_any_batch():
         assert torch.equal(pair[0], together[first]) and torch.equal(pair[1], together[second])
 
 
-def test_a_stream_moves_on_from_draw_to_draw():
+def test_successive_draws_differ():
     (drawn,) = draws(IMAGES[:1])
     assert not torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[1], drawn[2])
 
 
-def test_the_draw_is_that_of_numpy_from_the_image_s_generator():
+def test_a_draw_is_that_of_numpy_s_generator_of_the_image():
     generator = image_generator(*IMAGES[2])
     expected = torch.stack([torch.from_numpy(generator.standard_normal(SHAPE, dtype=np.float32)) for _ in range(3)])
     assert torch.equal(draws(IMAGES)[2], expected)
 
 
-def test_the_global_stream_is_neither_read_nor_moved():
+def test_the_global_generator_is_neither_read_nor_advanced():
     torch.manual_seed(0)
     before = torch.get_rng_state()
     first = draws(IMAGES)
@@ -72,7 +72,7 @@ DISTINCT = [
 
 
 def test_different_seeds_and_labels_give_unrelated_streams():
-    """Also where the labels written one after the other would read alike."""
+    """Also where the concatenated labels are the same text."""
     streams = [torch.from_numpy(image_generator(*label).standard_normal(4096)) for label in DISTINCT]
     correlation = torch.corrcoef(torch.stack(streams)) - torch.eye(len(streams), dtype=torch.float64)
     assert correlation.abs().max() < 5 / 4096**0.5

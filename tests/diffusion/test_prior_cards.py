@@ -1,4 +1,4 @@
-"""A prior's card: whatever was trained comes back from its folder, its checkpoint, or another's checkpoint, bit for bit."""
+"""Cards of priors: a trained prior is read back bit for bit from its folder, its checkpoint, or a checkpoint of other software."""
 
 from pathlib import Path
 
@@ -16,8 +16,10 @@ from diffusion_priors.diffusion.checkpoints import Checkpoint, load_strictly
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.networks.unet import UNet
 from diffusion_priors.diffusion.preconditioning import X0, Eps, Score, V
-from diffusion_priors.diffusion.priors import Prior, from_folder, from_training
-from diffusion_priors.diffusion.schedules import Cosine, Linear, Schedule
+from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.diffusion.priors.folder import from_folder
+from diffusion_priors.diffusion.priors.training import from_training
+from diffusion_priors.diffusion.schedules import Betas, Cosine, Linear
 from diffusion_priors.training.callbacks import average
 from diffusion_priors.training.export import Export
 
@@ -30,29 +32,29 @@ NETWORKS = {
 SCHEDULES = {
     "linear": Linear(20, 1e-3, 0.3),
     "cosine": Cosine(20, s=0.02, max_beta=0.9),
-    "betas": Schedule([0.1 / 3.0, 0.1, 0.2, 1.0 / 3.0, 0.7]),
+    "betas": Betas([0.1 / 3.0, 0.1, 0.2, 1.0 / 3.0, 0.7]),
 }
 KINDS = [Eps, X0, V, Score]
 RANGES = [(-1.0, 1.0), (0.0, 1.0), (-0.5, 2.0), (0.0, 255.0)]
 
 
 def priors() -> list:
-    """Every network with every schedule, preconditionings and pixel ranges taken in turn."""
+    """Every network with every schedule; preconditionings and pixel ranges alternate."""
     pairs = [(network, schedule) for network in NETWORKS for schedule in SCHEDULES]
     return [pytest.param(n, s, KINDS[i % 4], RANGES[(i + i // 4) % 4], id=f"{n}-{s}-{KINDS[i % 4].name}") for i, (n, s) in enumerate(pairs)]
 
 
 def assert_same_denoiser(found: Prior, expected: Prior) -> None:
-    """At each level, bit for bit: x̂0 and the variance fraction."""
-    assert found.levels == expected.levels
+    """x̂0 and the variance fraction are equal bit for bit, at every level looked at."""
+    assert found.image_schedule.table == expected.image_schedule.table
     assert (found.size, found.channels, found.clip) == (expected.size, expected.channels, expected.clip)
     mine, theirs = Denoiser(found), Denoiser(expected)
     x = 2.0 * images(2, found.channels)
-    for level in expected.levels[:: max(1, len(expected.levels) // 3)]:
+    for level in expected.image_schedule.table[:: max(1, len(expected.image_schedule.table) // 3)]:
         one, other = mine(x, level), theirs(x, level)
         assert torch.equal(one.x0, other.x0)
-        assert (one.fraction is None) == (other.fraction is None)
-        assert one.fraction is None or torch.equal(one.fraction, other.fraction)
+        assert (one.variance_fraction is None) == (other.variance_fraction is None)
+        assert one.variance_fraction is None or torch.equal(one.variance_fraction, other.variance_fraction)
 
 
 def nothing(prior: Prior) -> dict[str, float]:
@@ -79,7 +81,7 @@ def test_an_exported_prior_is_the_same_denoiser(network, schedule, kind, pixel_r
 
 @pytest.mark.parametrize(("network", "schedule", "kind", "pixel_range"), priors())
 def test_a_prior_describes_itself_in_plain_values(network, schedule, kind, pixel_range):
-    """As a YAML file and as a checkpoint that holds no code; what is read describes itself so too."""
+    """The description fits into a YAML file, and a network built from it has the same description."""
     prior = tiny_prior(NETWORKS[network], SCHEDULES[schedule], kind(), pixel_range)
     card = prior.describe()
     assert yaml.safe_load(yaml.safe_dump(card)) == card
@@ -90,14 +92,14 @@ def test_a_prior_describes_itself_in_plain_values(network, schedule, kind, pixel
 
 
 @pytest.mark.parametrize("pixel_range", [*RANGES, (0.1, 0.7), (-1.3, 1.1)])
-def test_a_card_repeats_the_pixel_range_as_it_was_given(pixel_range):
+def test_a_card_holds_the_pixel_range_without_rounding(pixel_range):
     found = tiny_prior(pixel_range=pixel_range).describe()["pixel_range"]
     assert tuple(found) == pixel_range
 
 
 def test_numpy_s_betas_become_plain_numbers(tmp_path):
-    """NumPy's are code in a checkpoint, and nothing that YAML knows."""
-    card = tiny_prior(schedule=Schedule(list(np.linspace(0.01, 0.3, 7)))).describe()
+    """NumPy numbers would be pickled code in a checkpoint, and YAML cannot write them."""
+    card = tiny_prior(schedule=Betas(list(np.linspace(0.01, 0.3, 7)))).describe()
     torch.save({"prior": card}, tmp_path / "card.ckpt")
     assert torch.load(tmp_path / "card.ckpt", weights_only=True)["prior"] == yaml.safe_load(yaml.safe_dump(card)) == card
 
@@ -111,9 +113,9 @@ def test_the_file_on_disk_is_half_the_size(tmp_path):
 
 @pytest.mark.parametrize("half", [False, True])
 def test_the_card_says_what_was_trained(half, tmp_path):
-    """What the run knows, what the caller said, and figures of each precision on the weights they are of."""
+    """The card holds facts of the run, the texts of the caller, and the validation of each precision with the weights of that precision."""
     prior = tiny_prior({"learn_sigma": True}, Cosine(30), V(), (0.0, 1.0))
-    told = {"name": "tests", "summary": "noise of a ünit test", "limits": "all", "licence": "CC0"}
+    texts = {"name": "tests", "summary": "noise of a ünit test", "limits": "all", "licence": "CC0"}
     training = {"steps": 3, "weighting": "MinSNR"}
 
     def measure(one: Prior) -> dict[str, float]:
@@ -121,19 +123,19 @@ def test_the_card_says_what_was_trained(half, tmp_path):
         return {"sum": weights(one.network).double().sum().item()}
 
     exact = weights(prior.network).numpy()
-    card = Export(half, data="sixteen squares", **told)(tmp_path, prior, training, measure)
+    card = Export(half, data="sixteen squares", **texts)(tmp_path, prior, training, measure)
     written = yaml.safe_load((tmp_path / "card.yaml").read_text(encoding="utf-8"))
     assert written == card
-    assert {key: written[key] for key in told} == told
+    assert {key: written[key] for key in texts} == texts
     assert written["training"] == {"data": "sixteen squares"} | training
     assert written["parameters"] == sum(tensor.numel() for tensor in load_file(tmp_path / "weights.safetensors").values())
-    figures = {"float32": {"sum": exact.astype(np.float64).sum()}}
+    values = {"float32": {"sum": exact.astype(np.float64).sum()}}
     if half:
-        figures["half"] = {"sum": exact.astype(np.float16).astype(np.float64).sum()}
-    assert written["validation"].keys() == figures.keys()
-    for precision, expected in figures.items():
+        values["half"] = {"sum": exact.astype(np.float16).astype(np.float64).sum()}
+    assert written["validation"].keys() == values.keys()
+    for precision, expected in values.items():
         assert written["validation"][precision]["sum"] == pytest.approx(expected["sum"], rel=1e-12)
-    assert np.array_equal(weights(prior.network).numpy(), exact)  # exporting changes nothing
+    assert np.array_equal(weights(prior.network).numpy(), exact)  # exporting does not change the prior
     assert ("half" in written["weights"]) is half
     assert {key: written[key] for key in prior.describe()} == prior.describe()
     assert written["schedule"] == {"kind": "cosine", "steps": 30, "s": 0.008, "max_beta": 0.999}
@@ -143,7 +145,7 @@ def test_the_card_says_what_was_trained(half, tmp_path):
 @pytest.mark.parametrize("failing", ["weights.safetensors", "card.yaml"])
 @pytest.mark.parametrize("before", [False, True], ids=["new", "over an old one"])
 @pytest.mark.parametrize("how", ["write", "rename"])
-def test_export_files_are_whole_or_not_there(how, before, failing, tmp_path, monkeypatch):
+def test_exported_files_are_complete_or_absent(how, before, failing, tmp_path, monkeypatch):
     folder, old, new = tmp_path / "prior", tiny_prior(seed=1), tiny_prior(seed=2)
     if before:
         Export()(folder, old, {"run": "old"}, nothing)
@@ -158,7 +160,7 @@ def test_export_files_are_whole_or_not_there(how, before, failing, tmp_path, mon
     )
     for name, content in kept.items():
         assert ((folder / name).read_bytes() == content) is (name == failing or failing == "weights.safetensors")
-    if before:  # a prior, whichever: its tensors are all of one run
+    if before:  # either prior is right, but all its tensors must be of one run
         found = weights(from_folder(str(folder)).network)
         assert torch.equal(found, weights((old if failing == "weights.safetensors" else new).network))
     else:
@@ -172,7 +174,7 @@ def test_export_files_are_whole_or_not_there(how, before, failing, tmp_path, mon
 
 
 class Seen(pl.Callback):
-    """The averaged weights after each step, as a denoiser's, before they are taken out again."""
+    """Keeps the denoiser with averaged weights after each step, before Lightning restores the current weights."""
 
     def __init__(self) -> None:
         self.denoisers = []
@@ -184,7 +186,7 @@ class Seen(pl.Callback):
 TRAINED = {
     "colour": ({}, Linear(10), Eps(), (-1.0, 1.0)),
     "grey with learned variance": ({"in_channels": 1, "learn_sigma": True}, Cosine(10), V(), (0.0, 1.0)),
-    "betas": ({"use_scale_shift_norm": False}, Schedule([0.1, 0.3, 0.6] * 4), Score(), (-0.5, 0.5)),
+    "betas": ({"use_scale_shift_norm": False}, Betas([0.1, 0.3, 0.6] * 4), Score(), (-0.5, 0.5)),
 }
 
 
@@ -207,7 +209,7 @@ def test_a_checkpoint_of_training_is_its_averaged_prior(kind, tmp_path):
     assert torch.equal(weights(network), weights(expected))
 
 
-def test_size_and_clip_are_the_caller_s(tmp_path):
+def test_the_caller_may_change_size_and_clip(tmp_path):
     prior, path = tiny_prior(), tmp_path / "step.ckpt"
     torch.save({"prior": prior.describe(), "state_dict": {f"network.{k}": v for k, v in prior.network.state_dict().items()}}, path)
     assert (from_training(str(path)).size, from_training(str(path)).clip) == ((16, 16), True)
@@ -217,7 +219,7 @@ def test_size_and_clip_are_the_caller_s(tmp_path):
         from_training(str(path), size=(32, 0))
 
 
-def test_a_checkpoint_without_a_card_is_refused_with_what_to_say(tmp_path):
+def test_a_checkpoint_without_a_card_is_refused_with_the_overrides_that_load_it(tmp_path):
     path = tmp_path / "other.ckpt"
     torch.save({"state_dict": tiny_prior().network.state_dict()}, path)
     with pytest.raises(ValueError, match=r"other\.ckpt carries no card .*prior=guided_diffusion prior\.checkpoint\.path="):
@@ -236,7 +238,7 @@ WRONG = {
     "an unknown schedule": ("schedule", {"kind": "karras", "steps": 10}, "karras"),
     "an unknown argument": ("schedule", {"kind": "betas", "betas": [0.1], "sigma_max": 80}, "sigma_max"),
     "betas out of bounds": ("schedule", {"kind": "betas", "betas": [0.1, 1.5]}, "betas must be numbers between 0 and 1"),
-    "an unknown meaning": ("preconditioning", "flow", "flow"),
+    "an unknown meaning": ("preconditioning", "velocity", "velocity"),
     "a list": ("network", [1, 2], "no prior card"),
     "an empty range": ("pixel_range", [1.0, 1.0], "pixel_range must be"),
     "two channels": ("channels", 2, "1 or 3 channels, got 2"),
@@ -245,8 +247,8 @@ WRONG = {
 
 @pytest.mark.parametrize("source", ["folder", "training"])
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_card_that_cannot_be_followed_is_refused_in_one_line(wrong, source, tmp_path):
-    key, value, told = WRONG[wrong]
+def test_an_invalid_card_is_refused_in_one_line(wrong, source, tmp_path):
+    key, value, message = WRONG[wrong]
     prior = tiny_prior()
     if source == "folder":
         Export()(tmp_path, prior, {}, nothing)
@@ -256,22 +258,22 @@ def test_a_card_that_cannot_be_followed_is_refused_in_one_line(wrong, source, tm
         name, path = "step.ckpt", tmp_path / "step.ckpt"
         load = from_training
         torch.save({"prior": prior.describe() | {key: value}, "state_dict": prior.network.state_dict()}, path)
-    with pytest.raises(ValueError, match=told) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         load(str(path))
     assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_network_of_one_s_own_is_named_in_the_card():
-    """Who loads it is told to build it, and what to say."""
+def test_the_card_names_the_class_of_a_custom_network():
+    """The error on loading it names the class to build."""
     card = Prior(nn.Conv2d(3, 3, 1), Linear(5), X0(), (8, 8)).describe()
     assert card["network"] == {"class": "torch.nn.modules.conv.Conv2d"}
 
 
-# Checkpoints of others
+# Checkpoints of other software
 
 
-def prefixed(**parts: nn.Module) -> dict[str, torch.Tensor]:
-    return {f"{prefix}.{name}": tensor for prefix, part in parts.items() for name, tensor in part.state_dict().items()}
+def prefixed(**modules: nn.Module) -> dict[str, torch.Tensor]:
+    return {f"{prefix}.{name}": tensor for prefix, module in modules.items() for name, tensor in module.state_dict().items()}
 
 
 def saved(state: dict[str, torch.Tensor], path: Path) -> Checkpoint:
@@ -285,7 +287,7 @@ def unet(seed: int) -> nn.Module:
 
 @pytest.mark.parametrize("prefix", ["model", "network", "diffusion_priors.diffusion.net", "module.model", "ema_model", "ema.module"])
 def test_the_network_is_found_under_a_prefix(prefix, tmp_path):
-    """Beside it stand a loss's tensors and a part of a network, which are left."""
+    """The tensors of a loss and of half a network next to it are ignored."""
     state = prefixed(**{"loss": nn.Linear(3, 3), prefix: unet(1)})
     state |= {f"half.{name}": tensor for name, tensor in list(unet(2).state_dict().items())[::2]}
     found = unet(0)
@@ -296,23 +298,23 @@ def test_the_network_is_found_under_a_prefix(prefix, tmp_path):
 @pytest.mark.parametrize("averaged", ["ema_model", "ema", "model_ema.module", "averaged_model"])
 @pytest.mark.parametrize("first", [True, False])
 def test_averaged_weights_are_preferred(first, averaged, tmp_path):
-    parts = {"model": unet(1), averaged: unet(2)}
+    networks = {"model": unet(1), averaged: unet(2)}
     found = unet(0)
-    saved(prefixed(**dict(sorted(parts.items(), reverse=first))), tmp_path / "other.ckpt").load_into(found)
+    saved(prefixed(**dict(sorted(networks.items(), reverse=first))), tmp_path / "other.ckpt").load_into(found)
     assert torch.equal(weights(found), weights(unet(2)))
 
 
-@pytest.mark.parametrize("parts", [("student", "teacher"), ("ema_fast", "ema_slow"), ("ema_fast", "model", "ema_slow")])
-def test_one_of_several_networks_is_not_guessed(parts, tmp_path):
+@pytest.mark.parametrize("names", [("student", "teacher"), ("ema_fast", "ema_slow"), ("ema_fast", "model", "ema_slow")])
+def test_several_networks_in_one_checkpoint_are_refused(names, tmp_path):
     found = unet(0)
-    named = " and ".join(rf"{part}\." for part in parts if "ema" in part or len(parts) == 2)
+    named = " and ".join(rf"{name}\." for name in names if "ema" in name or len(names) == 2)
     with pytest.raises(ValueError, match=rf"other\.ckpt holds the network 2 times, under {named}; save one of them") as caught:
-        saved(prefixed(**{part: unet(i) for i, part in enumerate(parts, 1)}), tmp_path / "other.ckpt").load_into(found)
+        saved(prefixed(**{name: unet(i) for i, name in enumerate(names, 1)}), tmp_path / "other.ckpt").load_into(found)
     assert "\n" not in str(caught.value)
     assert torch.equal(weights(found), weights(unet(0)))
 
 
-def test_a_part_of_another_shape_is_refused_by_its_own_name():
+def test_a_tensor_of_another_shape_is_refused_by_its_name_without_the_prefix():
     state = prefixed(model=unet(1))
     state["model.out.2.bias"] = torch.ones(6)
     with pytest.raises(ValueError, match=r"out\.2\.bias should be \(3,\) and is \(6,\)"):
@@ -320,7 +322,7 @@ def test_a_part_of_another_shape_is_refused_by_its_own_name():
 
 
 @pytest.mark.parametrize("absent", ["time_embed.0.weight", "out.2.bias"])
-def test_a_part_with_a_tensor_missing_is_no_network(absent):
+def test_a_network_with_a_missing_tensor_is_not_found(absent):
     state = prefixed(model=unet(1))
     del state[f"model.{absent}"]
     found = unet(0)
@@ -329,11 +331,11 @@ def test_a_part_with_a_tensor_missing_is_no_network(absent):
     assert torch.equal(weights(found), weights(unet(0)))
 
 
-@pytest.mark.parametrize("place", ["beside", "in the card", "in the weights"])
+@pytest.mark.parametrize("place", ["next to both", "in the card", "in the weights"])
 def test_a_checkpoint_with_code_is_refused_and_not_run(place, tmp_path):
     prior, evil = tiny_prior(), Mischief(tmp_path / "made")
     content = {"prior": prior.describe(), "state_dict": prefixed(network=prior.network)}
-    {"beside": content, "in the card": content["prior"], "in the weights": content["state_dict"]}[place]["extra"] = evil
+    {"next to both": content, "in the card": content["prior"], "in the weights": content["state_dict"]}[place]["extra"] = evil
     torch.save(content, tmp_path / "evil.ckpt")
     for load in (
         lambda: from_training(str(tmp_path / "evil.ckpt")),
@@ -344,7 +346,7 @@ def test_a_checkpoint_with_code_is_refused_and_not_run(place, tmp_path):
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "made").exists()
     torch.load(tmp_path / "evil.ckpt", weights_only=False)
-    assert (tmp_path / "made").exists()  # it would have
+    assert (tmp_path / "made").exists()  # the code works where it is run
 
 
 def test_a_card_with_code_is_refused_and_not_run(tmp_path):

@@ -1,4 +1,4 @@
-"""Priors: the bundled one against its card and the one it was begun from, folders and cards, bounds, and the probe."""
+"""Priors: the bundled one against its card and its ancestor, folders and cards, bounds, and the probe."""
 
 import shutil
 from pathlib import Path
@@ -18,11 +18,12 @@ from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.image_random import image_generator
 from diffusion_priors.diffusion.networks.unet import UNet
 from diffusion_priors.diffusion.preconditioning import X0, Eps, Score, V
-from diffusion_priors.diffusion.priors import Prior, from_folder
+from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.diffusion.priors.folder import from_folder
 from diffusion_priors.diffusion.schedules import Cosine, Linear
-from diffusion_priors.images.io import Crop, find_images, image_ids, read_image
+from diffusion_priors.images.fit import Crop
+from diffusion_priors.images.io import find_images, image_ids, read_image
 from diffusion_priors.runs.weights import read_state_dict
-from diffusion_priors.training.validation import denoising_psnr
 
 FACES = PROJECT / "diffusion" / "weights" / "faces64"
 SHARED = PROJECT.parent / "shared"
@@ -38,7 +39,7 @@ def faces() -> Prior:
 # The bundled prior
 
 
-def test_the_card_counts_the_parameters_rightly(faces):
+def test_the_card_counts_the_parameters_correctly(faces):
     card = yaml.safe_load((FACES / "card.yaml").read_text())
     assert sum(p.numel() for p in faces.network.parameters()) == card["parameters"] == 5_365_603
     assert len(faces.network.state_dict()) == 272
@@ -52,9 +53,9 @@ def portraits() -> list[tuple[str, torch.Tensor]]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not PORTRAITS.is_dir(), reason="the sfhq256 portraits are not beside the repository")
+@pytest.mark.skipif(not PORTRAITS.is_dir(), reason="the sfhq256 portraits are not next to the repository")
 def test_the_bundled_prior_denoises_as_its_card_says(faces):
-    """PSNR of the clamped x̂0 on [0, 1] images, by an own formula: the card's figures to their two decimals."""
+    """PSNR of the clamped x̂0 on [0, 1] images, by a formula of this test: the values of the card to two decimals."""
     card = yaml.safe_load((FACES / "card.yaml").read_text())
     images, denoiser = portraits(), Denoiser(faces)
     x0 = torch.stack([x for _, x in images])
@@ -63,36 +64,43 @@ def test_the_bundled_prior_denoises_as_its_card_says(faces):
         draws = [image_generator(0, name, t, "denoising").standard_normal(x0.shape[1:], dtype=np.float32) for name, _ in images]
         x = float(alpha_bar**0.5) * x0 + float((1.0 - alpha_bar) ** 0.5) * torch.from_numpy(np.stack(draws))
         with torch.no_grad():
-            found = torch.cat([denoiser(part, faces.levels[t]).x0 for part in x.split(16)])
+            found = torch.cat([denoiser(part, faces.image_schedule.table[t]).x0 for part in x.split(16)])
         error = ((found.clamp(-1, 1) - x0) / 2).square().mean(dim=(1, 2, 3))
         assert (-10 * error.log10()).mean().item() == pytest.approx(card["validation"]["sfhq"][t], abs=0.011)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    not (PORTRAITS.is_dir() and ORIGINAL.is_file()), reason="the original faces64.pt and the portraits are not beside the repository"
+    not (PORTRAITS.is_dir() and ORIGINAL.is_file()), reason="the original faces64.pt and the portraits are not next to the repository"
 )
-def test_the_bundled_prior_is_better_than_the_one_it_was_begun_from(faces):
+def test_the_bundled_prior_is_better_than_the_one_it_was_trained_from(faces):
+    from diffusion_priors.training.validation import denoising_psnr  # loads Lightning
+
     original = from_folder(str(FACES))
     load_strictly(original.network, read_state_dict(ORIGINAL), ORIGINAL)
-    levels = [faces.levels[t] for t in (100, 300, 500, 700, 900)]
+    levels = [faces.image_schedule.table[t] for t in (100, 300, 500, 700, 900)]
     before, after = (denoising_psnr(Denoiser(prior), levels, portraits()[:24]) for prior in (original, faces))
     assert all(b > a for a, b in zip(before, after, strict=True)), (before, after)
 
 
-def test_the_bundled_prior_s_yaml_is_its_folder(faces):
+def test_the_yaml_of_the_bundled_prior_loads_its_folder(faces):
     built = instantiate(OmegaConf.load(PROJECT / "conf" / "prior" / "faces64.yaml"))
-    assert (built.size, built.channels, built.clip, built.levels) == (faces.size, faces.channels, faces.clip, faces.levels)
+    assert (built.size, built.channels, built.clip, built.image_schedule.table) == (
+        faces.size,
+        faces.channels,
+        faces.clip,
+        faces.image_schedule.table,
+    )
     assert all(torch.equal(a, b) for a, b in zip(built.network.parameters(), faces.network.parameters(), strict=True))
 
 
-def test_the_bundled_prior_runs_at_another_size_when_told():
+def test_the_bundled_prior_runs_at_another_size():
     prior = from_folder(str(FACES), size=(32, 48), clip=False)
     assert prior.size == (32, 48) and prior.clip is False
     assert prior.probe() is False
 
 
-def test_a_size_the_network_cannot_halve_is_found_out():
+def test_a_size_that_the_network_cannot_halve_is_refused():
     with pytest.raises(ValueError, match="multiples of 8; got 60 x 64"):
         from_folder(str(FACES), size=(60, 64)).probe()
 
@@ -114,7 +122,7 @@ def card() -> dict:
 
 
 def folder_with(card, path: Path, weights: bool = True) -> str:
-    """A prior's folder: this card, and weights that fit its network."""
+    """A folder of a prior: this card, and weights that fit its network."""
     path.mkdir()
     (path / "card.yaml").write_bytes(card if isinstance(card, bytes) else yaml.safe_dump(card).encode())
     if weights:
@@ -133,15 +141,15 @@ def folder_with(card, path: Path, weights: bool = True) -> str:
     ids=["linear", "cosine"],
 )
 @pytest.mark.parametrize(("name", "kind"), [("eps", Eps), ("x0", X0), ("v", V), ("score", Score)])
-def test_a_card_says_what_the_weights_do_not(name, kind, schedule, expected, card, tmp_path):
+def test_the_card_defines_what_the_weights_do_not(name, kind, schedule, expected, card, tmp_path):
     prior = from_folder(folder_with(card | {"schedule": schedule, "preconditioning": name, "pixel_range": [0, 1]}, tmp_path / "own"))
     assert type(prior.preconditioning) is kind
-    assert prior.schedule.levels == expected.levels
+    assert prior.schedule.table == expected.table
     assert (prior.pixel_scale, prior.pixel_shift, prior.size) == (0.5, 0.5, (8, 8))
     assert prior.probe() is True  # the UNet's flags learn the variance unless the card says otherwise
 
 
-def test_the_default_folder_could_be_a_copy(tmp_path, faces):
+def test_a_copy_of_the_default_folder_is_the_same_prior(tmp_path, faces):
     copy = shutil.copytree(FACES, tmp_path / "copy")
     copied = from_folder(str(copy))
     assert all(torch.equal(a, b) for a, b in zip(copied.network.parameters(), faces.network.parameters(), strict=True))
@@ -174,7 +182,7 @@ WRONG = {
     "schedule": {"kind": "karras"},
     "schedule without kind": {"steps": 10},
     "schedule's argument": {"kind": "linear", "sigma_max": 80},
-    "preconditioning": "flow",
+    "preconditioning": "velocity",
     "network's flag": {"class_cond": True},
     "size": [8, 8, 3],
     "pixel_range": [-1, 0, 1],
@@ -184,7 +192,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_card_with_a_value_of_no_meaning_is_refused_by_name(wrong, card, tmp_path):
+def test_a_card_with_an_unknown_value_is_refused_by_name(wrong, card, tmp_path):
     key = wrong.split("'")[0].split(" ")[0]
     card[key] = card[key] | WRONG[wrong] if wrong == "network's flag" else WRONG[wrong]
     with pytest.raises(ValueError, match=r"card\.yaml"):
@@ -221,10 +229,10 @@ def test_an_empty_image_is_refused(size):
 
 @pytest.mark.parametrize("pixel_range", [(-1.0, 1.0), (0.0, 1.0), (0.0, 255.0)])
 def test_levels_are_in_the_units_of_the_images(pixel_range):
-    """α as scheduled; σ divided by what a unit of [-1, 1] is in the network's pixels."""
+    """α is that of the schedule. σ is divided by the width of a [-1, 1] unit in the network's pixels."""
     low, high = pixel_range
     prior = Prior(nn.Identity(), Linear(), Eps(), pixel_range=pixel_range, **SIZE)
-    for level, own in zip(prior.levels, Linear().levels, strict=True):
+    for level, own in zip(prior.image_schedule.table, Linear().table, strict=True):
         assert (level.t, level.alpha) == (own.t, own.alpha)
         assert level.sigma == pytest.approx(own.sigma * 2 / (high - low), rel=1e-15)
 
@@ -237,7 +245,7 @@ def test_a_checkpoint_is_loaded_into_the_network(tmp_path):
     assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in state.items())
 
 
-def test_a_prior_is_not_built_on_a_checkpoint_that_does_not_fit(tmp_path):
+def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path):
     torch.save({"weight": torch.ones(3, 3, 1, 1)}, tmp_path / "w.pt")
     with pytest.raises(ValueError, match="1 missing, first bias"):
         Prior(nn.Conv2d(3, 3, 1), Linear(), Eps(), checkpoint=Checkpoint(path=str(tmp_path / "w.pt")), **SIZE)
@@ -247,7 +255,7 @@ def test_a_prior_is_not_built_on_a_checkpoint_that_does_not_fit(tmp_path):
 
 
 class Answers(nn.Module):
-    """A network that gives `answer(x, t)`, and counts how often it is asked."""
+    """A network that returns `answer(x, t)` and counts its calls."""
 
     def __init__(self, answer) -> None:
         super().__init__()
@@ -260,13 +268,13 @@ class Answers(nn.Module):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("copies", "learned"), [(1, False), (2, True)])
-def test_the_probe_tells_learned_variance_in_one_call(channels, copies, learned):
+def test_the_probe_detects_learned_variance_in_one_call(channels, copies, learned):
     network = Answers(lambda x, t: torch.cat([x] * copies, dim=1))
     assert Prior(network, Linear(), Eps(), channels=channels, **SIZE).probe() is learned
     assert network.asked == 1
 
 
-def test_the_probe_shows_the_image_s_own_size_and_an_index():
+def test_the_probe_uses_the_size_of_the_prior_and_an_integer_index():
     def answer(x, t):
         assert x.shape == (1, 1, 8, 12) and t.shape == (1,) and t.dtype == torch.int64
         return x
@@ -292,6 +300,6 @@ def test_the_probe_refuses_an_answer_that_does_not_fit_the_image(answer):
 
 @pytest.mark.parametrize("network", [nn.Conv2d(3, 3, 1), Answers(lambda x, t: nn.Conv2d(1, 3, 1)(x)), Answers(lambda x, t: x[7])])
 def test_the_probe_refuses_a_network_that_cannot_take_the_image(network):
-    """One without t, one for another number of channels, one that fails inside."""
+    """One without t, one for another number of channels, one that raises an error."""
     with pytest.raises(ValueError, match="the prior's network cannot take a 3 x 8 x 8 image and t: "):
         Prior(network, Linear(), Eps(), **SIZE).probe()

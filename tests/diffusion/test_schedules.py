@@ -9,13 +9,13 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from diffusion_priors.diffusion.schedules import Cosine, Linear, Schedule
+from diffusion_priors.diffusion.schedules import VE, Betas, Cosine, Flow, Linear, Rescaled
 
-YAMLS = sorted((Path(__file__).parents[2] / "conf" / "schedule").glob("*.yaml"))
+YAMLS = [Path(__file__).parents[2] / "conf" / "schedule" / f"{name}.yaml" for name in ("linear", "cosine")]
 
 
-def alpha_bars(schedule: Schedule) -> np.ndarray:
-    return np.array([level.alpha**2 for level in schedule.levels])
+def alpha_bars(schedule: Betas) -> np.ndarray:
+    return np.array([level.alpha**2 for level in schedule.table])
 
 
 def cosine_squared(t: np.ndarray, steps: int, s: float) -> np.ndarray:
@@ -23,24 +23,24 @@ def cosine_squared(t: np.ndarray, steps: int, s: float) -> np.ndarray:
 
 
 @pytest.fixture(params=YAMLS, ids=lambda path: path.stem)
-def schedule(request) -> Schedule:
+def schedule(request) -> Betas:
     return instantiate(OmegaConf.load(request.param))
 
 
 def test_every_level_preserves_variance(schedule):
     """α² + σ² = 1, and 1 − ᾱ is not lost to cancellation where it is small."""
-    for level in schedule.levels:
+    for level in schedule.table:
         assert abs(level.alpha**2 + level.sigma**2 - 1.0) < 1e-15
 
 
 def test_levels_grow_strictly_noisier(schedule):
-    ratios = [level.sigma / level.alpha for level in schedule.levels]
+    ratios = [level.sigma / level.alpha for level in schedule.table]
     assert all(before < after for before, after in pairwise(ratios))
-    assert all(before.alpha > after.alpha for before, after in pairwise(schedule.levels))
+    assert all(before.alpha > after.alpha for before, after in pairwise(schedule.table))
 
 
 def test_levels_are_named_by_their_zero_based_index(schedule):
-    assert [level.t for level in schedule.levels] == list(range(len(schedule.betas)))
+    assert [level.t for level in schedule.table] == list(range(len(schedule.betas)))
 
 
 def test_levels_are_the_running_product_of_the_betas(schedule):
@@ -58,7 +58,7 @@ def test_linear_alpha_bars(steps, start, end):
 
 def test_linear_constants_of_the_published_checkpoints():
     """ᾱ_T = 4.0358e-5; √(1/ᾱ − 1) runs from 0.0100 to 157.4."""
-    levels = Linear().levels
+    levels = Linear().table
     assert f"{levels[-1].alpha ** 2:.4e}" == "4.0358e-05"
     assert f"{levels[0].sigma / levels[0].alpha:.4f}" == "0.0100"
     assert f"{levels[-1].sigma / levels[-1].alpha:.1f}" == "157.4"
@@ -94,7 +94,7 @@ def test_tables_are_those_of_diffusers(ours, theirs):
 @pytest.mark.parametrize("betas", [[], [0.1, 0.0], [0.1, 1.0], [-0.1], [float("nan")]])
 def test_betas_outside_the_unit_interval_are_refused(betas):
     with pytest.raises(ValueError, match="between 0 and 1"):
-        Schedule(betas)
+        Betas(betas)
 
 
 @pytest.mark.parametrize("kind", [Linear, Cosine])
@@ -106,5 +106,56 @@ def test_a_schedule_without_steps_is_refused(kind, steps):
 
 @pytest.mark.parametrize("kind", [Linear, Cosine])
 def test_one_step_is_a_schedule(kind):
-    (level,) = kind(steps=1).levels
+    (level,) = kind(steps=1).table
     assert level.t == 0 and level.alpha**2 + level.sigma**2 == pytest.approx(1.0, abs=1e-15)
+
+
+# By time, by noise, and in other units
+
+
+EVERY = [Linear(), Cosine(), VE(), Flow(), Rescaled(Linear(), 127.5), Rescaled(Flow(), 0.5)]
+
+
+@pytest.mark.parametrize("schedule", EVERY, ids=lambda s: f"{s.kind} {getattr(s, 'factor', '')}")
+def test_a_level_is_found_again_by_its_time_and_by_its_noise(schedule):
+    for level in schedule.discretised()[::97]:
+        assert schedule.level(level.t) == level
+        found = schedule.at(level.noise_to_signal)
+        assert found.t == pytest.approx(level.t, rel=1e-12)
+        assert found.sigma == pytest.approx(level.sigma, rel=1e-12)
+
+
+def test_the_level_at_a_noise_to_signal_ratio_is_the_nearest_of_a_table():
+    schedule = Linear()
+    ratios = np.array([level.noise_to_signal for level in schedule.table])
+    for wanted in np.geomspace(1e-4, 1e4, 101):
+        assert schedule.at(wanted).t == np.abs(np.log(ratios / wanted)).argmin()
+    assert schedule.at(0.0).t == 0
+    assert schedule.at(float("inf")).t == 999
+
+
+def test_continuous_levels_are_their_formulas():
+    """VE: α = 1, σ = t. Flow: α = 1 − t, σ = t. Beyond their ends the nearest level counts."""
+    assert (VE().level(3.0).alpha, VE().level(3.0).sigma) == (1.0, 3.0)
+    assert (Flow().level(0.3).alpha, Flow().level(0.3).sigma) == (0.7, 0.3)
+    assert VE().at(1e9).sigma == 80.0
+    assert Flow().at(float("inf")) == Flow().level(1.0)
+    assert Flow().at(1.0).t == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "t"), [(Linear(), 1000), (Linear(), 0.5), (VE(), 81.0), (VE(), 0.0), (Flow(), 1.1), (Flow(t_max=0.9), 0.95)]
+)
+def test_times_outside_a_schedule_are_refused(schedule, t):
+    with pytest.raises(ValueError, match=f"t={t:g}"):
+        schedule.level(t)
+    with pytest.raises(ValueError, match=rf"solver\.t_star={2000 if schedule.table else t}"):
+        schedule.after(2000 if schedule.table else t, "solver.t_star")
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: VE(0.0), lambda: VE(2.0, 1.0), lambda: Flow(0.5, 0.4), lambda: Flow(t_max=1.5), lambda: VE(sigma_max=float("inf"))]
+)
+def test_ends_out_of_order_are_refused(make):
+    with pytest.raises(ValueError, match=r"set schedule\."):
+        make()

@@ -9,15 +9,17 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from diffusion_priors.diffusion.denoiser import Denoised
 from diffusion_priors.diffusion.grids import Leading, Linspace
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
 from diffusion_priors.diffusion.levels import CLEAN, NoiseLevel
 from diffusion_priors.diffusion.preconditioning import Eps
 from diffusion_priors.diffusion.schedules import Cosine, Linear
-from diffusion_priors.diffusion.transitions import DDIM, FixedLarge, FixedSmall, LearnedRange, posterior_variance, step_variance
+from diffusion_priors.diffusion.transitions import DDIM, FixedLarge, FixedSmall, LearnedRange, Renoise, posterior_variance, step_variance
 
-YAMLS = sorted((Path(__file__).parents[2] / "conf" / "transition").glob("*.yaml"))
-LINEAR, COSINE = Linear().levels, Cosine().levels
+SAMPLERS = Path(__file__).parents[2] / "conf" / "sampler"
+YAMLS = [path for path in sorted(SAMPLERS.glob("*.yaml")) if "transitions" in path.read_text()]
+LINEAR, COSINE = Linear().table, Cosine().table
 PAIRS = [
     (LINEAR[1], LINEAR[0]),
     (LINEAR[500], LINEAR[499]),
@@ -48,6 +50,11 @@ class Given:
 
 def randn(seed: int, *shape: int) -> torch.Tensor:
     return torch.randn(*(shape or (2, 3, 4, 4)), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def move(transition, x, x0, now, then, rng, fraction=None) -> torch.Tensor:
+    """The transition's step from an estimate x0 with this variance fraction."""
+    return transition.step(Denoised(x0, fraction), None, x, now, then, rng, None)[0]
 
 
 # The papers' formulas, in ᾱ_t and ᾱ_s; β is the beta of the grid walked
@@ -84,7 +91,12 @@ def ddim(x, x0, z, bar_t, bar_s, v, eta=0.0):
     return np.sqrt(bar_s) * x0 + np.sqrt(1 - bar_s - sigma**2) * eps + sigma * z
 
 
-FORMULAS = {"fixed_small": fixed_small, "fixed_large": fixed_large, "learned_range": learned_range, "ddim": ddim}
+def renoise(x, x0, z, bar_t, bar_s, v, zeta=0.3):
+    eps = (x - np.sqrt(bar_t) * x0) / np.sqrt(1 - bar_t)
+    return np.sqrt(bar_s) * x0 + np.sqrt(1 - bar_s) * (np.sqrt(1 - zeta) * eps + np.sqrt(zeta) * z)
+
+
+FORMULAS = {"renoise": renoise, "ddpm": fixed_small, "ddpm_large": fixed_large, "ddpm_learned": learned_range, "ddim": ddim}
 
 
 @pytest.fixture(params=YAMLS, ids=lambda path: path.stem)
@@ -100,7 +112,7 @@ def load(yaml: Path):
 def test_one_step_is_the_paper_s(yaml, pair):
     now, then = pair
     x, x0, z, v = randn(0), randn(1).clamp(-1, 1), randn(2), 1.2 * randn(3)
-    moved = load(yaml)(x, x0, now, then, Given(z), (v + 1) / 2)
+    moved = move(load(yaml), x, x0, now, then, Given(z), (v + 1) / 2)
     expected = FORMULAS[yaml.stem](x.numpy(), x0.numpy(), z.numpy(), now.alpha**2, then.alpha**2, v.numpy())
     np.testing.assert_allclose(moved.numpy(), expected, rtol=1e-9, atol=1e-9)
 
@@ -111,13 +123,13 @@ def test_ddim_is_the_paper_s_at_every_eta(eta, pair):
     now, then = pair
     x, x0, z = randn(0), randn(1).clamp(-1, 1), randn(2)
     expected = ddim(x.numpy(), x0.numpy(), z.numpy(), now.alpha**2, then.alpha**2, None, eta)
-    np.testing.assert_allclose(DDIM(eta)(x, x0, now, then, Given(z)).numpy(), expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(move(DDIM(eta), x, x0, now, then, Given(z)).numpy(), expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("pair", [*PAIRS, *GENERAL.values()], ids=[*(f"{n.t}-{s.t}" for n, s in PAIRS), *GENERAL])
 def test_ddim_at_eta_one_is_the_posterior(pair):
     x, x0, z = randn(0), randn(1), randn(2)
-    torch.testing.assert_close(DDIM(1.0)(x, x0, *pair, Given(z)), FixedSmall()(x, x0, *pair, Given(z)), rtol=0, atol=0)
+    torch.testing.assert_close(move(DDIM(1.0), x, x0, *pair, Given(z)), move(FixedSmall(), x, x0, *pair, Given(z)), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("end", [0.0, 1.0])
@@ -125,8 +137,8 @@ def test_learned_range_ends_are_the_fixed_ones(end):
     x, x0, z = randn(0), randn(1), randn(2)
     now, then = LINEAR[300], LINEAR[200]
     fixed = FixedLarge() if end else FixedSmall()
-    learned = LearnedRange()(x, x0, now, then, Given(z), torch.full_like(x, end))
-    torch.testing.assert_close(learned, fixed(x, x0, now, then, Given(z)), rtol=1e-12, atol=1e-12)
+    learned = move(LearnedRange(), x, x0, now, then, Given(z), torch.full_like(x, end))
+    torch.testing.assert_close(learned, move(fixed, x, x0, now, then, Given(z)), rtol=1e-12, atol=1e-12)
 
 
 # The forward process
@@ -140,7 +152,7 @@ def test_a_step_with_the_true_x0_lands_on_the_next_level(transition, pair):
 
     def coefficient(x: float, x0: float, z: float) -> float:
         tensor = torch.ones(1, 1, 1, 1, dtype=torch.float64)
-        return transition(x * tensor, x0 * tensor, now, then, Given(z * tensor)).item()
+        return move(transition, x * tensor, x0 * tensor, now, then, Given(z * tensor)).item()
 
     of_x0 = coefficient(now.alpha, 1.0, 0.0)
     of_eps = coefficient(now.sigma, 0.0, 0.0)
@@ -155,9 +167,9 @@ def test_the_larger_variances_keep_the_mean(pair):
     now, then = pair
     x0, eps, nothing = randn(0), randn(1), torch.zeros(2, 3, 4, 4, dtype=torch.float64)
     x = now.diffuse(x0, eps)
-    expected = FixedSmall()(x, x0, now, then, Given(nothing))
+    expected = move(FixedSmall(), x, x0, now, then, Given(nothing))
     for transition in (FixedLarge(), LearnedRange()):
-        torch.testing.assert_close(transition(x, x0, now, then, Given(nothing), randn(2)), expected, rtol=0, atol=0)
+        torch.testing.assert_close(move(transition, x, x0, now, then, Given(nothing), randn(2)), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("pair", GENERAL.values(), ids=GENERAL)
@@ -180,8 +192,8 @@ def test_a_step_does_not_depend_on_the_unit_of_the_pixels(yaml, scale):
     x, x0, z, fraction = randn(0), randn(1), randn(2), torch.rand(2, 3, 4, 4, dtype=torch.float64)
     other = [NoiseLevel(level.t, level.alpha, level.sigma * scale) for level in (now, then)]
     # in the other unit z is still standard normal
-    moved = load(yaml)(x, x0, now, then, Given(z), fraction)
-    torch.testing.assert_close(load(yaml)(scale * x, scale * x0, *other, Given(z), fraction), scale * moved, rtol=1e-12, atol=1e-10)
+    moved = move(load(yaml), x, x0, now, then, Given(z), fraction)
+    torch.testing.assert_close(move(load(yaml), scale * x, scale * x0, *other, Given(z), fraction), scale * moved, rtol=1e-12, atol=1e-10)
 
 
 # Noise
@@ -189,12 +201,12 @@ def test_a_step_does_not_depend_on_the_unit_of_the_pixels(yaml, scale):
 
 def test_no_noise_is_added_on_the_way_to_the_clean_end(yaml):
     x, x0 = randn(0), randn(1)
-    moved = load(yaml)(x, x0, LINEAR[3], CLEAN, Given(), randn(2))  # Given() has nothing to give
+    moved = move(load(yaml), x, x0, LINEAR[3], CLEAN, Given(), randn(2))  # Given() has nothing to give
     assert torch.equal(moved, x0)
 
 
 def test_ddim_at_eta_zero_draws_nothing():
-    assert torch.isfinite(DDIM()(randn(0), randn(1), LINEAR[3], LINEAR[2], Given())).all()
+    assert torch.isfinite(move(DDIM(), randn(0), randn(1), LINEAR[3], LINEAR[2], Given())).all()
 
 
 def test_each_image_s_noise_comes_from_its_own_generator(yaml):
@@ -204,16 +216,49 @@ def test_each_image_s_noise_comes_from_its_own_generator(yaml):
     now, then = LINEAR[700], LINEAR[500]
     x, x0, fraction = randn(0, 3, 1, 4, 4), randn(1, 3, 1, 4, 4), torch.full((3, 1, 4, 4), 0.3, dtype=torch.float64)
     streams = [lambda name=name: image_generator(7, name, "sampling") for name in "abc"]
-    silent = transition(x, x0, now, then, Given(torch.zeros_like(x)), fraction)
-    moved = transition(x, x0, now, then, ImageRandom([new() for new in streams]), fraction)
+    silent = move(transition, x, x0, now, then, Given(torch.zeros_like(x)), fraction)
+    moved = move(transition, x, x0, now, then, ImageRandom([new() for new in streams]), fraction)
     drawn = torch.stack([torch.from_numpy(new().standard_normal((1, 4, 4))) for new in streams])
     tau = ((moved - silent) / drawn).flatten()
     assert tau.min() > 0
     torch.testing.assert_close(tau, tau[:1].expand_as(tau), rtol=1e-9, atol=0)
     for b in range(3):
         one = slice(b, b + 1)
-        alone = transition(x[one], x0[one], now, then, ImageRandom([streams[b]()]), fraction[one])
+        alone = move(transition, x[one], x0[one], now, then, ImageRandom([streams[b]()]), fraction[one])
         torch.testing.assert_close(alone[0], moved[b], rtol=0, atol=1e-14)
+
+
+def test_renoise_is_diffpirs_update():
+    """x_s = a_s x̂0 + σ_s (√(1 − ζ) ε̂ + √ζ z) (Zhu et al. 2023, Alg. 1)."""
+    now, then = LINEAR[700], LINEAR[500]
+    x, x0, z = randn(0), randn(1), randn(2)
+    for zeta in (0.0, 0.3, 1.0):
+        wanted = then.alpha * x0 + then.sigma * ((1 - zeta) ** 0.5 * now.eps(x, x0) + zeta**0.5 * z)
+        torch.testing.assert_close(move(Renoise(zeta), x, x0, now, then, Given(z)), wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_a_kernel_is_the_mean_and_deviation_of_the_step(yaml):
+    now, then = LINEAR[700], LINEAR[500]
+    x, denoised = randn(0), Denoised(randn(1), torch.rand(2, 3, 4, 4, dtype=torch.float64))
+    mean, std = load(yaml).kernel(x, denoised, now, then)
+    for z in (torch.zeros_like(x), randn(2)):
+        moved, _ = load(yaml).step(denoised, None, x, now, then, Given(z), None)
+        torch.testing.assert_close(moved, mean + std * z, rtol=1e-12, atol=1e-12)
+
+
+def test_a_noise_estimate_that_the_estimate_brings_is_kept(yaml):
+    """With ε̂ given, it replaces the one that follows from x̂0; given the same ε̂, nothing changes."""
+    now, then = LINEAR[700], LINEAR[500]
+    x, x0, z, fraction = randn(0), randn(1), randn(2), torch.full((2, 3, 4, 4), 0.4, dtype=torch.float64)
+
+    def moved(eps):
+        return load(yaml).step(Denoised(x0, fraction, eps), None, x, now, then, Given(z), None)[0]
+
+    torch.testing.assert_close(moved(now.eps(x, x0)), moved(None), rtol=1e-12, atol=1e-12)
+    other = randn(5)
+    c, _ = load(yaml).noise_split(now, then, fraction)
+    shift = (then.sigma**2 - c**2) ** 0.5 * (other - now.eps(x, x0))
+    torch.testing.assert_close(moved(other) - moved(None), shift, rtol=1e-10, atol=1e-10)
 
 
 # Whole runs, step by step beside diffusers
@@ -233,19 +278,21 @@ def network(x: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def ours(transition, grid, start: torch.Tensor, draws: list[torch.Tensor], clip: bool) -> list[torch.Tensor]:
-    levels, noise, x, trace = grid(LINEAR), Given(*draws), start, []
+    levels, noise, x, trace = grid(Linear()), Given(*draws), start, []
     for now, then in pairwise(levels):
         eps, v = network(x, now.t)
         x0 = Eps().x0(x, eps, now)
-        x = transition(x, x0.clamp(-1, 1) if clip else x0, now, then, noise, (v + 1) / 2)
+        x = move(transition, x, x0.clamp(-1, 1) if clip else x0, now, then, noise, (v + 1) / 2)
         trace.append(x)
     return trace
 
 
 @pytest.mark.parametrize("clip", [False, True], ids=["free", "clipped"])
 @pytest.mark.parametrize("spacing", ["linspace", "leading"])
-@pytest.mark.parametrize("variance", ["fixed_small", "fixed_large", "learned_range"])
-def test_a_run_is_diffusers_ddpm_run(variance, spacing, clip, monkeypatch):
+@pytest.mark.parametrize(
+    ("sampler", "variance"), [("ddpm", "fixed_small"), ("ddpm_large", "fixed_large"), ("ddpm_learned", "learned_range")]
+)
+def test_a_run_is_diffusers_ddpm_run(sampler, variance, spacing, clip, monkeypatch):
     """Grids that end at t = 0; from a later end diffusers still adds noise on the last step (variance clamped at 1e-20)."""
     ddpm = pytest.importorskip("diffusers.schedulers.scheduling_ddpm")
     start, draws = randn(0), [randn(10 + i) for i in range(20)]
@@ -259,7 +306,7 @@ def test_a_run_is_diffusers_ddpm_run(variance, spacing, clip, monkeypatch):
         x = scheduler.step(output, t, x).prev_sample
         theirs.append(x)
     grid = {"linspace": Linspace, "leading": Leading}[spacing](20)
-    transition = load(next(path for path in YAMLS if path.stem == variance))
+    transition = load(SAMPLERS / f"{sampler}.yaml")
     for step, (a, b) in enumerate(zip(ours(transition, grid, start, draws, clip), theirs, strict=True)):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9, msg=lambda text, step=step: f"step {step}: {text}")
     assert len(queue) == 1  # neither drew on the last step
@@ -292,14 +339,14 @@ def test_eta_outside_the_unit_interval_is_refused(eta):
 
 def test_learned_range_without_learned_variance_is_refused():
     with pytest.raises(ValueError, match="needs a prior with learned variance"):
-        LearnedRange()(randn(0), randn(1), LINEAR[3], LINEAR[2], Given(randn(2)), None)
+        move(LearnedRange(), randn(0), randn(1), LINEAR[3], LINEAR[2], Given(randn(2)), None)
 
 
 def test_only_learned_range_asks_for_variance(yaml):
-    assert load(yaml).needs_variance == (yaml.stem == "learned_range")
+    assert load(yaml).needs_variance == (yaml.stem == "ddpm_learned")
 
 
-@pytest.mark.parametrize("schedule", [LINEAR, COSINE], ids=["linear", "cosine"])
+@pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=["linear", "cosine"])
 @pytest.mark.parametrize("steps", [2, 10, 1000])
 def test_every_step_of_every_grid_has_variances_in_order(schedule, steps):
     """0 < β̃ < min(β, σ_s²): no cancellation makes a variance negative, nor √(σ_s² − β̃) imaginary."""

@@ -1,7 +1,7 @@
-"""The UNet: its keys from guided-diffusion's rules, its values from the block equations, both written here a second time.
+"""The UNet: its keys follow guided-diffusion's rules, its values the block equations. Both are written here a second time.
 
-`plan` lists the blocks a set of flags asks for; `expected_shapes` turns that list into keys and shapes, and `reference`
-walks it with plain tensor algebra on a flat state dict.
+`plan` lists the blocks that a set of flags asks for. `expected_shapes` turns that list into keys and shapes. `reference`
+evaluates it with plain tensor algebra on a flat state dict.
 """
 
 from itertools import product
@@ -127,8 +127,8 @@ def reference(state: dict[str, torch.Tensor], x: torch.Tensor, t: torch.Tensor, 
 
     def norm(name, x):
         groups = int(min(flags["max_groups"], x.shape[1] / flags["min_group_channels"]))
-        parts = x.reshape(len(x), groups, -1)
-        centred = parts - parts.mean(dim=2, keepdim=True)
+        grouped = x.reshape(len(x), groups, -1)
+        centred = grouped - grouped.mean(dim=2, keepdim=True)
         whitened = (centred / (centred.square().mean(dim=2, keepdim=True) + 1e-5).sqrt()).reshape(x.shape)
         broadcast = (1, -1) + (1,) * (x.ndim - 2)
         return whitened * state[f"{name}.weight"].reshape(broadcast) + state[f"{name}.bias"].reshape(broadcast)
@@ -200,17 +200,17 @@ def reference(state: dict[str, torch.Tensor], x: torch.Tensor, t: torch.Tensor, 
 
 
 def exact_embedding(network: UNet) -> None:
-    """Give `network` the embedding of t in double precision, so that a comparison is of the blocks alone."""
+    """Give `network` the embedding of t in double precision, so that a comparison sees the blocks alone."""
 
-    def forget(module, args):
-        network.told = args[1]
+    def remember(module, args):
+        network.last_t = args[1]
 
-    network.register_forward_pre_hook(forget)
-    network.time_embed.register_forward_pre_hook(lambda module, args: (embedding(network.told, network.num_channels),))
+    network.register_forward_pre_hook(remember)
+    network.time_embed.register_forward_pre_hook(lambda module, args: (embedding(network.last_t, network.num_channels),))
 
 
 def randomised(**flags) -> UNet:
-    """A network none of whose tensors is zero or one, with activations of the order of one."""
+    """A network whose tensors are neither zero nor one, with activations of the order of one."""
     network = UNet(**(SMALL | flags)).eval()
     generator = torch.Generator().manual_seed(0)
     for name, tensor in network.state_dict().items():
@@ -250,8 +250,8 @@ def test_the_defaults_are_the_ffhq_checkpoint_s_tensor_for_tensor():
     assert sum(map(prod, found.values())) == 93_563_910
 
 
-def test_landmarks_of_the_ffhq_checkpoint():
-    """Keys read in the file itself, so that the rules above are tied to it too."""
+def test_single_keys_of_the_ffhq_checkpoint():
+    """These keys were read in the file itself. They tie the rules above to it."""
     found = shapes()
     assert found["input_blocks.0.0.weight"] == (128, 3, 3, 3)
     attended = {name.removesuffix(".qkv.weight") for name in found if name.endswith("qkv.weight")}
@@ -261,9 +261,9 @@ def test_landmarks_of_the_ffhq_checkpoint():
         assert found[f"{name}.qkv.weight"] == (1536, 512, 1)
     last = [max(int(key.split(".")[2]) for key in found if key.startswith(f"output_blocks.{i}.")) for i in range(12)]
     assert [i for i in range(12) if f"output_blocks.{i}.{last[i]}.in_layers.0.weight" in found and last[i] > 0] == [1, 3, 5, 7, 9]
-    parts = {key.split(".", 3)[3].rsplit(".", 1)[0] for key in found if key.startswith("input_blocks.") and key.split(".")[2] == "0"}
+    layers_found = {key.split(".", 3)[3].rsplit(".", 1)[0] for key in found if key.startswith("input_blocks.") and key.split(".")[2] == "0"}
     layers = {"in_layers.0", "in_layers.2", "emb_layers.1", "out_layers.0", "out_layers.3", "skip_connection"}
-    assert {part for part in parts if part not in ("weight", "bias")} == layers
+    assert layers_found - {"weight", "bias"} == layers
     assert {key for key in found if key.startswith("time_embed")} == {f"time_embed.{i}.{p}" for i in (0, 2) for p in ("weight", "bias")}
     assert found["out.0.weight"] == (128,)
     assert found["out.2.weight"] == (6, 128, 3, 3)
@@ -277,7 +277,7 @@ def test_the_imagenet_256_checkpoint():
     assert sum(map(prod, found.values())) == 552_814_086
 
 
-OTHERS = {  # flags of other published models of this family
+PUBLISHED = {  # flags of other published networks of this family
     "imagenet64": {
         "image_size": 64,
         "num_channels": 192,
@@ -306,7 +306,7 @@ OTHERS = {  # flags of other published models of this family
 
 
 @pytest.mark.parametrize("switches", list(product([True, False], repeat=3)), ids=str)
-@pytest.mark.parametrize("flags", OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize("flags", PUBLISHED.values(), ids=PUBLISHED)
 def test_every_key_and_shape_follows_from_the_flags(flags, switches):
     updown, scale_shift, sigma = switches
     flags = FFHQ | flags | {"resblock_updown": updown, "use_scale_shift_norm": scale_shift, "learn_sigma": sigma}
@@ -353,8 +353,8 @@ def test_the_block_equations_hold_at_other_sizes():
     torch.testing.assert_close(network(x, T[:1]), reference(network.state_dict(), x, T[:1], SMALL), rtol=1e-10, atol=1e-10)
 
 
-def test_in_single_precision_nothing_but_rounding_changes():
-    """The whole network as it is run, its own float32 embedding included: a relative error of some hundred float32 roundings."""
+def test_single_precision_adds_rounding_errors_only():
+    """The whole network as it is run, with its float32 embedding: a relative error of some hundred float32 roundings."""
     network = randomised()
     x = image(dtype=torch.float32)
     found = network(x, T).double()
@@ -363,20 +363,20 @@ def test_in_single_precision_nothing_but_rounding_changes():
 
 
 def test_qkv_orders_differ():
-    """Else the tests above could not tell them apart."""
+    """Otherwise the tests above could not distinguish them."""
     legacy, new = (randomised(new_attention_order=order) for order in (False, True))
     assert all(torch.equal(a, b) for a, b in zip(legacy.state_dict().values(), new.state_dict().values(), strict=True))
     x = image(dtype=torch.float32)
     assert (legacy(x, T) - new(x, T)).norm() / legacy(x, T).norm() > 1e-2
 
 
-def test_a_fresh_network_says_nothing():
+def test_a_new_network_returns_zero():
     """Its last convolution starts at zero, and so does the last layer of every residual branch."""
     network = UNet(**SMALL).eval()
     assert network(image(dtype=torch.float32), T).count_nonzero() == 0
 
 
-def test_dropout_is_off_in_evaluation_mode_alone():
+def test_dropout_acts_in_training_mode_only():
     x, dropped = image(dtype=torch.float32), randomised(dropout=0.5)
     assert torch.equal(dropped(x, T), randomised(dropout=0.0)(x, T))
     assert not torch.allclose(dropped.train()(x, T), dropped.eval()(x, T))
@@ -387,7 +387,7 @@ def test_dropout_is_off_in_evaluation_mode_alone():
 
 @pytest.mark.parametrize("channels", [32, 128])
 def test_the_embedding_is_its_formula(channels):
-    """A float32 angle near 1000 carries an error of 1000 · 2⁻²⁴, and the frequency one more."""
+    """A float32 angle near 1000 has an error of 1000 · 2⁻²⁴, and the frequency adds another one."""
     t = torch.tensor([0, 1, 2, 13, 250, 998, 999])
     angles = t[:, None].numpy() * np.exp(-np.log(1e4) * np.arange(channels // 2) / (channels // 2))
     expected = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
@@ -398,7 +398,7 @@ def test_the_embedding_of_zero():
     assert timestep_embedding(torch.tensor([0]), 8).tolist() == [[1.0] * 4 + [0.0] * 4]
 
 
-def test_the_embedding_turns_with_t():
+def test_the_embedding_rotates_with_t():
     """⟨e(s), e(t)⟩ is a function of s − t alone."""
     e = timestep_embedding(torch.tensor([10, 17, 100, 107, 500, 507]), 64)
     gram = (e @ e.T).diagonal(1)[::2]
@@ -430,20 +430,20 @@ def groups_of(**flags) -> list[tuple[int, int]]:
     return [(norm.num_groups, norm.num_channels) for norm in norms]
 
 
-def test_the_original_has_32_groups_everywhere():
+def test_the_original_network_has_32_groups_everywhere():
     found = groups_of()
     assert len(found) > 60 and {groups for groups, _ in found} == {32}
 
 
-def test_four_channels_a_group_at_least():
-    """min(32, channels/4) groups: what keeps a narrow network from erasing each channel's mean."""
+def test_min_group_channels_limits_the_number_of_groups():
+    """min(32, channels/4) groups: otherwise a narrow network would erase the mean of each channel."""
     found = groups_of(**(SMALL | {"channel_mult": (1, 2, 4, 4), "min_group_channels": 4}))
     assert {channels for _, channels in found} >= {32, 64, 96, 128, 256}
     assert all(groups == min(32, channels // 4) for groups, channels in found)
 
 
 def test_group_norm_is_computed_in_single_precision():
-    """Its own weights too: in bfloat16 they would be rounded before they are used."""
+    """So are its weights. In bfloat16 they would be rounded before they are used."""
     norm = GroupNorm32(2, 4)
     nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(0))
     nn.init.normal_(norm.bias, generator=torch.Generator().manual_seed(1))
@@ -471,8 +471,8 @@ def test_the_vector_jacobian_product_is_the_derivative():
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-def test_under_autocast_outputs_and_gradients_are_those_of_single_precision_up_to_bfloat16():
-    """bfloat16 keeps 8 bits: 2⁻⁹ a rounding, some hundred of them in a row, of random sign; twice as many for a gradient."""
+def test_autocast_changes_outputs_and_gradients_by_bfloat16_roundings_only():
+    """bfloat16 keeps 8 bits: 2⁻⁹ per rounding, some hundred in a row with random signs, twice as many for a gradient."""
     network = randomised()
     x, u = image(dtype=torch.float32).requires_grad_(), image(2, 6, 16, 16, dtype=torch.float32)
     exact = network(x, T)
@@ -486,7 +486,7 @@ def test_under_autocast_outputs_and_gradients_are_those_of_single_precision_up_t
     assert (rough_gradient - exact_gradient).norm() / exact_gradient.norm() < 20 * 2.0**-9
 
 
-def test_images_of_a_batch_do_not_meet():
+def test_images_of_a_batch_are_independent():
     network, x, t = randomised_double(), image(4, 3, 16, 16), torch.tensor([0, 40, 999, 40])
     together = network(x, t)
     for b in range(4):

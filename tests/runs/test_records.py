@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 
 import pytest
 
 from diffusion_priors.runs.files import append_line
 from diffusion_priors.runs.layout import RunLayout
-from diffusion_priors.runs.records import drop_partial_line, read_lines, read_records
+from diffusion_priors.runs.records import Record, drop_partial_line, read_lines, read_records
 
 
 def record(name: str, sample: int = 0, psnr: float = 20.0) -> dict:
@@ -49,7 +50,7 @@ def test_mending_what_is_whole_empty_or_absent_changes_nothing(tmp_path):
 def test_a_damaged_line_in_the_middle_is_told_with_its_number(tmp_path, line):
     path = RunLayout(tmp_path).records_of(0)
     write(path, record("a"), tail=f"{line}\n" + json.dumps(record("c")) + "\n")
-    with pytest.raises(ValueError, match=r"line 2 of .*records\.jsonl is damaged; delete that line"):
+    with pytest.raises(ValueError, match=r"line 2 of .*records\.jsonl is damaged; delete that line, and its restoration is computed again"):
         read_records(tmp_path)
 
 
@@ -73,3 +74,22 @@ def test_an_item_recorded_twice_counts_once_and_the_merged_file_is_right(tmp_pat
 def test_a_folder_without_records_has_none(tmp_path):
     (tmp_path / "records.jsonl.bak").write_text("x\n")
     assert RunLayout(tmp_path).all_records() == [] and read_records(tmp_path) == []
+
+
+def test_a_record_has_one_schema_and_null_for_what_json_does_not_have():
+    """Infinite and undefined values, of scores, of the measurement and of what the solver reports."""
+    shared = {"id": "a", "sample": 2, "seed": 0, "residual": math.nan, "sigma_y": math.inf, "info": {"ess": math.nan, "inner": 3.0}}
+    found = Record(scores={"psnr": math.inf, "ssim": 0.5}, measurement_scores={"psnr": 20.0, "ssim": math.nan}, **shared).to_dict()
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert [*found] == [
+        *("id", "sample", "seed", "psnr", "ssim", "residual", "nfe_forward", "nfe_vjp", "seconds", "sigma_y"),
+        *("psnr_measurement", "ssim_measurement", "measurement_hash", "peak_memory_mib", "info", "error"),
+    ]
+    assert {key: value for key, value in found.items() if value is not None} == {
+        "id": "a",
+        "sample": 2,
+        "seed": 0,
+        "ssim": 0.5,
+        "psnr_measurement": 20.0,
+        "info": {"ess": None, "inner": 3.0},
+    }

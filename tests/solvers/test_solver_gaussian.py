@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from math import sqrt
 
@@ -10,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 from closed_form import Affine, GaussianLaw, linear_bars
-from gaussian_prior import RecordedNoise, Setting, gaussian_prior, make_setting, with_noise
+from gaussian_prior import RecordedNoise, Setting, gaussian_prior, make_setting, with_rng
 
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.grids import Linspace, Quadratic, Trailing
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
+from diffusion_priors.diffusion.levels import CLEAN
 from diffusion_priors.diffusion.schedules import Cosine, Linear
 from diffusion_priors.diffusion.transitions import DDIM, FixedSmall
-from diffusion_priors.operators.identity import Identity
 from diffusion_priors.solvers.annealing import Likelihood
-from diffusion_priors.solvers.base import Problem, Solver
+from diffusion_priors.solvers.base import Problem, Solver, steps_of
 from diffusion_priors.solvers.dps import DPS
 from diffusion_priors.solvers.dps_score import DPSScore
 from diffusion_priors.solvers.score_ald import ScoreALD
@@ -35,14 +36,15 @@ INNER = 2
 
 
 def walk_of(solver: Solver, setting: Setting):
-    """The project's levels for GRID, and the (ᾱ_t, ᾱ_s) of each step."""
+    """The project's steps for GRID, and the (ᾱ_t, ᾱ_s) of each step."""
 
-    def grid(table):
-        return Linspace(1)(table)[:1] + [table[t] for t in GRID[1:]] + Linspace(1)(table)[1:]
+    def grid(schedule):
+        return [schedule.level(t) for t in GRID] + [CLEAN]
 
-    levels = solver.levels(grid, setting.table)
+    plan = solver.plan(grid, setting.schedule)
+    levels = [step.now for step in plan] + [plan[-1].then]
     bars = [1.0 if level.sigma == 0.0 else BARS[level.t] for level in levels]
-    return levels, list(pairwise(bars))
+    return plan, list(pairwise(bars))
 
 
 def score_pull(law: GaussianLaw, matrix, y, sigma_y):
@@ -90,7 +92,7 @@ def expected_moments(start, std, steps, bars, side):
     return mean, covariance
 
 
-def draws_needed(solver, problem, levels) -> int:
+def draws_needed(solver, problem, plan) -> int:
     """How often a run of one image asks for noise."""
 
     class Counting(ImageRandom):
@@ -101,17 +103,17 @@ def draws_needed(solver, problem, levels) -> int:
             return super().normal(like)
 
     noise = Counting(problem.rng.generators)
-    solver.solve(with_noise(problem, noise), levels)
+    solver.solve(with_rng(problem, noise), plan)
     return noise.taken
 
 
-def exact_moments(solver, setting, levels, draws):
+def exact_moments(solver, setting, plan, draws):
     """Mean and covariance of an affine solver: the images of one batch see no noise, or one unit of one draw each."""
     side = setting.law.side
     noise = np.zeros((draws, 1 + draws * side, side))
     for k in range(draws):
         noise[k, 1 + k * side : 1 + (k + 1) * side] = np.eye(side)
-    x = solver.solve(setting.record(noise), levels).x0.flatten(1).numpy()
+    x = solver.solve(setting.record(noise), plan).x0.flatten(1).numpy()
     responses = x[1:] - x[0]
     return x[0], responses.T @ responses
 
@@ -123,12 +125,12 @@ def test_law_of_the_restoration_is_the_affine_recursions(name, case):
     small = make_setting(case, batch=1, same_measurement=True)
     law, matrix, y, sigma_y = small.law, small.matrices[0], small.y[0], small.sigma_y[0]
     solver, start, std, steps = references(law, matrix, y, sigma_y)[name]
-    levels, bars = walk_of(solver, small)
+    plan, bars = walk_of(solver, small)
     wanted_mean, wanted_covariance = expected_moments(start, std, steps, bars, law.side)
-    draws = draws_needed(solver, small.problem, levels)
+    draws = draws_needed(solver, small.problem, plan)
 
     exact = make_setting(case, batch=1 + draws * law.side, same_measurement=True)
-    mean, covariance = exact_moments(solver, exact, levels, draws)
+    mean, covariance = exact_moments(solver, exact, plan, draws)
     np.testing.assert_allclose(mean, wanted_mean, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(covariance, wanted_covariance, rtol=1e-9, atol=1e-9 * wanted_covariance.max())
 
@@ -140,9 +142,9 @@ def test_samples_have_that_mean_and_covariance(name):
     setting = make_setting("blur", batch=count, same_measurement=True)
     law = setting.law
     solver, start, std, steps = references(law, setting.matrices[0], setting.y[0], setting.sigma_y[0])[name]
-    levels, bars = walk_of(solver, setting)
+    plan, bars = walk_of(solver, setting)
     mean, covariance = expected_moments(start, std, steps, bars, law.side)
-    x = solver.solve(setting.problem, levels).x0.flatten(1).numpy()
+    x = solver.solve(setting.problem, plan).x0.flatten(1).numpy()
     variances = np.diag(covariance)
     assert np.abs((x.mean(0) - mean) / np.sqrt(variances / count)).max() < 5.0
     errors = np.sqrt((np.outer(variances, variances) + covariance**2) / count)
@@ -155,9 +157,9 @@ def test_guided_trajectories_are_those_of_the_formula(solver, case):
     """DPS is not affine, so the whole run is done again in numpy, with the same noise: every state on the way agrees."""
     setting = make_setting(case)
     law = setting.law
-    levels, bars = walk_of(solver, setting)
+    plan, bars = walk_of(solver, setting)
     draws = np.random.default_rng(5).normal(size=(len(bars), 3, law.side))
-    solution = solver.solve(setting.record(draws), levels, remember=True)
+    solution = solver.solve(setting.record(draws), plan, remember=True)
 
     x = sqrt(1 - BARS[999]) * draws[0]
     np.testing.assert_allclose(solution.trajectory[0].flatten(1), x, atol=1e-8)
@@ -177,16 +179,16 @@ def test_guided_trajectories_are_those_of_the_formula(solver, case):
 def test_guidance_brings_the_restoration_to_the_measurement():
     """The residual of DPS falls as ζ grows, from the unconditional samples' to below σ_y."""
     setting = make_setting("box", batch=64, same_measurement=True)
-    levels = Linspace(100)(setting.table)
+    plan = steps_of(Linspace(100)(setting.schedule))
 
-    def misfit(zeta):
+    def residual(zeta):
         noise = ImageRandom([image_generator(1, b) for b in range(64)])
-        problem = with_noise(setting.problem, noise)
-        return problem.misfit(DPS(zeta).solve(problem, levels).x0).mean().item()
+        problem = with_rng(setting.problem, noise)
+        return problem.measurement.rms_residual(DPS(zeta).solve(problem, plan).x0).mean().item()
 
-    misfits = [misfit(zeta) for zeta in (0.0, 0.1, 0.2, 0.5)]
-    assert all(before > after for before, after in pairwise(misfits))
-    assert misfits[-1] < setting.sigma_y[0]
+    residuals = [residual(zeta) for zeta in (0.0, 0.1, 0.2, 0.5)]
+    assert all(before > after for before, after in pairwise(residuals))
+    assert residuals[-1] < setting.sigma_y[0]
 
 
 def test_langevin_finds_the_posterior_mean():
@@ -199,11 +201,11 @@ def test_langevin_finds_the_posterior_mean():
     law, matrix, y, sigma_y = setting.law, setting.matrices[0], setting.y[0], setting.sigma_y[0]
     gain = law.covariance @ matrix.T @ np.linalg.inv(matrix @ law.covariance @ matrix.T + sigma_y**2 * np.eye(len(y)))
     posterior = law.mean + gain @ (y - matrix @ law.mean)
-    levels = Quadratic(50)(setting.table)
+    plan = steps_of(Quadratic(50)(setting.schedule))
 
     def error(inner):
-        silence = np.zeros((1 + inner * len(levels), 1, law.side))
-        x = ScoreALDLangevin(Likelihood(), 0.9, inner).solve(setting.record(silence), levels).x0.flatten().numpy()
+        silence = np.zeros((1 + inner * (len(plan) + 1), 1, law.side))
+        x = ScoreALDLangevin(Likelihood(), 0.9, inner).solve(setting.record(silence), plan).x0.flatten().numpy()
         return np.linalg.norm(x - posterior) / np.linalg.norm(law.mean - posterior)
 
     errors = [error(inner) for inner in (1, 4, 16)]
@@ -224,17 +226,17 @@ STEPS = [25, 50, 100, 200, 400]
 FINE_SCHEDULES = {"linear": Linear(FINE, 1e-4 * 1000 / FINE, 2e-2 * 1000 / FINE), "cosine": Cosine(FINE)}
 
 
-def law_errors(schedule, transition, grid):
+def law_errors(schedule, sampler, grid):
     """(‖mean − m‖, ‖covariance − S‖) of the samples, exact, relative to ‖m‖ and ‖S‖."""
     law = GaussianLaw(MEANS, np.diag(PIXELS))
     prior = gaussian_prior(law, (1, 1, 3), schedule)
-    levels = grid(prior.levels)
-    draws = 1 if getattr(transition, "eta", 1.0) == 0.0 else len(levels) - 1
+    plan = steps_of(grid(prior.image_schedule))
+    draws = 1 if getattr(sampler, "eta", 1.0) == 0.0 else len(plan)
     noise = np.zeros((draws, 1 + draws, 3))
     noise[:, 1:] = np.eye(draws)[:, :, None]  # the pixels are independent: one unit of one draw moves all three
-    blank = torch.zeros(1 + draws, 1, 1, 3, dtype=torch.float64)
-    problem = Problem(Denoiser(prior), transition, Identity(), blank, blank[:, :, :, :1], blank, RecordedNoise(noise))
-    x = Unconditional().solve(problem, levels).x0.flatten(1).numpy()
+    like = torch.zeros(1 + draws, 1, 1, 3, dtype=torch.float64)
+    problem = Problem(Denoiser(prior), None, sampler, RecordedNoise(noise), like)
+    x = Unconditional().solve(problem, plan).x0.flatten(1).numpy()
     variances = ((x[1:] - x[0]) ** 2).sum(0)
     return np.linalg.norm(x[0] - MEANS) / np.linalg.norm(MEANS), np.linalg.norm(variances - PIXELS) / np.linalg.norm(PIXELS)
 
@@ -266,7 +268,7 @@ def test_sampled_means_are_right_on_every_grid(schedule):
     Since runs start at σ_T z, whose mean is 0 and not α_T m, what is left is E[x0 | x_T = 0] − m = −α_T² S (α_T² S + σ_T²)⁻¹ m.
     DDIM's mean takes another path; its bias is below α_T.
     """
-    levels = FINE_SCHEDULES[schedule].levels
+    levels = FINE_SCHEDULES[schedule].table
     alpha, sigma = levels[-1].alpha, levels[-1].sigma
     bias = MEANS * alpha**2 * PIXELS / (alpha**2 * PIXELS + sigma**2)
     for grid in (Linspace(3), Quadratic(40), Trailing(400)):
@@ -279,9 +281,9 @@ def test_ddim_on_a_standard_normal_prior_is_a_product_of_cosines():
     """S = I, m = 0, α = cos φ, σ = sin φ: x̂0 = α x and ε̂ = σ x, so x_s = cos(φ_s − φ_t) x_t, for any steps."""
     law = GaussianLaw(np.zeros(2), np.eye(2))
     setting = make_setting("identity", batch=1)
-    problem = Problem(**{**setting.problem.__dict__, "denoiser": Denoiser(gaussian_prior(law, (1, 1, 2))), "transition": DDIM()})
-    levels = Trailing(7)(setting.table)
+    problem = replace(setting.problem, denoiser=Denoiser(gaussian_prior(law, (1, 1, 2))), sampler=DDIM())
+    levels = Trailing(7)(setting.schedule)
     z = np.array([[[0.7, -1.1]]])
-    x = Unconditional().solve(with_noise(problem, RecordedNoise(z)), levels).x0.flatten().numpy()
+    x = Unconditional().solve(with_rng(problem, RecordedNoise(z)), steps_of(levels)).x0.flatten().numpy()
     angles = np.arccos([sqrt(BARS[level.t]) if level.sigma else 1.0 for level in levels])
     np.testing.assert_allclose(x, levels[0].sigma * np.prod(np.cos(np.diff(angles))) * z[0, 0], rtol=1e-9)

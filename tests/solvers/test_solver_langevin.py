@@ -27,7 +27,7 @@ def errors(case: str, step: float, inner: int) -> tuple[float, float]:
     def pull(u, variance):
         return -(u @ matrix.T - y) @ matrix / (sigma_y**2 + variance)
 
-    bars = [BARS[level.t] if level.sigma else 1.0 for level in Quadratic(50)(setting.table)]
+    bars = [BARS[level.t] if level.sigma else 1.0 for level in Quadratic(50)(setting.schedule)]
     mean, covariance = np.zeros(law.side), (1 - bars[0]) / bars[0] * np.eye(law.side)
     for bar, _ in pairwise(bars):
         weight = 0.5 / (sigma_y**2 + (1 - bar) / bar)

@@ -1,19 +1,20 @@
-"""prior=gaussian and prior=gmm with every solver, operator, transition and schedule of conf/."""
+"""prior=gaussian and prior=gmm with every solver, operator, sampler and schedule of conf/."""
 
 from __future__ import annotations
 
 import hydra
 import pytest
 import torch
-from configured import make_operator, make_solver, options
+from configured import make_operator, make_sampler, make_solver, options
 from hydra.utils import instantiate
 
 from diffusion_priors.conf import PROJECT
 from diffusion_priors.diffusion.denoiser import Denoiser
-from diffusion_priors.diffusion.grids import Linspace
+from diffusion_priors.diffusion.grids import Karras, Linspace
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
 from diffusion_priors.diffusion.transitions import FixedSmall
-from diffusion_priors.solvers.base import Problem
+from diffusion_priors.operators.noise_models import Gaussian
+from diffusion_priors.solvers.base import NotApplicable, Problem, steps_of
 
 
 def make_prior(name: str, schedule: str = "linear", side: int = 16):
@@ -22,35 +23,49 @@ def make_prior(name: str, schedule: str = "linear", side: int = 16):
     return instantiate(config.prior, _convert_="all")
 
 
-def restore(prior, solver, operator, transition):
+def restore(prior, solver, operator, sampler):
     """Two images of the prior, measured and restored in five steps, in float32 as a run does."""
     denoiser = Denoiser(prior)
     generators = [image_generator(0, b, "measurement") for b in range(2)]
     x0 = denoiser.network.law.draw(generators).float()
     operator.draw(x0, generators)
-    y = operator(x0)
     problem = Problem(
         denoiser=denoiser,
-        transition=transition,
-        operator=operator,
-        y=y,
-        sigma_y=torch.full((2, 1, 1, 1), 0.05),
-        blank=torch.zeros_like(x0),
+        measurement=Gaussian(0.05).measure(operator, x0, generators),
+        sampler=sampler,
         rng=ImageRandom([image_generator(0, b, "sampling") for b in range(2)]),
+        like=torch.zeros_like(x0),
     )
-    return solver.solve(problem, solver.levels(Linspace(5), prior.levels)), x0
+    return solver.solve(problem, solver.plan(Linspace(5), prior.image_schedule)), x0
 
 
 @pytest.mark.parametrize("solver", options("solver"))
 @pytest.mark.parametrize("name", ["gaussian", "gmm"])
 def test_every_solver_and_operator_run_on_it(name, solver, tmp_path):
-    prior = make_prior(name)
-    for operator in options("operator"):
-        solution, x0 = restore(prior, make_solver(solver), make_operator(operator, tmp_path), FixedSmall())
+    prior, method, applicable = make_prior(name), make_solver(solver), []
+    for option in options("operator"):
+        operator = make_operator(option, tmp_path)
+        try:
+            method.check(operator, Gaussian(0.05), FixedSmall())
+        except NotApplicable:
+            continue
+        solution, x0 = restore(prior, method, operator, FixedSmall())
+        applicable.append(option)
         assert solution.x0.shape == x0.shape
         assert solution.x0.dtype == torch.float32
-        assert solution.failed_at == [None, None], operator
+        assert solution.failed_at == [None, None], option
         assert solution.x0.isfinite().all()
+    assert {"identity", "inpaint_box", "super_resolution"} <= set(applicable)
+
+
+@pytest.mark.parametrize("sampler", options("sampler"))
+@pytest.mark.parametrize("solver", [name for name in options("solver") if make_solver(name).sampler_type is not None])
+def test_every_solver_that_takes_a_sampler_takes_every_sampler(solver, sampler, tmp_path):
+    prior = make_prior("gaussian")
+    if sampler == "ddpm_learned":
+        pytest.skip("needs learned variance, which no exact prior has")
+    solution, _ = restore(prior, make_solver(solver), make_operator("inpaint_box", tmp_path), make_sampler(sampler))
+    assert solution.failed_at == [None, None]
 
 
 @pytest.mark.parametrize("schedule", options("schedule"))
@@ -58,9 +73,9 @@ def test_every_solver_and_operator_run_on_it(name, solver, tmp_path):
 def test_every_schedule_is_taken(name, schedule):
     """Samples of 250 steps have the deviation of the prior's pixels."""
     prior = make_prior(name, schedule, side=8)
-    solver, noise = make_solver("unconditional"), ImageRandom([image_generator(0, b) for b in range(100)])
-    blank = torch.zeros(100, 3, 8, 8)
-    problem = Problem(Denoiser(prior), FixedSmall(), make_operator("identity", None), blank, blank[:, :1, :1, :1], blank, noise)
-    x0 = solver.solve(problem, Linspace(250)(prior.levels)).x0
+    grid = Linspace(250) if prior.schedule.table else Karras(250, largest=100.0)
+    rng = ImageRandom([image_generator(0, b) for b in range(100)])
+    problem = Problem(Denoiser(prior), None, FixedSmall(), rng, torch.zeros(100, 3, 8, 8))
+    x0 = make_solver("unconditional").solve(problem, steps_of(grid(prior.image_schedule))).x0
     exact = Denoiser(prior).network.law.draw([image_generator(1, b) for b in range(100)])
     assert x0.std() == pytest.approx(exact.std().item(), rel=0.1)

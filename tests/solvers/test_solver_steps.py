@@ -15,6 +15,7 @@ from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.levels import CLEAN
 from diffusion_priors.diffusion.schedules import Linear
 from diffusion_priors.solvers.annealing import Likelihood, Power
+from diffusion_priors.solvers.base import Guided, Step, Walk
 from diffusion_priors.solvers.dps import DPS
 from diffusion_priors.solvers.dps_score import DPSScore
 from diffusion_priors.solvers.score_ald import ScoreALD
@@ -39,6 +40,18 @@ def transition(request):
     return TRANSITIONS[request.param]
 
 
+# Transition x jump is tested in test_transitions. Here every operator meets two jumps, and every transition one operator.
+PAIRS = [(case, "ddpm, small", jump) for case in CASES for jump in ((500, 499), (40, None))]
+PAIRS += [("random mask", kind, (999, 899)) for kind in TRANSITIONS]
+
+
+@pytest.fixture(params=PAIRS, ids=str)
+def move(request):
+    """(operator case, (the project's transition, its numpy update), jump)."""
+    case, kind, jump = request.param
+    return case, TRANSITIONS[kind], jump
+
+
 @pytest.fixture(params=JUMPS, ids=str)
 def jump(request):
     return request.param
@@ -47,7 +60,7 @@ def jump(request):
 @cache
 def setting_of(case, transition=TRANSITIONS["ddpm, small"][0]):
     """No test changes a setting: the noise is each test's own."""
-    return make_setting(case, transition=transition)
+    return make_setting(case, sampler=transition)
 
 
 def levels_of(setting, jump):
@@ -72,8 +85,9 @@ def states(setting, jump, draws=1):
 def run_step(solver, setting, jump, x, z):
     """The project's step on numpy rows: x at the next level, x̂0 and the number of draws it took."""
     problem = setting.record(z)
-    moved, x0 = solver.step(setting.tensor(x), *levels_of(setting, jump), problem)
-    return moved.flatten(1).numpy(), x0.flatten(1).numpy(), problem.rng.taken
+    state = setting.tensor(x)
+    moved, x0, _ = solver.step(Walk(state) if isinstance(solver, Guided) else state, Step(*levels_of(setting, jump)), problem)
+    return solver.image(moved).flatten(1).numpy(), x0.flatten(1).numpy(), problem.rng.taken
 
 
 def assert_same(found, wanted):
@@ -87,7 +101,7 @@ def test_denoiser_of_a_gaussian_prior_is_the_conditional_mean(kind, t):
     law = random_law(6)
     prior = gaussian_prior(law, (1, 2, 3), Linear(), kind)
     setting = setting_of("identity")
-    level, bar = prior.levels[t], BARS[t]
+    level, bar = prior.image_schedule.level(t), BARS[t]
     x = np.random.default_rng(1).normal(size=(5, 6))
     tensor = setting.tensor(x.reshape(-1, 2)[:3]).new_tensor(x).view(5, 1, 2, 3)
     x0 = Denoiser(prior)(tensor, level).x0
@@ -97,7 +111,8 @@ def test_denoiser_of_a_gaussian_prior_is_the_conditional_mean(kind, t):
     np.testing.assert_allclose(level.eps(tensor, x0).flatten(1), -sqrt(1 - bar) * law.score(x, bar), rtol=1e-7, atol=1e-7)
 
 
-def test_unconditional_step_is_the_reverse_update(case, transition, jump):
+def test_unconditional_step_is_the_reverse_update(move):
+    case, transition, jump = move
     setting = setting_of(case, transition[0])
     x, z = states(setting, jump)
     moved, x0, _ = run_step(Unconditional(), setting, jump, x, z)
@@ -114,9 +129,9 @@ def test_noise_is_drawn_once_a_step_and_not_on_the_way_to_the_clean_end(transiti
     assert taken == (0 if deterministic or jump[1] is None else 1)
 
 
-def test_sdedit_walks_with_the_unconditional_step(case, transition):
+def test_sdedit_walks_with_the_unconditional_step(transition):
     jump = (500, 420)
-    setting = setting_of(case, transition[0])
+    setting = setting_of("blur", transition[0])
     x, z = states(setting, jump)
     moved, _, _ = run_step(SDEdit(), setting, jump, x, z)
     assert_same(moved, transition[1](x, setting.law.score(x, BARS[500]), BARS[500], BARS[420], z[0]))
@@ -128,7 +143,7 @@ def test_methods_that_noise_the_measurement_start_from_it_or_from_its_pseudo_inv
     setting = setting_of(case)
     rng = np.random.default_rng(3)
     z = rng.normal(size=(1, 3, setting.law.side))
-    start = solver.init(setting.record(z), setting.table[300]).flatten(1).numpy()
+    start = solver.image(solver.init(setting.record(z), setting.table[300])).flatten(1).numpy()
     same_size = setting.y.shape[1] == setting.law.side
     images = setting.y if same_size else np.stack([np.linalg.pinv(a) @ y for a, y in zip(setting.matrices, setting.y, strict=True)])
     assert_same(start, sqrt(BARS[300]) * images + sqrt(1 - BARS[300]) * z[0])
@@ -138,7 +153,7 @@ def test_methods_that_noise_the_measurement_start_from_it_or_from_its_pseudo_inv
 def test_other_methods_start_from_noise_alone(solver):
     setting = setting_of("blur")
     z = np.random.default_rng(3).normal(size=(1, 3, setting.law.side))
-    assert_same(solver.init(setting.record(z), setting.table[999]).flatten(1).numpy(), sqrt(1 - BARS[999]) * z[0])
+    assert_same(solver.image(solver.init(setting.record(z), setting.table[999])).flatten(1).numpy(), sqrt(1 - BARS[999]) * z[0])
 
 
 def test_langevin_starts_from_noise_at_the_level_of_x_over_alpha():
@@ -151,10 +166,10 @@ def test_langevin_starts_from_noise_at_the_level_of_x_over_alpha():
 @pytest.mark.parametrize("t", [1, 41, 500, 1000])
 def test_tweedie_is_one_denoising_at_its_t(case, t):
     solver, setting = Tweedie(t), setting_of(case)
-    (now, then), bar = solver.levels(None, setting.table), BARS[t - 1]
-    assert then == CLEAN
+    (step,), bar = solver.plan(None, setting.schedule), BARS[t - 1]
+    assert step.then == CLEAN
     x, z = states(setting, (t - 1, None))
-    moved, x0 = solver.step(setting.tensor(x), now, then, setting.record(z))
+    moved, x0, _ = solver.step(setting.tensor(x), step, setting.record(z))
     tweedie = (x + (1 - bar) * setting.law.score(x, bar)) / sqrt(bar)  # the paper's Eq. 3
     assert_same(moved.flatten(1).numpy(), tweedie)
     assert_same(x0.flatten(1).numpy(), tweedie)
@@ -184,7 +199,8 @@ def pulled_score(setting, annealing, x, bar):
     return setting.law.score(x, bar) - np.array(weights)[:, None] * np.stack(gradients)
 
 
-def test_score_ald_step_is_the_reverse_update_with_the_augmented_score(case, transition, jump):
+def test_score_ald_step_is_the_reverse_update_with_the_augmented_score(move):
+    case, transition, jump = move
     setting = setting_of(case, transition[0])
     x, z = states(setting, jump)
     moved, x0, _ = run_step(ScoreALD(LIKELIHOOD[0]), setting, jump, x, z)
@@ -202,9 +218,14 @@ def test_score_ald_weighs_the_measurement_by_its_annealing_factor(annealing, jum
     assert_same(moved, closed_form.ddpm(x, pulled_score(setting, annealing[1], x, bar), bar, bar_next, z[0]))
 
 
-def test_langevin_step_is_jalals_formula_and_ends_with_a_denoising(case, annealing, jump):
+LANGEVIN = [(case, "likelihood", jump) for case in CASES for jump in ((500, 499), (40, None))]
+LANGEVIN += [("random mask", kind, (300, 40)) for kind in ANNEALINGS]
+
+
+@pytest.mark.parametrize(("case", "kind", "jump"), LANGEVIN, ids=str)
+def test_langevin_step_is_jalals_formula_and_ends_with_a_denoising(case, kind, jump):
     """u = x_t/√ᾱ_t, whose density is N(m, S + σ̃² I); λ sees σ̃, the level in u's units. Three steps on the level."""
-    inner = 3
+    inner, annealing = 3, ANNEALINGS[kind]
     setting = setting_of(case)
     x, z = states(setting, jump, draws=inner)
     bar, bar_next = bars_of(jump)
@@ -232,7 +253,8 @@ def guidance(setting, x, bar):
     return np.concatenate(rows)
 
 
-def test_dps_step_subtracts_the_gradient_of_the_residual_norm(case, transition, jump):
+def test_dps_step_subtracts_the_gradient_of_the_residual_norm(move):
+    case, transition, jump = move
     zeta = 0.4
     setting = setting_of(case, transition[0])
     x, z = states(setting, jump)
@@ -243,8 +265,9 @@ def test_dps_step_subtracts_the_gradient_of_the_residual_norm(case, transition, 
     assert_same(x0, setting.law.x0(x, bar))
 
 
-def test_dps_score_step_is_the_reverse_update_with_the_augmented_score(case, transition, jump):
+def test_dps_score_step_is_the_reverse_update_with_the_augmented_score(move):
     """s̃ = s − ζ/‖r‖ ∇‖r‖² (the paper's Eq. 6), the gradient of the square written out: −2 Jᵀ Aᵀ r."""
+    case, transition, jump = move
     zeta = 50.0
     setting = setting_of(case, transition[0])
     x, z = states(setting, jump)
@@ -272,9 +295,9 @@ def test_closed_form_gradient_agrees_with_finite_differences():
     np.testing.assert_allclose(closed_form.residual_gradient(setting.law, row, bar, matrix, y)[0], numeric, atol=1e-8)
 
 
-def test_dps_score_is_dps_with_zeta_two_zeta_beta_over_root_alpha(case, jump):
+def test_dps_score_is_dps_with_zeta_two_zeta_beta_over_root_alpha(jump):
     """For FixedSmall and an x̂0 that is not clamped, ζ_DPS = 2 ζ β_t/√α_t takes the same step, α_t = ᾱ_t/ᾱ_s."""
-    setting = setting_of(case)
+    setting = setting_of("super-resolution")
     x, z = states(setting, jump)
     bar, bar_next = bars_of(jump)
     alpha = bar / bar_next
@@ -289,9 +312,9 @@ def test_dps_score_is_dps_with_zeta_two_zeta_beta_over_root_alpha(case, jump):
     [DPS(0.0), DPSScore(0.0), ScoreALD(Likelihood(scale=0.0)), ScoreALD(Power(scale=0.0))],
     ids=lambda s: type(s).__name__,
 )
-def test_no_guidance_leaves_the_unconditional_step(case, transition, solver):
+def test_no_guidance_leaves_the_unconditional_step(case, solver):
     jump = (500, 420)
-    setting = setting_of(case, transition[0])
+    setting = setting_of(case)
     x, z = states(setting, jump)
     np.testing.assert_array_equal(
         run_step(solver, setting, jump, x, z)[0],

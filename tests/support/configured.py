@@ -17,10 +17,13 @@ from diffusion_priors.conf import PROJECT
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
 from diffusion_priors.diffusion.preconditioning import Eps
-from diffusion_priors.diffusion.priors import Prior
+from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.diffusion.schedules import Linear
-from diffusion_priors.diffusion.transitions import FixedSmall, Transition
+from diffusion_priors.diffusion.transitions import FixedSmall
 from diffusion_priors.operators.base import Operator
+from diffusion_priors.operators.measurement import Measurement
+from diffusion_priors.operators.noise_models import Gaussian
 from diffusion_priors.solvers.base import Problem, Solver
 
 SCHEDULE = Linear()
@@ -40,6 +43,10 @@ def composed(group: str, option: str):
 
 def make_solver(name: str) -> Solver:
     return instantiate(composed("solver", name), _convert_="all")
+
+
+def make_sampler(name: str) -> Sampler:
+    return instantiate(composed("sampler", name), _convert_="all")
 
 
 def make_operator(name: str, folder: Path) -> Operator:
@@ -105,22 +112,25 @@ def poison(problem: Problem, images: list[int], first: int, calls: int = 10**6) 
     network.poisoned, network.poisoned_calls = images, range(network.calls + first, network.calls + first + calls)
 
 
-def make_problem(operator: Operator, ids: list[int], transition: Transition | None = None, clip: bool = True) -> Problem:
+def make_problem(operator: Operator, ids: list[int], sampler: Sampler | None = None, clip: bool = True) -> Problem:
     """Images number `ids` of a fixed set, measured by `operator` with σ_y = 0.05, each from generators of its own."""
-    blank = torch.zeros(len(ids), *SHAPE, dtype=torch.float64)
+    like = torch.zeros(len(ids), *SHAPE, dtype=torch.float64)
     network = SmallNetwork()
     prior = Prior(network, SCHEDULE, Eps(), size=SHAPE[1:], clip=clip)
-    operator.draw(blank, [image_generator(0, b, "measurement") for b in ids])
+    operator.draw(like, [image_generator(0, b, "measurement") for b in ids])
     sources = [image_generator(0, b, "truth") for b in ids]
     truth = torch.stack([torch.from_numpy(g.random(SHAPE)) for g in sources]) * 2.0 - 1.0
     y = operator(truth)
     noise = torch.stack([torch.from_numpy(g.standard_normal(y.shape[1:])) for g in sources])
     return Problem(
         denoiser=Denoiser(prior),
-        transition=transition or FixedSmall(),
-        operator=operator,
-        y=(y + 0.05 * noise) * operator.support(y),
-        sigma_y=torch.full((len(ids), 1, 1, 1), 0.05, dtype=torch.float64),
-        blank=blank,
+        measurement=Measurement(
+            operator=operator,
+            noise_model=Gaussian(0.05),
+            y=(y + 0.05 * noise) * operator.support(y),
+            sigma_y=torch.full((len(ids), 1, 1, 1), 0.05, dtype=torch.float64),
+        ),
+        sampler=sampler or FixedSmall(),
+        like=like,
         rng=ImageRandom([image_generator(0, b, "sampling") for b in ids]),
     )

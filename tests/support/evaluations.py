@@ -66,7 +66,7 @@ def adapted(text: str) -> str:
 def environment(folder: Path) -> dict[str, str]:
     """Of a user who has the project installed."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("HYDRA", "WANDB", "SLURM", "SUBMITIT"))}
-    own = {"PATH": f"{Path(sys.executable).parent}:{kept['PATH']}", "PYTHONPATH": f"{ROOT / 'tests'}:{ROOT / 'tests' / 'cluster'}:{ROOT}"}
+    own = {"PATH": f"{Path(sys.executable).parent}:{kept['PATH']}", "PYTHONPATH": f"{ROOT / 'tests' / 'support'}:{ROOT}"}
     return kept | own | {"HOME": str(folder), "TORCH_HOME": str(folder / "torch"), "OMP_NUM_THREADS": "1", "WANDB_SILENT": "true"}
 
 

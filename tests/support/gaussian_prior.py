@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import closed_form
@@ -16,13 +16,16 @@ from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
 from diffusion_priors.diffusion.levels import NoiseLevel
 from diffusion_priors.diffusion.preconditioning import X0, Eps, Score, V
-from diffusion_priors.diffusion.priors import Prior
+from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.diffusion.schedules import Linear, Schedule
-from diffusion_priors.diffusion.transitions import DDIM, FixedLarge, FixedSmall, Transition
+from diffusion_priors.diffusion.transitions import DDIM, FixedLarge, FixedSmall
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.blur import DeblurGaussian
 from diffusion_priors.operators.identity import Identity
 from diffusion_priors.operators.inpainting import InpaintBox, InpaintRandom
+from diffusion_priors.operators.measurement import Measurement
+from diffusion_priors.operators.noise_models import Gaussian
 from diffusion_priors.operators.resampling import SuperResolution
 from diffusion_priors.solvers.base import Problem
 
@@ -46,8 +49,8 @@ class GaussianNetwork(nn.Module):
             "mean": law.mean,
             "values": values,
             "vectors": vectors,
-            "alphas": [level.alpha for level in schedule.levels],
-            "sigmas": [level.sigma for level in schedule.levels],
+            "alphas": [level.alpha for level in schedule.table],
+            "sigmas": [level.sigma for level in schedule.table],
         }
         for name, table in tables.items():
             self.register_buffer(name, torch.tensor(np.asarray(table), dtype=torch.float64))
@@ -120,22 +123,26 @@ class Setting:
     """A Problem on a Gaussian prior with B images, and the same in numpy: law, matrices (B), y and σ_y (B)."""
 
     problem: Problem
-    table: list[NoiseLevel]
+    schedule: Schedule
     law: GaussianLaw
     matrices: list[np.ndarray]
     y: np.ndarray
     sigma_y: np.ndarray
 
+    @property
+    def table(self) -> list[NoiseLevel]:
+        return self.schedule.table
+
     def tensor(self, flat: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(flat)).view(self.problem.blank.shape)
+        return torch.from_numpy(np.ascontiguousarray(flat)).view(self.problem.like.shape)
 
     def record(self, draws: np.ndarray) -> Problem:
         """The problem with these draws (K, B, D) for its noise."""
-        return with_noise(self.problem, RecordedNoise(draws))
+        return with_rng(self.problem, RecordedNoise(draws))
 
 
-def with_noise(problem: Problem, noise) -> Problem:
-    return Problem(**{**problem.__dict__, "rng": noise})
+def with_rng(problem: Problem, rng) -> Problem:
+    return replace(problem, rng=rng)
 
 
 def measure(law: GaussianLaw, matrix: np.ndarray, sigma: float, number: int) -> np.ndarray:
@@ -148,7 +155,7 @@ def measure(law: GaussianLaw, matrix: np.ndarray, sigma: float, number: int) -> 
 def make_setting(
     name: str,
     batch: int = 3,
-    transition: Transition | None = None,
+    sampler: Sampler | None = None,
     sigma_y: Sequence[float] = (0.1, 0.2, 0.4),
     same_measurement: bool = False,
 ) -> Setting:
@@ -157,9 +164,9 @@ def make_setting(
     side = int(np.prod(case.shape))
     law = random_law(side)
     prior = gaussian_prior(law, case.shape)
-    blank = torch.zeros(batch, *case.shape, dtype=torch.float64)
+    like = torch.zeros(batch, *case.shape, dtype=torch.float64)
     numbers = [0] * batch if same_measurement else list(range(batch))
-    operator = case.operator().draw(blank, [image_generator(0, b, "measurement") for b in numbers])
+    operator = case.operator().draw(like, [image_generator(0, b, "measurement") for b in numbers])
     masks = operator.mask[:, 0].numpy() if hasattr(operator, "mask") else [None]
     own = {b: case.matrix(masks[b % len(masks)]) for b in set(numbers)}
     sigma = {b: float(sigma_y[b % len(sigma_y)]) for b in own}
@@ -167,14 +174,17 @@ def make_setting(
     matrices, sigmas, y = [own[b] for b in numbers], np.array([sigma[b] for b in numbers]), np.stack([measured[b] for b in numbers])
     problem = Problem(
         denoiser=Denoiser(prior),
-        transition=transition or FixedSmall(),
-        operator=operator,
-        y=torch.from_numpy(y).view(batch, *operator(blank).shape[1:]),
-        sigma_y=torch.from_numpy(sigmas).view(-1, 1, 1, 1),
-        blank=blank,
+        measurement=Measurement(
+            operator=operator,
+            noise_model=Gaussian(),
+            y=torch.from_numpy(y).view(batch, *operator(like).shape[1:]),
+            sigma_y=torch.from_numpy(sigmas).view(-1, 1, 1, 1),
+        ),
+        sampler=sampler or FixedSmall(),
+        like=like,
         rng=ImageRandom([image_generator(0, b, "sampling") for b in range(batch)]),
     )
-    return Setting(problem, prior.levels, law, matrices, y, sigmas)
+    return Setting(problem, prior.image_schedule, law, matrices, y, sigmas)
 
 
 TRANSITIONS = {

@@ -15,15 +15,15 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from diffusion_priors.evaluation.restoration.batches import Images, collate
-from diffusion_priors.evaluation.restoration.frozen import FrozenImages, describe, freeze
+from diffusion_priors.evaluation.restoration.batches import CleanImages, collate
+from diffusion_priors.evaluation.restoration.frozen import FrozenImages, freeze, measurement_spec
 from diffusion_priors.evaluation.restoration.module import RestorationModule
-from diffusion_priors.images.io import Crop
+from diffusion_priors.images.fit import Crop
 from diffusion_priors.operators.inpainting import InpaintRandom
 from diffusion_priors.operators.noise_models import Gaussian, NoiseModel, Poisson
 
 SHAPE = (3, 16, 16)
-PROBLEM = {"operator._target_": "mine", "noise_model.sigma": 0.05}
+SPEC = {"operator._target_": "mine", "noise_model.sigma": 0.05}
 
 
 def module(operator: nn.Module, noise: NoiseModel | None = None, seed: int = 0) -> RestorationModule:
@@ -32,17 +32,17 @@ def module(operator: nn.Module, noise: NoiseModel | None = None, seed: int = 0) 
 
 
 @pytest.fixture
-def images(tmp_path) -> Images:
+def images(tmp_path) -> CleanImages:
     generator = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
     for name in "ab":
         Image.fromarray(generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / "images" / f"{name}.png")
-    return Images(str(tmp_path / "images"), "truth", 3, (16, 16), Crop())
+    return CleanImages(str(tmp_path / "images"), 3, (16, 16), Crop())
 
 
 @pytest.fixture
 def frozen(tmp_path, images) -> Path:
-    freeze(tmp_path / "frozen", module(InpaintRandom()), images, PROBLEM)
+    freeze(tmp_path / "frozen", module(InpaintRandom()), images, SPEC)
     return tmp_path / "frozen"
 
 
@@ -51,18 +51,18 @@ def frozen(tmp_path, images) -> Path:
 def test_what_is_read_is_what_would_have_been_measured(tmp_path, images, name, noise):
     """Also in a batch, with a module of another seed; and every random part that was drawn is in the file."""
     operator = make_operator(name, tmp_path)
-    freeze(tmp_path / "frozen", module(operator, noise), images, PROBLEM)
+    freeze(tmp_path / "frozen", module(operator, noise), images, SPEC)
     found = FrozenImages(tmp_path / "frozen")
     batch = collate([found[0], found[1]])
     fresh = module(make_operator(name, tmp_path), noise)
     expected = fresh.measure(collate([images[0], images[1]]))
     assert batch.ids == ("a", "b") and torch.equal(batch.truth, torch.cat([images[0].truth, images[1].truth]))
     again = module(make_operator(name, tmp_path), noise, seed=5)
-    again.measurement_seed = found.seed
+    again.measurement_seed = found.measurement_seed
     read = again.measure(batch)
     torch.testing.assert_close(read.y, expected.y, rtol=0, atol=1e-5)
     torch.testing.assert_close(read.sigma_y, expected.sigma_y)
-    found.check(module(make_operator(name, tmp_path), noise), PROBLEM)
+    found.check(make_operator(name, tmp_path), SHAPE, SPEC)
     content = load_file(tmp_path / "frozen" / "a.safetensors")
     assert content["sigma_y"].item() == pytest.approx(expected.sigma_y[0].item(), rel=1e-5)
     drawn = [key for key, buffer in fresh.operator.named_buffers() if buffer.ndim == 4]
@@ -79,7 +79,7 @@ def test_the_hashes_are_those_of_the_files(frozen):
 
 def test_freezing_again_leaves_the_files_and_gives_their_hash(frozen, images):
     before = {path: path.stat().st_mtime_ns for path in frozen.iterdir()}
-    assert freeze(frozen, module(InpaintRandom()), images, PROBLEM) == FrozenImages(frozen).hash
+    assert freeze(frozen, module(InpaintRandom()), images, SPEC) == FrozenImages(frozen).hash
     assert {path: path.stat().st_mtime_ns for path in frozen.iterdir()} == before
 
 
@@ -90,16 +90,16 @@ def test_a_folder_that_was_not_finished_is_made_anew_with_the_same_hash(frozen, 
     (frozen / "b.safetensors").write_bytes(b"half")
     with pytest.raises(FileNotFoundError, match=r"measurements\.json is missing"):
         FrozenImages(frozen)
-    assert freeze(frozen, module(InpaintRandom()), images, PROBLEM) == kept
+    assert freeze(frozen, module(InpaintRandom()), images, SPEC) == kept
 
 
 def test_other_measurements_are_not_frozen_into_the_same_folder(frozen, images):
     with pytest.raises(ValueError, match="holds other measurements: seed was 0, is 1; choose another folder"):
-        freeze(frozen, module(InpaintRandom(), seed=1), images, PROBLEM)
+        freeze(frozen, module(InpaintRandom(), seed=1), images, SPEC)
     with pytest.raises(ValueError, match=r"noise_model\.sigma was 0\.05, is 0\.2"):
-        freeze(frozen, module(InpaintRandom()), images, PROBLEM | {"noise_model.sigma": 0.2})
+        freeze(frozen, module(InpaintRandom()), images, SPEC | {"noise_model.sigma": 0.2})
     with pytest.raises(ValueError, match="2 images there, 1 here, 1 of the same name"):
-        freeze(frozen, module(InpaintRandom()), images.only([0]), PROBLEM)
+        freeze(frozen, module(InpaintRandom()), images.only([0]), SPEC)
 
 
 def test_every_byte_of_a_file_counts(frozen):
@@ -109,9 +109,9 @@ def test_every_byte_of_a_file_counts(frozen):
     for at in range(0, len(data), len(data) // 23):
         path.write_bytes(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
         with pytest.raises(ValueError, match=r"b\.safetensors is missing or not the file that was frozen \(its SHA-256 differs\)"):
-            reader.check(module(InpaintRandom()), PROBLEM)
+            reader.check(InpaintRandom(), SHAPE, SPEC)
     path.write_bytes(data)
-    reader.check(module(InpaintRandom()), PROBLEM)
+    reader.check(InpaintRandom(), SHAPE, SPEC)
 
 
 def test_an_operator_that_draws_otherwise_is_refused(frozen):
@@ -120,7 +120,7 @@ def test_an_operator_that_draws_otherwise_is_refused(frozen):
     draw = other.draw
     other.draw = lambda blank, generators: draw(blank, [np.random.default_rng(7) for _ in generators])
     with pytest.raises(ValueError, match="the operator draws another mask for a than "):
-        FrozenImages(frozen).check(module(other), PROBLEM)
+        FrozenImages(frozen).check(other, SHAPE, SPEC)
 
 
 @pytest.mark.parametrize("kept", [[1], [0], [0, 1]])
@@ -131,12 +131,12 @@ def test_a_part_of_the_images_is_that_part(frozen, kept):
 
 def test_a_frozen_folder_can_be_moved(frozen, tmp_path):
     shutil.move(frozen, tmp_path / "elsewhere")
-    FrozenImages(tmp_path / "elsewhere").check(module(InpaintRandom()), PROBLEM)
+    FrozenImages(tmp_path / "elsewhere").check(InpaintRandom(), SHAPE, SPEC)
 
 
 def test_a_mask_is_described_by_what_it_holds_not_by_where_it_lies(tmp_path):
     (tmp_path / "one").write_bytes(b"mask")
     (tmp_path / "two").write_bytes(b"mask")
     (tmp_path / "other").write_bytes(b"other")
-    one, two, other = (describe({"path": str(tmp_path / name)}, {"sigma": 0.1}) for name in ("one", "two", "other"))
+    one, two, other = (measurement_spec({"path": str(tmp_path / name)}, {"sigma": 0.1}) for name in ("one", "two", "other"))
     assert one == two != other and one["noise_model.sigma"] == 0.1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from diffusion_priors.evaluation.restoration.images import ImageSet
-from diffusion_priors.images.io import Crop
+from diffusion_priors.images.fit import Crop
 
 NAMES = [f"face-{i:04}" for i in range(4000)]
 
@@ -45,7 +46,8 @@ def test_the_images_are_those_of_the_names(tmp_path):
     """Each item holds its own image and its samples follow one another."""
     for i, name in enumerate("cab"):
         Image.fromarray(np.full((8, 8, 3), 40 * i, dtype=np.uint8)).save(tmp_path / f"{name}.png")
-    found = ImageSet(Crop(), str(tmp_path), limit=2).images((3, 4, 4), 2)
+    method = SimpleNamespace(image_shape=(3, 4, 4))
+    found = ImageSet(Crop(), str(tmp_path), limit=2).items(method, 2)
     items = [found[i] for i in range(len(found))]
     assert [(item.ids, item.samples) for item in items] == [(("a",), (0,)), (("a",), (1,)), (("b",), (0,)), (("b",), (1,))]
     assert [round((item.truth.mean().item() + 1) * 127.5) for item in items] == [40, 40, 80, 80]
@@ -56,9 +58,11 @@ BAD = [
     ({"validation": 1.0}, "got 1.0"),
     ({"limit": 0}, "got 0; set data.limit"),
     ({"limit": -1}, "got -1; set data.limit"),
-    ({"workers": -2}, "cannot be -2 reading processes"),
+    ({"workers": -2}, "must not be negative, got -2; set data.workers"),
     ({"measurements": "a", "freeze": "b"}, "give one of them"),
-    ({"measurements": "a", "root": "b"}, "give one of them"),
+    ({"measurements": "a", "root": "b"}, "data.root and data.measurements are both given"),
+    ({"degraded": "a", "root": "b"}, "data.root and data.degraded are both given"),
+    ({"degraded": "a", "freeze": "b"}, "give one of them"),
 ]
 
 

@@ -1,0 +1,54 @@
+"""What made a run: the text of its config.yaml."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from diffusion_priors.conf import PROJECT
+
+
+def config_text(config: DictConfig, script: str, weights: str | None = None) -> str:
+    """The text of config.yaml: the resolved configuration, the command of `script`, versions, and the hash of the prior's weights."""
+    hydra_config = HydraConfig.get()
+    overrides = list(hydra_config.overrides.task)
+    content = {
+        "config": OmegaConf.to_container(config, resolve=True),
+        "choices": OmegaConf.to_container(hydra_config.runtime.choices),
+        "overrides": overrides,
+        "command": " ".join(["python", script, *overrides]),
+        "weights": weights,
+        "source": source_state(PROJECT),
+    }
+    return OmegaConf.to_yaml(OmegaConf.create(content))
+
+
+def source_state(root: Path) -> dict[str, Any]:
+    """Versions and the git commit of the project."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    def installed(name: str) -> str | None:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return None
+
+    packages = ("diffusion-priors", "torch", "torchvision", "pytorch-lightning", "hydra-core", "torchmetrics", "lpips")
+    status = git("status", "--porcelain")
+    return {
+        "python": platform.python_version(),
+        "packages": {name: installed(name) for name in packages},
+        "git": {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)},
+    }

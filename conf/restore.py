@@ -1,0 +1,59 @@
+"""A restoration run from its command line to its table: what sample.py and evaluate.py share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from diffusion_priors.conf.command import Stop, refusing
+from diffusion_priors.conf.folders import output_folder, shares_sweep_process
+from diffusion_priors.conf.provenance import config_text
+from diffusion_priors.evaluation.reporting.summary_text import outcome
+from diffusion_priors.evaluation.restoration.run import RestorationRun
+from diffusion_priors.runs.exit_codes import FAILED
+
+
+def restore(config: DictConfig, script: str, build_run: Callable[[DictConfig, Path, Sequence[str]], RestorationRun]) -> dict | None:
+    """Build the run, check it, run it and print its table; → the summary, None in a process that only helps.
+
+    Raises Stop where it cannot be run, where it was stopped early, and where restorations failed.
+    """
+    hydra_config = HydraConfig.get()
+    choices = hydra_config.runtime.choices
+    if choices.prior == "new":
+        raise Stop("prior=new is an untrained network, for train.py; choose another prior")
+    folder = output_folder(config.output_dir)
+    run = build_run(config, folder, hydra_config.overrides.task)
+    if run.trainer.world > 1 and shares_sweep_process():
+        raise Stop("a sweep cannot share a job among processes of its own: each would run the sweep; use one device a job, or a launcher")
+    plain = OmegaConf.to_container(config, resolve=True)
+    with refusing():
+        run.check(plain)
+    if run.finished is not None:
+        if run.first:
+            run.ensure_report()
+            print(f"already evaluated: {folder}\n\n{outcome(run.finished, folder)}")
+        return run.finished
+    method = run.method
+    measured = [choices.operator, method.noise_model.label(method.operator.unit)] if method.solver.uses_measurement else []
+    title = run.title(" · ".join([choices.solver, *measured, choices.prior]))
+    if run.first:
+        print(title)
+    with refusing():
+        summary = run.run(plain, config_text(config, script, run.weights), title.splitlines()[0])
+    if summary is not None:
+        print(f"\n{outcome(summary, folder)}")
+    if run.stopped is not None:
+        raise Stop(*run.stopped)
+    if summary is not None and summary["failed"]:
+        raise Stop(f"{summary['failed']} of {summary['records']} failed; {summary['first_failure']}", FAILED)
+    return summary
+
+
+def objective(summary: dict | None, name: str) -> float | None:
+    """The mean of a metric over the restorations: what a tuner improves."""
+    found = summary and summary["statistics"]["single"].get(name)
+    return found and found["mean"]

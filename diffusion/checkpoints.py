@@ -42,7 +42,7 @@ class Checkpoint:
             raise FileNotFoundError(f"no checkpoint was named; {self.obtain}")
         cached = self.cache / self.name
         if not cached.is_file():
-            if self.url is None:
+            if self.url is None or self.sha256 is None:
                 raise FileNotFoundError(f"no checkpoint {self.name} in {self.cache}; {self.obtain}")
             fetch(self.url, cached, self.sha256.lower())
         return cached

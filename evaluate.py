@@ -36,7 +36,7 @@ def evaluation(config: DictConfig) -> float | None:
 
 
 def exact_posterior(config: DictConfig) -> float | None:
-    """Compare one solver with an exact posterior; → its distance to it."""
+    """Compare one solver with an exact posterior; → the distance, for a tuner to minimise."""
     from diffusion_priors.conf.build import build_exact, tune
     from diffusion_priors.conf.provenance import config_text
     from diffusion_priors.evaluation.exact import results
@@ -44,16 +44,16 @@ def exact_posterior(config: DictConfig) -> float | None:
 
     folder, solver = output_folder(config.output_dir), HydraConfig.get().runtime.choices.solver
     overrides = HydraConfig.get().overrides.task
-    tune(config, solver, overrides)
+    tuned = tune(config, solver, overrides)
     run = build_exact(config, overrides)
     plain = OmegaConf.to_container(config, resolve=True)
     with refusing():
         found = results.find(folder, plain, config.overwrite)
         if found is None:
             run.check()
-            found = results.write(folder, run.run(), solver, plain, config_text(config, SCRIPT))
-    print(f"{text([found | {'label': solver}])}\n\nfigures: {folder}\n")
-    return found["figures"].get("w2")
+            found = results.write(folder, run.run(), solver, tuned, plain, config_text(config, SCRIPT))
+    print(f"{text([found | {'label': solver}])}\n\nresults: {folder}\n")
+    return found["distances"].get("w2")
 
 
 def scoring(config: DictConfig) -> float | None:

@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from diffusion_priors.conf import PROJECT
 from diffusion_priors.conf.command import FAILED, Stop, command, job, refusing
 
-BROUGHT = ("network", "schedule", "preconditioning")
+SET_BY_PRIOR = ("network", "schedule", "preconditioning")
+"""Groups that only prior=new takes: any other prior comes with its own."""
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -26,12 +27,12 @@ def main(config: DictConfig) -> None:
     prior = hydra_config.runtime.choices.prior
     for override in hydra_config.overrides.task:
         group = override.lstrip("+~").split("=")[0].split(".")[0]
-        if prior != "new" and group in BROUGHT:
+        if prior != "new" and group in SET_BY_PRIOR:
             raise Stop(f"prior={prior} brings its own network, schedule and preconditioning; leave out {override}, or prior={prior}")
     folder = Path(hydra_config.runtime.output_dir if sweeping else config.output_dir)
     run = build_training(config, folder)
     if sweeping and run.trainer.world > 1:
-        raise Stop("a sweep cannot share a job among processes of its own: each would run the sweep; use one device a job")
+        raise Stop("a sweep cannot run a job in several processes, because each would run the whole sweep; set trainer.devices=1")
 
     record = {
         "config": OmegaConf.to_container(config, resolve=True),

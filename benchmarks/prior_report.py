@@ -1,10 +1,10 @@
-"""What priors are worth, side by side: denoising PSNR on sets of images, a sheet of samples, their nearest training images.
+"""Compare priors: denoising PSNR on sets of images, a sheet of samples, and their nearest training images.
 
     python benchmarks/prior_report.py --prior old.pt --prior folder --images faces/val --images sfhq \\
         --samples 64 --training faces/train --out report
 
-A prior is a folder of train.py, or a .pt file of the bundled prior's architecture (--like, the folder whose card says so).
-Everything is measured in this one run: the same images, the same noise.
+A prior is a folder that train.py exported, or a .pt file. The card of --like, by default the bundled prior, describes .pt files.
+All priors are measured in this one run, on the same images with the same noise.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from diffusion_priors.diffusion.transitions import FixedSmall
 from diffusion_priors.evaluation.metrics.per_image import Metrics
 from diffusion_priors.evaluation.restoration.batches import Batch
 from diffusion_priors.evaluation.restoration.module import RestorationModule
-from diffusion_priors.images.io import Crop, find_images, image_ids, read_image, to_image
+from diffusion_priors.images.fit import Crop
+from diffusion_priors.images.io import find_images, image_ids, read_image, to_image
 from diffusion_priors.operators.identity import Identity
 from diffusion_priors.operators.noise_models import NoNoise
 from diffusion_priors.runs.files import write_whole
@@ -45,20 +46,20 @@ BUNDLED = Path(__file__).resolve().parent.parent / "diffusion" / "weights" / "fa
 def main() -> None:
     wanted = arguments()
     priors = {path: load(path, wanted.like) for path in wanted.prior}
-    rows = [[path, folder, *figures(prior, folder, wanted.count)] for folder in wanted.images for path, prior in priors.items()]
+    rows = [[path, folder, *denoising_scores(prior, folder, wanted.count)] for folder in wanted.images for path, prior in priors.items()]
     rows += [[path, "ms a forward pass", milliseconds(prior), *[""] * (len(LEVELS) - 1)] for path, prior in priors.items()]
     print(tabulate(rows, headers=["prior", "images", *(f"t={t}" for t in LEVELS)], floatfmt=".2f"))
     if wanted.samples:
         path, prior = list(priors.items())[-1]
-        began = perf_counter()
+        started = perf_counter()
         if wanted.fast:
             prior.network.to(memory_format=torch.channels_last).compile()
         drawn = samples(prior, wanted.samples, wanted.steps, torch.bfloat16 if wanted.fast else None)
-        print(f"{wanted.samples} samples of {path}, {wanted.steps} steps: {perf_counter() - began:.0f} s")
-        keep(wanted.out / "samples.png", sheet([to_image(x) for x in drawn]))
+        print(f"{wanted.samples} samples of {path}, {wanted.steps} steps: {perf_counter() - started:.0f} s")
+        save(wanted.out / "samples.png", sheet([to_image(x) for x in drawn]))
         if wanted.training:
             store = store_images(wanted.training, prior.channels, prior.size, Crop(), wanted.out / "cache", enlarge=True)
-            keep(wanted.out / "neighbours.png", neighbours(drawn[:8], store))
+            save(wanted.out / "neighbours.png", neighbours(drawn[:8], store))
 
 
 def load(path: str, like: Path) -> Prior:
@@ -69,7 +70,7 @@ def load(path: str, like: Path) -> Prior:
     return prior
 
 
-def figures(prior: Prior, folder: str, count: int) -> list[float]:
+def denoising_scores(prior: Prior, folder: str, count: int) -> list[float]:
     """Denoising PSNR (dB) at LEVELS on the first `count` images."""
     paths = find_images(folder)[:count]
     images = [(name, read_image(path, prior.channels, prior.size, Crop())) for name, path in zip(image_ids(paths), paths, strict=True)]
@@ -78,29 +79,29 @@ def figures(prior: Prior, folder: str, count: int) -> list[float]:
 
 @torch.no_grad()
 def milliseconds(prior: Prior, calls: int = 30) -> float:
-    """The median time of one forward pass of one image."""
+    """Median time of one forward pass of one image."""
     network = prior.network.eval().to(memory_format=torch.channels_last)
     x, t = torch.zeros(1, prior.channels, *prior.size), torch.tensor([500])
     times = []
     for _ in range(calls):
-        began = perf_counter()
+        started = perf_counter()
         network(x, t)
-        times.append(1000 * (perf_counter() - began))
+        times.append(1000 * (perf_counter() - started))
     return float(np.median(times))
 
 
 def samples(prior: Prior, count: int, steps: int, autocast: torch.dtype | None, batch_size: int = 16) -> torch.Tensor:
     """(count, C, H, W) unconditional samples, seed 0."""
-    levels = Linspace(steps)(prior.image_schedule.table)
+    plan = Unconditional().plan(Linspace(steps), prior.image_schedule)
     shape = (prior.channels, *prior.size)
-    module = RestorationModule(Denoiser(prior, autocast), Unconditional(), Identity(), NoNoise(), FixedSmall(), levels, Metrics(), shape)
+    module = RestorationModule(Denoiser(prior, autocast), Unconditional(), Identity(), NoNoise(), FixedSmall(), plan, Metrics(), shape)
     starts = range(0, count, batch_size)
-    parts = [tuple(range(start, min(start + batch_size, count))) for start in starts]
-    return torch.cat([module.predict_step(Batch(("unconditional",) * len(part), part, None, None)).x0 for part in parts])
+    batches = [tuple(range(start, min(start + batch_size, count))) for start in starts]
+    return torch.cat([module.predict_step(Batch(("unconditional",) * len(batch), batch, None, None)).x0 for batch in batches])
 
 
 def neighbours(drawn: torch.Tensor, store: ImageStore, nearest: int = 3):
-    """A row per sample: the sample, then its nearest training images, or their mirror images, by Euclidean distance."""
+    """One row per sample: the sample and its nearest training images, or their mirror images, by Euclidean distance."""
     flat = store.pixels.reshape(len(store), -1).astype(np.float32) / 127.5 - 1.0
     tiles = []
     for number, sample in enumerate(drawn.clamp(-1, 1)):
@@ -115,7 +116,7 @@ def neighbours(drawn: torch.Tensor, store: ImageStore, nearest: int = 3):
     return sheet(tiles, columns=2 * (nearest + 1))
 
 
-def keep(path: Path, image) -> None:
+def save(path: Path, image) -> None:
     write_whole(path, lambda stream: image.save(stream, "PNG"))
     print(path)
 

@@ -1,8 +1,8 @@
-"""What a training step costs beside its bare network calls: python benchmarks/training.py.
+"""What a training step costs compared with its bare network calls: python benchmarks/training.py.
 
-Within one run, every step of train.py's own loop (images and noise, loss, clipping, optimiser, averaged weights, log,
-checks) is followed by a bare one on a copy of the network: forward, backward and AdamW on fixed tensors. The median of
-the pairs' ratios is printed.
+Within one run, each step of train.py's own loop (images and noise, loss, clipping, optimiser, averaged weights, log,
+checks) is followed by a bare step on a copy of the network: forward, backward and AdamW on random tensors. The median
+of the ratios of these pairs is printed.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from diffusion_priors.diffusion.priors.folder import from_folder
 from diffusion_priors.runs.trainer import TrainerSettings
-from diffusion_priors.training.callbacks import TrainingLog, Watch, average
+from diffusion_priors.training.callbacks import Watch, average
 from diffusion_priors.training.data import ImageFolder
+from diffusion_priors.training.journal import TrainingLog
 from diffusion_priors.training.module import PriorTraining
-from diffusion_priors.training.optimisation import AdamW, Constant
+from diffusion_priors.training.optimisation import AdamW, ConstantRate
 from diffusion_priors.training.weightings import MinSNR
 
 BUNDLED = Path(__file__).resolve().parent.parent / "diffusion" / "weights" / "faces64"
 
 
 class Pairs(pl.Callback):
-    """Times each step of the trainer, from the end of one bare step to the beginning of the next."""
+    """Time each step of the trainer, from the end of one bare step to the start of the next."""
 
     def __init__(self, network: torch.nn.Module, batch_size: int, size: tuple[int, int], autocast: torch.dtype | None) -> None:
         self.network = deepcopy(network).train().requires_grad_(True)
@@ -46,12 +47,12 @@ class Pairs(pl.Callback):
         self.ended: float | None = None
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        began = self._now(pl_module.device)
+        started = self._now(pl_module.device)
         if self.ended is not None:
-            self.ours.append(began - self.ended)
+            self.ours.append(started - self.ended)
         self._bare(pl_module.device)
         self.ended = self._now(pl_module.device)
-        self.bare.append(self.ended - began)
+        self.bare.append(self.ended - started)
 
     def _bare(self, device: torch.device) -> None:
         self.network.to(device)
@@ -84,8 +85,8 @@ def measure(batch_size: int, precision: int | str, steps: int, accelerator: str)
             Image.fromarray(noise).save(root / f"{i}.png")
         data = ImageFolder(folder, cache=str(root / "cache"))
         data.read(prior.channels, prior.size)
-        data.plan(len(prior.image_schedule.table), steps, batch_size, 1, 0)
-        module = PriorTraining(prior, MinSNR(), AdamW(1e-6), Constant(), steps)
+        data.plan(len(prior.schedule.table), steps, batch_size, 1, 0)
+        module = PriorTraining(prior, MinSNR(), AdamW(1e-6), ConstantRate(), steps)
         callbacks = [pairs, Watch(), TrainingLog(root / "metrics.csv", [], steps, batch_size), average(0.999)]
         trainer = settings.training(callbacks, steps, 10**9, 1, 1.0, [])
         trainer.fit(module, datamodule=data)

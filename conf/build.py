@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+import yaml
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -99,13 +100,20 @@ def build_run(config: DictConfig, settings: SampleSettings | EvaluateSettings, *
         return RestorationRun(metrics=metrics, trainer=build(config.trainer), measurement_spec=spec, **shared, **parts)
 
 
-def tune(config: DictConfig, solver: str, overrides: Sequence[str]) -> None:
-    """Give the solver what the problem's `tuned` has for it, but for what the command line says."""
-    tuned = OmegaConf.to_container(config.exact_problem.get("tuned") or OmegaConf.create()).get(solver, {})
+def tune(config: DictConfig, solver: str, overrides: Sequence[str]) -> list[str]:
+    """Set the solver's values of conf/tuned/SOLVER.yaml for this problem, except those on the command line; → their keys.
+
+    A solver without that file, or with use_tuned=false, keeps its own defaults.
+    """
+    path = PROJECT / "conf" / "tuned" / f"{solver}.yaml"
+    if not config.use_tuned or not path.is_file():
+        return []
+    tuned = yaml.safe_load(path.read_text(encoding="utf-8")).get(config.exact_problem.name, {})
     for key, value in tuned.items():
         name = f"solver.{key}"
         if OmegaConf.select(config, name) is not None and not any(override.lstrip("+").startswith(f"{name}=") for override in overrides):
             OmegaConf.update(config, name, value)
+    return list(tuned)
 
 
 def build_exact(config: DictConfig, overrides: Sequence[str] = ()) -> ExactExperiment:

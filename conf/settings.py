@@ -30,6 +30,7 @@ class EvaluateSettings:
     objective: str = "psnr"
     samples: str | list[str] | None = None
     truth: str | list[str] | None = None
+    use_tuned: bool = True
     compare: Any = None
     table: dict | None = None
     output_dir: str | None = None

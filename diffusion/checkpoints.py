@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from diffusion_priors.runs.weights import fetch, read_state_dict
+from diffusion_priors.runs.weights import find_or_fetch, hub_cache, read_state_dict
 
 
 class Checkpoint:
@@ -30,22 +29,14 @@ class Checkpoint:
         if url and not (name and sha256):
             raise ValueError("a checkpoint fetched from a url needs its file name and sha256; set prior.checkpoint.name and .sha256")
         self.path, self.name, self.url, self.sha256, self.obtain = path, name, url, sha256, obtain
-        self.cache = Path(cache) if cache else Path(torch.hub.get_dir()) / "checkpoints"
+        self.cache = Path(cache) if cache else hub_cache()
 
     def locate(self) -> Path:
         """The file, fetched if need be. Raises FileNotFoundError where there is none, ValueError on a wrong hash."""
-        if self.path is not None:
-            if not Path(self.path).is_file():
-                raise FileNotFoundError(f"no checkpoint at {self.path}; {self.obtain}")
-            return Path(self.path)
-        if self.name is None:
+        if self.path is None and self.name is None:
             raise FileNotFoundError(f"no checkpoint was named; {self.obtain}")
-        cached = self.cache / self.name
-        if not cached.is_file():
-            if self.url is None or self.sha256 is None:
-                raise FileNotFoundError(f"no checkpoint {self.name} in {self.cache}; {self.obtain}")
-            fetch(self.url, cached, self.sha256.lower())
-        return cached
+        sha256 = self.sha256.lower() if self.sha256 else None
+        return find_or_fetch("checkpoint", self.path, self.cache / (self.name or ""), self.url, sha256, self.obtain)
 
     def load_into(self, network: nn.Module) -> None:
         path = self.locate()

@@ -13,64 +13,14 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from diffusion_priors.images.fit import Exact, Fit
 from diffusion_priors.runs.files import write_whole
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 
 
-class Fit:
-    """How an image is brought to the prior's size. Values are floats in [0, 1], (H, W, C)."""
-
-    def __call__(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        raise NotImplementedError
-
-
-class Crop(Fit):
-    """The largest centred crop of the wanted aspect ratio, then resized: averaged over areas down, bicubic up."""
-
-    def __call__(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        height, width = pixels.shape[:2]
-        scale = min(height / size[0], width / size[1])
-        kept = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-        top, left = (height - kept[0]) // 2, (width - kept[1]) // 2
-        return resize(pixels[top : top + kept[0], left : left + kept[1]], size)
-
-
-class Stretch(Fit):
-    """Resized to the wanted size whatever the aspect ratio; nothing is cut off."""
-
-    def __call__(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        return resize(pixels, size)
-
-
-class Exact(Fit):
-    """Refuses, with ValueError, an image of another size."""
-
-    def __call__(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        if pixels.shape[:2] != tuple(size):
-            raise ValueError(f"it is {pixels.shape[0]} x {pixels.shape[1]}, wanted is {size[0]} x {size[1]}; use fit=crop or fit=stretch")
-        return pixels
-
-
-def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W, C) → (*size, C): the average over each new pixel's area where it shrinks, bicubic where it grows."""
-    if pixels.shape[:2] == tuple(size):
-        return pixels
-    if size[0] <= pixels.shape[0] and size[1] <= pixels.shape[1]:
-        rows, columns = (area_weights(old, new) for old, new in zip(pixels.shape, size, strict=False))
-        return np.einsum("yh,hwc,xw->yxc", rows, pixels, columns, optimize=True)
-    channels = [Image.fromarray(np.ascontiguousarray(c)).resize(size[::-1], Image.Resampling.BICUBIC) for c in pixels.transpose(2, 0, 1)]
-    return np.stack([np.asarray(c) for c in channels], axis=-1).clip(0.0, 1.0)
-
-
-def area_weights(old: int, new: int) -> np.ndarray:
-    """(new, old) weights: how much of each old pixel lies in each new one. PIL's BOX counts a pixel whole or not at all."""
-    edges = np.arange(new + 1) * (old / new)
-    return np.diff(np.clip(edges[:, None] - np.arange(old), 0.0, 1.0), axis=0) * new / old
-
-
 def find_images(where: str | Sequence[str]) -> list[Path]:
-    """The images a file, a folder (searched through), a glob, or a list of these stands for, in sorted order.
+    """The image files that `where` names, sorted: a file, a folder (searched recursively), a glob, or a list of these in its own order.
 
     Raises FileNotFoundError where there are none.
     """
@@ -91,20 +41,20 @@ def find_images(where: str | Sequence[str]) -> list[Path]:
 
 
 def image_ids(paths: Sequence[Path]) -> list[str]:
-    """A name per image: its file name without suffix; where two share it, as much of the path as tells them apart.
+    """One unique name per image: its file name without suffix. Images that share it get as much of the path as distinguishes them.
 
     Raises ValueError where an image is given twice.
     """
     resolved = [path.resolve() for path in paths]
     twice, times = Counter(resolved).most_common(1)[0]
     if times > 1:
-        raise ValueError(f"the image {twice} is given twice; results are kept by image")
+        raise ValueError(f"the image {twice} is given twice; results are stored by image, so give it once")
     ids = [path.stem for path in resolved]
     for depth in range(1, max((len(path.parts) for path in resolved), default=1)):
         shared = {name for name, count in Counter(ids).items() if count > 1}
         ids = ["_".join(path.parts[1:][-depth:]) if name in shared else name for name, path in zip(ids, resolved, strict=True)]
     seen: Counter[str] = Counter()
-    for index, name in enumerate(ids):  # paths that differ only by where their underscores are
+    for index, name in enumerate(ids):  # paths that differ only in the position of an underscore
         seen[name] += 1
         if seen[name] > 1:
             ids[index] = f"{name}~{seen[name]}"
@@ -123,7 +73,7 @@ def read_image(path: Path, channels: int, size: tuple[int, int], fit: Fit) -> Te
 
 
 def read_as_is(path: Path) -> Tensor:
-    """An image of ours → (C, H, W) in [-1, 1], of its own size and channels."""
+    """An image that this project wrote → (C, H, W) in [-1, 1], with its own size and channels."""
     with Image.open(path) as image:
         size, channels = (image.height, image.width), len(image.getbands())
     return read_image(path, channels, size, Exact())
@@ -132,16 +82,16 @@ def read_as_is(path: Path) -> Tensor:
 def decode_image(stream: BinaryIO, channels: int, size: tuple[int, int], fit: Fit) -> Tensor:
     """An encoded image → (channels, *size) float32 in [-1, 1], on the grid of 8 bits.
 
-    Turned upright by its EXIF tag; transparency is laid over white; 16-bit values keep their depth until the
-    resize; palettes, grey, CMYK and the first frame of an animation become RGB, or grey for one channel.
+    The EXIF tag turns the image upright. Transparent pixels are composited onto white. 16-bit values keep their depth
+    until the resize. Palette, grey and CMYK images become RGB, or grey for one channel; of an animation the first frame is read.
 
-    Raises ValueError where it cannot be read or does not fit.
+    Raises ValueError for an image that cannot be read or does not fit.
     """
     try:
         with Image.open(stream) as image:
             fitted = fit(_pixels(ImageOps.exif_transpose(image), channels), size)
     except UnidentifiedImageError as error:
-        raise ValueError("it is no image of a known format") from error
+        raise ValueError("it is not an image of a known format") from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(str(error)) from error
     bits = np.rint(fitted * 255.0).astype(np.float32)
@@ -164,7 +114,7 @@ def _pixels(image: Image.Image, channels: int) -> np.ndarray:
 
 
 def as_bits(x: Tensor) -> Tensor:
-    """[-1, 1], clamped → 0 … 255, uint8, on the CPU, of the same shape."""
+    """Values in [-1, 1], clamped → 0 … 255 as uint8, on the CPU, same shape."""
     return ((x.detach().float().cpu().clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
 
 

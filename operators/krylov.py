@@ -33,10 +33,10 @@ def cg(matvec: Map, b: Tensor, tolerance: float, iterations: int, start: Tensor 
 
 
 def cgls(forward: Map, adjoint: Map, y: Tensor, weight: Tensor | float, tolerance: float, iterations: int) -> Tensor:
-    """(AᴴA + w I)⁻¹ Aᴴy, and A⁺y at w = 0, by CGLS (Björck 1996, Alg. 7.4.1 and Sec. 7.4.4), w a number or (B, 1, …).
+    """(AᴴA + w I)⁻¹ Aᴴy, and A⁺y at w = 0, by CGLS (Björck 1996, Alg. 7.4.1, with the shift w), w a number or (B, 1, …).
 
-    An image stops once ‖Aᴴ(y − Ax) − wx‖ ≤ tolerance · ‖Aᴴy‖, or after `iterations`. At w = 0, stopping an
-    ill-conditioned A early regularises. AᴴA is never applied to one vector, so the condition number is not squared in y.
+    An image stops once ‖Aᴴ(y − Ax) − wx‖ ≤ tolerance · ‖Aᴴy‖, or after `iterations`; for an ill-conditioned A that is
+    regularisation. The recursion is on y − Ax, which rounds less than `cg` on AᴴA x = Aᴴy.
     """
     s = adjoint(y)
     x, r, p, gamma = torch.zeros_like(s), y, s, squared_norm(s)

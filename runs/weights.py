@@ -1,10 +1,12 @@
-"""Files of weights: downloaded whole, read without running code from them."""
+"""Files of weights: found or downloaded whole, and read without running code from them."""
 
 from __future__ import annotations
 
 import pickle
+import socket
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -13,14 +15,40 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 
-def fetch(url: str, target: Path, sha256: str) -> None:
+def hub_cache() -> Path:
+    """The folder in which torch keeps downloaded weights."""
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def find_or_fetch(
+    what: str, path: str | None, cached: Path, url: str | None, sha256: str | None, advice: str, timeout: float | None = None
+) -> Path:
+    """The file `path`. Without a path, the file `cached`, which is first downloaded from `url` if it does not exist.
+
+    `what` and `advice` complete the errors: "no {what} at {path}; {advice}". Raises FileNotFoundError for a path that
+    names no file, and for a file that is neither cached nor has a url. Raises what `fetch` raises.
+    """
+    if path is not None:
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no {what} at {path}; {advice}")
+        return Path(path)
+    if not cached.is_file():
+        if url is None:
+            raise FileNotFoundError(f"no {what} {cached.name} in {cached.parent}; {advice}")
+        fetch(url, cached, sha256, timeout)
+    return cached
+
+
+def fetch(url: str, target: Path, sha256: str, timeout: float | None = None) -> None:
     """Download `url` to `target`, whole and with this SHA-256 (or a prefix of it), or not at all.
 
-    Raises OSError where the server cannot be reached, ValueError where the hash differs.
+    `timeout` bounds the seconds of silence from the server. Raises OSError if the server cannot be reached, ValueError
+    if the hash differs.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        torch.hub.download_url_to_file(url, str(target), hash_prefix=sha256, progress=True)
+        with _socket_timeout(timeout):
+            torch.hub.download_url_to_file(url, str(target), hash_prefix=sha256, progress=True)
     except RuntimeError as error:
         raise ValueError(f"{url} is not the file expected: {error}; check the url and the sha256") from error
     except OSError as error:
@@ -69,6 +97,16 @@ def _is_pickle(path: Path) -> bool:
     """Whether a file begins as torch's do: a zip, or a pickle of protocol 2 and later (torch calls all else unsafe)."""
     with path.open("rb") as stream:
         return zipfile.is_zipfile(path) or stream.read(1) == b"\x80"
+
+
+@contextmanager
+def _socket_timeout(seconds: float | None) -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(before if seconds is None else seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _first_line(error: Exception) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from forks import Run
+from forks import ROOT, Run
 from misfortune import break_writing, no_room
 from PIL import Image
 from safetensors.torch import load_file
@@ -322,6 +322,26 @@ def test_a_sweep_goes_on_past_a_failed_job_and_skips_finished_ones(folder):
     assert more.stdout.count("already evaluated") == 2 and len((folder / "sweep" / "leaderboard.csv").read_text().splitlines()) == 4
 
 
+def test_a_solver_that_is_not_applicable_is_no_failure_of_a_sweep(folder):
+    """Its reason is kept and listed, the other jobs are done, and the exit code is 0; alone it is 2."""
+    blur = ["data.root=images", "data.limit=2", "operator=deblur_motion", "operator.size=5"]
+    done = evaluate(folder, "-m", *blur, "solver=ddrm,dps", "output_dir=sweep")
+    (good,), (other,) = ([path.parent for path in (folder / "sweep").glob(f"*/{file}")] for file in ("summary.json", "not_applicable.txt"))
+    reason = "DDRM needs an operator with a known singular value decomposition, and DeblurMotion with Gaussian noise does not give it"
+    assert (other / "not_applicable.txt").read_text().startswith(reason) and not (other / "error.txt").exists()
+    assert f"not applicable: {other.name}: {reason}" in done.stderr and "failed" not in done.stderr
+    assert len(records(good)) == 2 and f"not applicable: {reason}" in (folder / "sweep" / "leaderboard.md").read_text()
+    assert reason in the_line(evaluate(folder, *blur, "solver=ddrm", "output_dir=alone", code=2))
+    assert not (folder / "alone").exists()
+
+
+def test_the_prior_of_a_method_that_is_not_applicable_is_not_loaded(folder):
+    """The parts that are used together are compared before weights are read: these do not exist."""
+    missing = ["prior.checkpoint={_target_: diffusion_priors.diffusion.checkpoints.Checkpoint, path: nowhere.pt}", "data.root=images"]
+    assert "uses no sampler; leave out sampler=ddim" in refused(folder, *missing, "solver=ddrm", "sampler=ddim")
+    assert "no checkpoint at nowhere.pt" in refused(folder, *missing)
+
+
 # What is refused
 
 
@@ -336,15 +356,16 @@ def write_bad_files(folder: Path) -> None:
     (folder / "file").touch()
 
 
+SOLVERS = sorted(path.stem for path in (ROOT / "conf" / "solver").glob("*.yaml"))
 BAD = {
     "no such root": (["data.root=nowhere"], "no image at nowhere; give a file, a folder or a glob"),
     "an empty root": (["data.root=empty"], "no images in the folder empty; it should hold files like"),
-    "an image that is none": (["data.root=broken"], "cannot use the image broken/text.png: it is no image of a known format"),
+    "an image that is none": (["data.root=broken"], "cannot use the image broken/text.png: it is not an image of a known format"),
     "an image twice": (["data.root=[images,images/face-00.png]"], "face-00.png is given twice"),
     "another size": (["fit@data.fit=exact"], "it is 20 x 24, wanted is 16 x 16; use fit=crop"),
     "an unknown key": (["data.rot=images"], "data.rot is unknown; known here: fit, _target_, root, degraded, split"),
     "an unknown new key": (["+sed=1"], "sed is unknown; known here: batch_size, callbacks, compare"),
-    "an unknown option": (["solver=magic"], "solver=magic is unknown; choose one of dps"),
+    "an unknown option": (["solver=magic"], f"solver=magic is unknown; choose one of {', '.join(SOLVERS)}"),
     "the wrong kind": (["data.limit=many"], "data.limit='many' is of the wrong kind"),
     "a negative limit": (["data.limit=-3"], "a run needs at least one image, got -3; set data.limit"),
     "no limit": (["data.limit=0"], "a run needs at least one image, got 0; set data.limit"),

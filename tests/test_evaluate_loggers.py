@@ -75,8 +75,8 @@ def swept(tmp_path_factory) -> tuple[Job, Job]:
     sweep = ["-m", "+prior.network.above=9.0,0.02", "output_dir=deep/sweep", "num_samples=2", "batch_size=3"]
     shown = ["logger=wandb", "logger.project=tests", f"logger.rows={ROWS}", "logger.artifacts=true"]
     ending = "+callbacks.ending._target_=own_callbacks.Ending"
-    told = ["+callbacks.told._target_=own_callbacks.Told", "+callbacks.told.batches=4"]
-    evaluate(folder, *sweep, *shown, ending, *told, code=143)
+    stop = ["+callbacks.stop._target_=own_callbacks.Stopping", "+callbacks.stop.batches=4"]
+    evaluate(folder, *sweep, *shown, ending, *stop, code=143)
     good, bad = (Job(next(folder.glob(f"deep/sweep/*above={above}*"))) for above in ("9.0", "0.02"))
     assert [wandb_file.exit_code(job.runs[0]) for job in (good, bad)] == [0, 143]
     assert good.summary["failed"] == 0 and not (bad.folder / "summary.json").exists()

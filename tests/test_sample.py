@@ -71,7 +71,8 @@ def test_default_run_restores_the_bundled_face(sample, tmp_path):
     config = yaml.safe_load((out / "config.yaml").read_text())
     assert config["config"]["solver"]["zeta"] == 1.0 and config["overrides"][0] == "output_dir=out"
     assert config["source"]["packages"]["torch"] == version("torch")
-    assert config["command"] == "python sample.py output_dir=out grid.steps=60 metrics.lpips=null" and config["choices"]["solver"] == "dps"
+    assert config["command"] == "python sample.py output_dir=out grid.steps=60 metrics.lpips=null"
+    assert config["choices"]["solver"] == "dps" and config["config"]["input"].endswith("face-1.png")
     assert "sigma_y 0.05 in [-1, 1] = 0.025 in [0, 1]" in done.stdout
     assert (
         f"{record['psnr']:.2f}" in done.stdout
@@ -85,7 +86,7 @@ def test_missing_lpips_trunk_is_a_footnote(sample, tmp_path):
     """Neither configured, nor cached, nor to be fetched (a closed port): the cell points to a footnote, all else goes on."""
     url = "metrics.lpips.url=http://127.0.0.1:9/alexnet-owt-7be5be79.pth"
     done = sample(*CHEAP, "output_dir=out", f"input={FACES[0]}", url, "prior.size=[32,32]")
-    assert "– *" in done.stdout and "* LPIPS: the alex trunk is not at hand" in done.stdout
+    assert "– *" in done.stdout and "* LPIPS: the alex trunk is not available" in done.stdout
     assert records(tmp_path / "out")[0]["lpips"] is None and records(tmp_path / "out")[0]["psnr"] is not None
 
 
@@ -176,7 +177,7 @@ def test_ffhq_prior_is_fetched_checked_and_sampled_with_its_learned_variance(sam
         server.shutdown()
     assert (tmp_path / "torch/hub/checkpoints/ffhq_10m.pt").read_bytes() == (served / "any.pt").read_bytes()
     config = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())["config"]
-    assert config["transition"]["_target_"].endswith("LearnedRange") and records(tmp_path / "out")[0]["psnr"] is not None
+    assert config["sampler"]["_target_"].endswith("LearnedRange") and records(tmp_path / "out")[0]["psnr"] is not None
 
 
 def test_sweep_gives_each_job_its_folder(sample, tmp_path):
@@ -284,6 +285,7 @@ class Trap:
 
 
 LOAD = ["prior.checkpoint={_target_: diffusion_priors.diffusion.checkpoints.Checkpoint, path: %s}"]
+SOLVERS = sorted(path.stem for path in (ROOT / "conf" / "solver").glob("*.yaml"))
 BAD = {
     "untrained prior": (["prior=new"], "prior=new is an untrained network"),
     "a set's metric": (["metrics=calibration"], "calibration of num_samples=1 says nothing"),
@@ -307,7 +309,7 @@ BAD = {
     "large kernel": (["operator=deblur_kernel", "operator.path=large.npy"], "17 x 17 kernel is larger than the 16 x 16 image"),
     "nan kernel": (["operator=deblur_kernel", "operator.path=nan.npy"], "1 entries that are not finite"),
     "zero kernel": (["operator=deblur_kernel", "operator.path=zero.npy"], "sums to zero"),
-    "unknown solver": (["solver=magic"], "solver=magic is unknown; choose one of dps, dps_score"),
+    "unknown solver": (["solver=magic"], f"solver=magic is unknown; choose one of {', '.join(SOLVERS)}"),
     "unknown operator": (["operator=magic"], "operator=magic is unknown; choose one of deblur_gaussian"),
     "unknown key": (["solver.zta=1"], "solver.zta is unknown; known here: _target_, zeta"),
     "unknown new key": (["+seeds=1"], "seeds is unknown"),
@@ -325,7 +327,13 @@ BAD = {
     "missing checkpoint": (["prior.checkpoint.path=none.pt"], "no checkpoint at none.pt"),
     "wrong channels": (["prior.network._target_=broken_networks.WrongChannels", "prior.checkpoint=null"], "gave (1, 5, 16, 16)"),
     "no such class": (["prior.network._target_=broken_networks.Nobody"], "broken_networks.Nobody cannot be imported"),
-    "learned variance": (["transition=learned_range"], "needs a prior with learned variance"),
+    "learned variance": (["sampler=ddpm_learned"], "needs a prior with learned variance"),
+    "an operator without a spectrum": (["solver=ddrm", "operator=deblur_motion"], "DDRM needs an operator with a known singular value"),
+    "a sampler that is not used": (["solver=ddrm", "sampler=ddim"], "DDRM moves by itself and uses no sampler; leave out sampler=ddim"),
+    "a file for a measurement that is no image": (
+        ["input=null", "measurement=face.png", "operator=identity", "operator._target_=own_operators.PhaseRetrieval"],
+        "the measurement of PhaseRetrieval is no image",
+    ),
     "ffhq is not here": (["prior=ffhq256"], "no checkpoint ffhq_10m.pt in"),
     "no samples": (["num_samples=0"], "num_samples must be at least 1, got 0"),
     "unwritable": (["output_dir=face.png/out"], "cannot write to"),

@@ -147,10 +147,10 @@ def test_interrupted_and_gone_on_with_is_the_same_as_never_interrupted(train, fo
         told = done.stdout + done.stderr
         if number == signal.SIGKILL:
             continue
-        assert f"stopped by {number.name} at step" in told and "the same line goes on" in told
+        assert f"stopped by {number.name} at step" in told and "run the same command to resume" in told
     assert codes == [-9, 143, 130, -9]
     done = train(*line)
-    assert "going on from" in done.stdout
+    assert "resuming from" in done.stdout
     assert rows(folder / "out") == rows(folder / "whole")
     assert_same_weights(folder / "out", folder / "whole")
     assert not [p for p in (folder / "out").rglob("*") if p.name.startswith(".")]
@@ -170,7 +170,7 @@ def test_a_longer_run_in_more_turns_goes_on_from_a_damaged_checkpoint(train, fol
     newest = folder / "out" / "checkpoints" / "step-00000010.ckpt"
     newest.write_bytes(newest.read_bytes()[:5000])
     done = train(*line, "steps=20", "accumulate=2")
-    assert f"damaged and left out: {Path('out/checkpoints/step-00000010.ckpt')}" in done.stdout and "step-00000005.ckpt" in done.stdout
+    assert f"damaged and ignored: {Path('out/checkpoints/step-00000010.ckpt')}" in done.stdout and "step-00000005.ckpt" in done.stdout
     assert yaml.safe_load((folder / "out" / "prior" / "card.yaml").read_text())["training"]["steps"] == 20
     (folder / "out" / "prior" / "card.yaml").write_text("training: {steps: 10}")  # as if killed before the export
     assert "already trained" not in train(*line, "steps=20").stdout
@@ -210,7 +210,7 @@ def test_two_processes_told_to_stop_end_together_and_one_goes_on(train, folder):
     process.send_signal(signal.SIGTERM)  # torchrun hands it on to both
     told, _ = process.communicate(timeout=120)
     assert process.returncode != 0 and told.count("stopped by SIGTERM at step") == 1
-    assert "going on from" in train(*line).stdout
+    assert "resuming from" in train(*line).stdout
     for a, b in zip(rows(folder / "whole"), rows(folder / "out"), strict=True):
         assert a["step"] == b["step"] and (not a["loss"] or float(b["loss"]) == pytest.approx(float(a["loss"]), rel=2e-3))
 
@@ -305,7 +305,7 @@ def test_a_sweep_of_jobs_in_several_processes_is_refused(train, folder):
     """Each process would run the whole sweep. A job's refusal is a line of its own and does not stop the others."""
     done = train("-m", *TINY, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "seed=1,2", code=1)
     first, second, last = done.stderr.strip().splitlines()
-    assert first.startswith("error: 0: a sweep cannot share a job") and second.startswith("error: 1: a sweep cannot share a job")
+    assert first.startswith("error: 0: a sweep cannot run a job") and second.startswith("error: 1: a sweep cannot run a job")
     assert last == "error: 2 jobs of the sweep failed; their tracebacks: out/*/error.txt"
 
 
@@ -338,7 +338,7 @@ def a_run(folder: Path) -> None:
 GIVEN = ["prior=other.pt", "prior.size=[16,16]", *(f"prior.network.{flag}" for flag in NETWORK)]
 BAD = {
     "no root": ([o for o in TINY if not o.startswith("data.root")], "data.root is not set"),
-    "missing folder": ([*TINY, "data.root=nowhere"], "no folder and no zip of images at nowhere"),
+    "missing folder": ([*TINY, "data.root=nowhere"], "no folder and no zip at nowhere"),
     "empty folder": (TINY, "no images in", empty),
     "mostly broken": (TINY, "30 of the 42 images in images cannot be used", mostly_broken),
     "one image": (TINY, "has one image", one_image),
@@ -348,7 +348,7 @@ BAD = {
     "network beside a prior": ([*COMMON, "prior=faces64", "network=unet64"], "brings its own network"),
     "no such prior": ([*COMMON, "prior=nonsense"], "prior=nonsense is unknown"),
     "memory": ([*TINY, "batch_size=4000000"], "raise accumulate"),
-    "uneven": ([*TINY, "accumulate=3"], "cannot be shared evenly"),
+    "uneven": ([*TINY, "accumulate=3"], "cannot be split evenly"),
     "steps": ([*TINY, "steps=0"], "steps must be at least 1"),
     "kind": ([*TINY, "optimiser.lr=fast"], "optimiser.lr='fast' is of the wrong kind"),
     "rate": ([*TINY, "optimiser.lr=-1.0"], "learning rate must be positive"),

@@ -1,4 +1,4 @@
-"""Training data: every image of the run is a function of (seed, its place in the run) alone."""
+"""Training data: every item of a run is a function of (seed, its position in the run) alone."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from diffusion_priors.diffusion.image_random import image_generator
-from diffusion_priors.images.io import Crop, Fit
+from diffusion_priors.images.fit import Crop, Fit
 from diffusion_priors.training.image_store import ImageStore, store_images
 from diffusion_priors.training.module import TrainingBatch
 
 
 class TrainingStream(Dataset):
-    """Item k of a run: an image, flipped or not, its noise and its level.
+    """Item k of a run: an image, mirrored or not, its noise and its level.
 
-    The run walks through the images in a new order each epoch. The levels of a batch are spread evenly over the
-    schedule's `total` (Kingma et al. 2021, App. I.1): t = ⌊T · (u + i/B mod 1)⌋ for item i of B, u uniform per batch.
-    Nothing depends on what came before, so that a run goes on anywhere, on any number of devices.
+    Each epoch visits the images in a new order. The levels of a batch are spread evenly over the schedule's `total`
+    (Kingma et al. 2021, App. I.1): t = ⌊T · (u + i/B mod 1)⌋ for item i of B, u uniform per batch.
+    No item depends on the items before it, so a run can resume at any step, on any number of devices.
     """
 
     def __init__(self, store: ImageStore, kept: np.ndarray, total: int, batch_size: int, flip: bool, seed: int) -> None:
@@ -54,7 +54,7 @@ class TrainingStream(Dataset):
 
 
 class ValidationImages(Dataset):
-    """A fixed set: image i with its own noise, at the level (i + ½)/N of the schedule's `total`."""
+    """A fixed set: image i with its own noise, at the fraction (i + ½)/N of the schedule's `total` levels."""
 
     def __init__(self, store: ImageStore, kept: np.ndarray, total: int) -> None:
         self.store, self.kept, self.total = store, kept, total
@@ -70,10 +70,10 @@ class ValidationImages(Dataset):
 
 
 class Positions(Sampler[list[int]]):
-    """The items of each of this rank's batches, from optimiser step `first` to `steps`.
+    """The items of each batch of this rank, from optimiser step `first` to `steps`.
 
-    A step's `batch_size` items are shared among `accumulate` turns and `world` ranks, in that order, so that the
-    gradient of a step is the same however it is split. Its length counts from step 0: Lightning does so too.
+    The `batch_size` items of a step are split into `accumulate` micro-batches, and each of these among `world` ranks.
+    The gradient of a step is therefore the same for every split. The length counts from step 0, as Lightning does.
     """
 
     def __init__(self, first: int, steps: int, batch_size: int, accumulate: int = 1, rank: int = 0, world: int = 1) -> None:
@@ -85,19 +85,19 @@ class Positions(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         share = self.batch_size // (self.accumulate * self.world)
         for step in range(self.first, self.steps):
-            for turn in range(self.accumulate):
-                start = step * self.batch_size + (turn * self.world + self.rank) * share
+            for micro_batch in range(self.accumulate):
+                start = step * self.batch_size + (micro_batch * self.world + self.rank) * share
                 yield list(range(start, start + share))
 
 
 class ImageFolder(pl.LightningDataModule):
-    """The images in a folder (searched through) or a zip, decoded once into `cache`.
+    """The images in a folder (searched recursively) or a zip, decoded once into `cache`.
 
-    Validation images are those of `validation`, another folder or zip; without one, `holdout` images of `root`,
-    at most a fifth of it, are kept apart, chosen by their names. `flip` mirrors half of the training images.
-    `enlarge` takes images smaller than the prior's size as well. `workers` are processes that prepare batches.
+    The validation images are those of `validation`, another folder or zip. Without one, `holdout` images of `root`,
+    at most a fifth of them, are held out; their names decide which. `flip` mirrors half of the training images.
+    `enlarge` accepts images smaller than the prior's size as well. `workers` processes prepare the batches.
 
-    Raises ValueError where a number is out of bounds.
+    Raises ValueError for a number out of bounds.
     """
 
     def __init__(
@@ -122,14 +122,14 @@ class ImageFolder(pl.LightningDataModule):
         self.cache = Path(cache or f"{home}/diffusion-priors").expanduser()
 
     def read(self, channels: int, size: tuple[int, int]) -> None:
-        """Find and decode the images. Raises what `store_images` does, and ValueError where too few are left."""
+        """Find and decode the images. Raises what `store_images` raises, and ValueError for a single image without `validation`."""
         self.store = store_images(self.root, channels, size, self.fit, self.cache, self.enlarge)
         if self.validation is not None:
             self.held = store_images(self.validation, channels, size, self.fit, self.cache, self.enlarge)
             self.training, self.fixed = np.arange(len(self.store)), np.arange(len(self.held))
             return
         if len(self.store) < 2:
-            raise ValueError(f"{self.root} has one image, which cannot be trained on and validated on; set data.validation to another")
+            raise ValueError(f"{self.root} has one image, too few to train and to validate; set data.validation to another folder")
         names = [blake2b(os.fsencode(name), digest_size=8).digest() for name in self.store.ids]
         order = np.array(sorted(range(len(names)), key=names.__getitem__))
         count = max(1, min(self.holdout, len(order) // 5))
@@ -137,11 +137,11 @@ class ImageFolder(pl.LightningDataModule):
 
     @property
     def skipped(self) -> list[tuple[str, str]]:
-        """(name, reason) of every image that could not be used."""
+        """(name, reason) for every image that could not be used."""
         return self.store.skipped + ([] if self.held is self.store else self.held.skipped)
 
     def plan(self, total: int, steps: int, batch_size: int, accumulate: int, seed: int) -> None:
-        """Say what a run of `steps` optimiser steps of `batch_size` images wants from a schedule of `total` levels."""
+        """Set the run to serve: `steps` optimiser steps of `batch_size` images, over a schedule of `total` levels."""
         self.total, self.steps, self.batch_size, self.accumulate, self.seed = total, steps, batch_size, accumulate, seed
 
     def held_out(self, count: int) -> list[tuple[str, torch.Tensor]]:
@@ -157,10 +157,10 @@ class ImageFolder(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         return self._loader(ValidationImages(self.held, self.fixed, self.total), batch_size=self.batch_size)
 
-    def _loader(self, dataset: Dataset, **how: object) -> DataLoader:
-        return DataLoader(dataset, pin_memory=self.trainer.strategy.root_device.type == "cuda", collate_fn=collate, **how)
+    def _loader(self, dataset: Dataset, **options: object) -> DataLoader:
+        return DataLoader(dataset, pin_memory=self.trainer.strategy.root_device.type == "cuda", collate_fn=collate, **options)
 
 
 def collate(items: Sequence[TrainingBatch]) -> TrainingBatch:
-    """Items → one batch."""
-    return TrainingBatch(*(torch.stack(part) for part in zip(*items, strict=True)))
+    """A list of items → one batch."""
+    return TrainingBatch(*(torch.stack(values) for values in zip(*items, strict=True)))

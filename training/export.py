@@ -17,9 +17,9 @@ from diffusion_priors.runs.files import write_whole
 
 
 class Export:
-    """What a card says that the run cannot know, and whether the weights are kept in half precision.
+    """The entries of a card that the run cannot know, and whether the weights are stored in half precision.
 
-    `name`, `summary`, `data` (what the images are), `limits` and `licence` are for whoever uses the prior.
+    `name`, `summary`, `data` (what the images are), `limits` and `licence` are for the users of the prior.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class Export:
         self.half, self.name, self.summary, self.data, self.limits, self.licence = half, name, summary, data, limits, licence
 
     def __call__(self, folder: Path, prior: Prior, training: dict, measure: Callable[[Prior], dict[str, float]]) -> dict:
-        """Write weights.safetensors and card.yaml into `folder`; `measure` gives a prior's figures. Returns the card."""
+        """Write weights.safetensors and card.yaml into `folder`; `measure` scores a prior for the card. Returns the card."""
         validation = {"float32": measure(prior)}
         if self.half:
             halved = deepcopy(prior.network).half().float()
@@ -49,10 +49,10 @@ class Export:
 
 
 def tensors(network: nn.Module, half: bool) -> dict[str, torch.Tensor]:
-    """A network's state dict on the CPU, contiguous, floating point ones halved where asked."""
+    """A network's state dict on the CPU, contiguous. With `half`, floating-point tensors are stored in half precision."""
 
-    def kept(tensor: torch.Tensor) -> torch.Tensor:
-        small = tensor.half() if half and tensor.is_floating_point() else tensor
-        return small.detach().cpu().contiguous().clone()
+    def stored(tensor: torch.Tensor) -> torch.Tensor:
+        rounded = tensor.half() if half and tensor.is_floating_point() else tensor
+        return rounded.detach().cpu().contiguous().clone()
 
-    return {name: kept(tensor) for name, tensor in network.state_dict().items()}
+    return {name: stored(tensor) for name, tensor in network.state_dict().items()}

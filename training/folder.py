@@ -1,4 +1,4 @@
-"""The folder of a training run: found again, compared, written."""
+"""The folder of a training run: what it holds, whether a run may resume in it, and how it is opened."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from diffusion_priors.runs.config import differences, refuse
 from diffusion_priors.runs.files import write_whole
 from diffusion_priors.training.checkpoints import CheckpointFolder, read_whole
 
-FREE = (
+MAY_DIFFER_ON_RESUME = (
     "steps",
     "trainer",
     "accumulate",
     "validation",
     "export",
     "logger",
-    "transition",  # of the validation's samples
+    "sampler",  # of the samples drawn in validation
     "checkpoint_every",
     "keep_checkpoints",
     "log_every",
@@ -33,12 +33,12 @@ FREE = (
     "data.cache",
     "data.workers",
 )
-"""What may change between a run and the one that goes on from it: nothing that decides what is learned, but its length."""
+"""Keys that may differ when a run is resumed: the length of the run, and whatever does not affect what is learned."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """The newest good checkpoint, its step, and the newer ones that are damaged."""
+    """The newest intact checkpoint, its step, and the newer ones that are damaged."""
 
     step: int
     path: Path
@@ -55,42 +55,42 @@ class TrainingFolder:
         self.checkpoints = CheckpointFolder(root / "checkpoints", keep_checkpoints)
 
     def exported(self, steps: int) -> bool:
-        """Whether the prior here is that of `steps` steps; a shorter run may have left one too."""
+        """Whether this folder holds the prior of `steps` steps. A shorter run may have exported another one."""
         try:
             return yaml.safe_load((self.prior / CARD).read_text(encoding="utf-8"))["training"]["steps"] == steps
         except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError):
             return False
 
     def find(self, config: dict, steps: int) -> Found | None:
-        """Where to go on, for a run of `steps` with this resolved configuration; None where there is no run yet.
+        """The checkpoint from which a run of `steps` with this resolved configuration resumes; None where there is none yet.
 
-        Raises ValueError where the run here is another, longer than wanted, or has no good checkpoint left, and
-        PermissionError where nothing can be written.
+        Raises ValueError if the run here has other settings, has more than `steps` steps, or has no intact checkpoint.
+        Raises PermissionError if the folder cannot be written.
         """
         nearest = next(p for p in (self.root, *self.root.resolve().parents) if p.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-            raise PermissionError(f"cannot write to {nearest}; set output_dir to a folder that can be written")
+            raise PermissionError(f"cannot write to {nearest}; set output_dir to a writable folder")
         checkpoints = self.checkpoints.all()
         if not checkpoints:
             return None
-        refuse(self.root, differences(self.config, config, FREE))
+        refuse(self.root, differences(self.config, config, MAY_DIFFER_ON_RESUME))
         damaged = []
         for step, path in checkpoints:
             if read_whole(path) is None:
                 damaged.append(path)
                 continue
             if step > steps:
-                raise ValueError(f"the run in {self.root} is at step {step} already, steps={steps} is less; set steps={step} or more")
+                raise ValueError(f"the run in {self.root} is already at step {step}, steps={steps} is less; set steps={step} or more")
             return Found(step, path, damaged)
-        raise ValueError(f"every checkpoint in {self.checkpoints.root} is damaged; overwrite=true begins anew")
+        raise ValueError(f"every checkpoint in {self.checkpoints.root} is damaged; set overwrite=true to restart")
 
     def open(self, text: str, skipped: list[tuple[str, str]], overwrite: bool) -> None:
-        """Write config.yaml and the list of skipped images; with `overwrite`, what an earlier run left here goes."""
+        """Write config.yaml and the list of skipped images. With `overwrite`, first delete what an earlier run left here."""
         if overwrite:
             for folder in (self.validation, self.prior, self.checkpoints.root):
                 shutil.rmtree(folder, ignore_errors=True)
             self.metrics.unlink(missing_ok=True)
-        for partial in self.checkpoints.root.glob(".step-*"):  # of a process that was killed while it wrote
+        for partial in self.checkpoints.root.glob(".step-*"):  # left by a process that was killed while writing
             partial.unlink(missing_ok=True)
         write_whole(self.config, lambda stream: stream.write(text.encode()))
         if skipped:

@@ -20,14 +20,15 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
-from diffusion_priors.images.io import SUFFIXES, Fit, decode_image, find_images
+from diffusion_priors.images.fit import Fit
+from diffusion_priors.images.io import SUFFIXES, decode_image, find_images
 
 VERSION = 1
 
 
 @dataclass(frozen=True)
 class ImageStore:
-    """`pixels` (N, C, H, W) uint8, memory-mapped; `ids` name the images; `skipped` are (name, reason)."""
+    """`pixels` (N, C, H, W) uint8, memory-mapped; `ids` are the images' names; `skipped` lists (name, reason)."""
 
     pixels: np.ndarray
     ids: list[str]
@@ -41,8 +42,8 @@ class ImageStore:
         return torch.from_numpy(self.pixels[index].astype(np.float32) / 127.5 - 1.0)
 
 
-class NotSmaller(Fit):
-    """Another fit, which refuses, with ValueError, to enlarge."""
+class WithoutEnlarging(Fit):
+    """Apply another fit. Raises ValueError for an image smaller than the wanted size."""
 
     def __init__(self, fit: Fit) -> None:
         self.fit = fit
@@ -54,19 +55,19 @@ class NotSmaller(Fit):
 
 
 def store_images(root: str, channels: int, size: tuple[int, int], fit: Fit, cache: Path, enlarge: bool = False) -> ImageStore:
-    """All images under `root` at `size`, decoded into `cache` the first time and found there afterwards.
+    """All images under `root` at `size`, decoded into `cache` the first time and read from there afterwards.
 
-    The cached file is keyed by the files' names, sizes and times, and by how they are fitted; it is written whole or
-    not at all, and processes that start together decode once. Images that cannot be used are skipped and named.
+    The key of a cached file consists of the images' names, sizes and times, and of how they are fitted. The file is
+    written whole or not at all. Processes that start together decode once. Unusable images are skipped and listed.
 
-    Raises FileNotFoundError where there are none, ValueError where more than half cannot be used.
+    Raises FileNotFoundError if there are no images, ValueError if more than half of them cannot be used.
     """
     sources = sorted(_sources(root), key=lambda source: source.name)
     if not sources:
-        raise FileNotFoundError(f"no images in {root}; it should hold files like {', '.join(sorted(SUFFIXES)[:6])}")
+        raise FileNotFoundError(f"no images in {root}; it should contain files like {', '.join(sorted(SUFFIXES)[:6])}")
     files = [(source.name, source.stamp) for source in sources]
-    how = (type(fit).__name__, sorted(vars(fit).items()), enlarge)
-    described = (VERSION, str(Path(root).expanduser().resolve()), files, channels, tuple(size), how)
+    fitted = (type(fit).__name__, sorted(vars(fit).items()), enlarge)
+    described = (VERSION, str(Path(root).expanduser().resolve()), files, channels, tuple(size), fitted)
     key = blake2b(repr(described).encode(), digest_size=12).hexdigest()
     index, array = cache / f"{key}.json", cache / f"{key}.npy"
     if not (index.exists() and array.exists()):
@@ -74,16 +75,18 @@ def store_images(root: str, channels: int, size: tuple[int, int], fit: Fit, cach
             cache.mkdir(parents=True, exist_ok=True)
             with _locked(cache / f"{key}.lock"):
                 if not (index.exists() and array.exists()):
-                    _decode(sources, channels, size, fit if enlarge else NotSmaller(fit), array, index)
+                    _decode(sources, channels, size, fit if enlarge else WithoutEnlarging(fit), array, index)
         except OSError as error:
-            raise OSError(f"cannot keep the decoded images in {cache}: {error.strerror or error}; make room or set data.cache") from error
+            raise OSError(
+                f"cannot store the decoded images in {cache}: {error.strerror or error}; free disk space or set data.cache"
+            ) from error
     known = json.loads(index.read_text())
     store = ImageStore(np.load(array, mmap_mode="r")[: len(known["ids"])], known["ids"], [tuple(s) for s in known["skipped"]])
     if len(store.skipped) > len(store):
         name, reason = store.skipped[0]
         raise ValueError(
             f"{len(store.skipped)} of the {len(sources)} images in {root} cannot be used, the first {name}: {reason}; "
-            "mend them, set another data.root, or prior.size for small ones (data.enlarge=true takes them all the same)"
+            "fix them, set another data.root, or for small images lower prior.size or set data.enlarge=true"
         )
     return store
 
@@ -101,29 +104,29 @@ def _sources(root: str) -> Iterator[_Source]:
         try:
             archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError) as error:
-            raise ValueError(f"{path} is no zip file that can be read: {error}; set data.root to a folder or a zip of images") from error
+            raise ValueError(f"{path} is not a readable zip file: {error}; set data.root to a folder or a zip of images") from error
         for entry in sorted(archive.infolist(), key=lambda e: e.filename):
             inner = PurePosixPath(entry.filename)
             if inner.suffix.lower() in SUFFIXES and not entry.is_dir() and "__MACOSX" not in inner.parts:
                 yield _Source(entry.filename, (entry.file_size, entry.CRC), lambda entry=entry: archive.open(entry))
         return
     if not path.is_dir():
-        raise FileNotFoundError(f"no folder and no zip of images at {root}; set data.root (or data.validation) to one")
+        raise FileNotFoundError(f"no folder and no zip at {root}; set data.root (or data.validation) to a folder or a zip of images")
     for file in find_images(str(path)):
         status = file.stat()
         yield _Source(file.relative_to(path).as_posix(), (status.st_size, status.st_mtime_ns), lambda file=file: file.open("rb"))
 
 
 def _decode(sources: list[_Source], channels: int, size: tuple[int, int], fit: Fit, array: Path, index: Path) -> None:
-    """Fill `array` and then `index`, which vouches for it."""
+    """Write `array`, then `index`: an array counts as complete once its index exists."""
     partial = array.with_suffix(".partial")
     ids, skipped = [], []
     try:
         pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(sources), channels, *size))
-        _take_room(partial)
+        _reserve_disk_space(partial)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             remaining = iter(sources)
-            while chunk := list(islice(remaining, 1024)):  # bounded: the array alone grows, and it is on disk
+            while chunk := list(islice(remaining, 1024)):  # bounds the memory: only the array grows, and it is on disk
                 decoded = pool.map(lambda source: _decoded(source, channels, size, fit), chunk)
                 for source, result in zip(chunk, decoded, strict=True):
                     if isinstance(result, str):
@@ -140,7 +143,7 @@ def _decode(sources: list[_Source], channels: int, size: tuple[int, int], fit: F
 
 
 def _decoded(source: _Source, channels: int, size: tuple[int, int], fit: Fit) -> np.ndarray | str:
-    """(C, H, W) uint8, or why there is none."""
+    """(C, H, W) uint8, or the reason why the image cannot be used."""
     try:
         with source.open() as stream:
             image = decode_image(stream, channels, size, fit)
@@ -149,8 +152,8 @@ def _decoded(source: _Source, channels: int, size: tuple[int, int], fit: Fit) ->
     return ((image.numpy() + 1.0) * 127.5).round().astype(np.uint8)
 
 
-def _take_room(path: Path) -> None:
-    """A memory map is sparse: writing to it on a full disk would kill the process. Asking for the room raises OSError."""
+def _reserve_disk_space(path: Path) -> None:
+    """Raise OSError on a full disk. A memory map is sparse, and writing to it on a full disk would kill the process."""
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as stream:
             os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
@@ -158,7 +161,7 @@ def _take_room(path: Path) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One process at a time."""
+    """Let one process in at a time."""
     with path.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield

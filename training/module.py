@@ -26,13 +26,24 @@ class TrainingBatch(NamedTuple):
     index: Tensor
 
 
-class PriorTraining(pl.LightningModule):
-    """L = E[w(t) ‖error(network(α x0 + σ z, t))‖²] + λ T E[L_t] (Ho et al. 2020, Eq. 14; Nichol & Dhariwal 2021, Eq. 16).
+def training_levels(prior: Prior) -> list[NoiseLevel]:
+    """The levels that a network is trained on, in its own pixel units, least noisy first.
 
-    The error is the preconditioning's, averaged over pixels and images. The second term is there only where the
-    network has learned variance: `variance_weight` is λ. `steps` is the length of the run the learning rate is for.
-    Everything random comes with the batch, but for dropout, which is keyed by (seed, step).
-    A checkpoint holds the prior's card, so that it describes itself.
+    Raises ValueError for a continuous schedule: training draws an index into a table of levels.
+    """
+    schedule = prior.schedule
+    if schedule.table is None:
+        raise ValueError(f"training needs a schedule with a table of levels, and {schedule.kind} is continuous; set schedule=linear")
+    return schedule.table
+
+
+class PriorTraining(pl.LightningModule):
+    """L = E[w(t) ‖error(network(c_in (α x0 + σ z), c_noise))‖²] + λ T E[L_t] (Ho et al. 2020, Eq. 14; Nichol & Dhariwal 2021, Eq. 16).
+
+    The error is the preconditioning's, averaged over pixels and images. The second term applies only to networks
+    with learned variance: `variance_weight` is λ. `steps` is the run length that the learning-rate schedule uses.
+    The batch holds all random numbers except those of dropout, which are a function of (seed, step).
+    A checkpoint contains the prior's card, so it describes itself.
     """
 
     def __init__(
@@ -49,7 +60,7 @@ class PriorTraining(pl.LightningModule):
         self.prior, self.weighting, self.optimiser, self.lr_schedule = prior, weighting, optimiser, lr_schedule
         self.steps, self.variance_weight, self.seed = steps, variance_weight, seed
         self.network = prior.network.train().requires_grad_(True)
-        levels = prior.schedule.levels
+        levels = training_levels(prior)
         for name in ("t", "alpha", "sigma"):
             values = torch.tensor([getattr(level, name) for level in levels], dtype=torch.float64)
             whole = name == "t" and all(isinstance(level.t, int) for level in levels)
@@ -69,16 +80,16 @@ class PriorTraining(pl.LightningModule):
         x0 = self.prior.pixel_scale * batch.x0 + self.prior.pixel_shift
         level = NoiseLevel(self._t[batch.index], *(table[batch.index].view(-1, 1, 1, 1) for table in (self._alpha, self._sigma)))
         x_t = level.diffuse(x0, batch.z)
-        output, fraction = split_variance(self.network(x_t, level.t).float(), x0.shape[1])
+        output, variance_fraction = split_variance(self.network(*preconditioning.inputs(x_t, level)).float(), x0.shape[1])
         error = preconditioning.error(output, x0, batch.z, level)
         losses = (self.weighting(level, preconditioning) * error**2).flatten(1).mean(1)
-        if fraction is None:
+        if variance_fraction is None:
             return losses
         x0_hat = preconditioning.x0(x_t, output, level)
-        return losses + self.variance_weight * len(self._t) * self.bound(x0, x0_hat, fraction, batch.index)
+        return losses + self.variance_weight * len(self._t) * self.bound(x0, x0_hat, variance_fraction, batch.index)
 
     def denoiser(self) -> Denoiser:
-        """A frozen copy of the network as it is now, as a denoiser."""
+        """A denoiser around a frozen copy of the current network."""
         return Denoiser(self.prior.with_network(deepcopy(self.network)))
 
     def configure_optimizers(self) -> dict:

@@ -1,4 +1,4 @@
-"""The optimiser and its learning rate."""
+"""The optimiser and its learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -15,44 +15,52 @@ class LearningRate:
     Raises ValueError for a negative warm-up.
     """
 
+    name: str
+
     def __init__(self, warmup: int = 100) -> None:
         if warmup < 0:
             raise ValueError(f"the warm-up is a number of steps, got {warmup}; set lr_schedule.warmup to 0 or more")
         self.warmup = warmup
 
     def __call__(self, step: int, total: int) -> float:
-        """The factor of the optimiser's own learning rate."""
+        """The factor that multiplies the optimiser's learning rate."""
         return min(1.0, (step + 1) / (self.warmup + 1)) * self.decay(step, total)
 
     def decay(self, step: int, total: int) -> float:
         raise NotImplementedError
 
 
-class Constant(LearningRate):
+class ConstantRate(LearningRate):
     """decay = 1."""
+
+    name = "constant"
 
     def decay(self, step, total):
         return 1.0
 
 
-class Cosine(LearningRate):
+class CosineDecay(LearningRate):
     """decay = ½ (1 + cos(π step/total)) (Loshchilov & Hutter 2017, Eq. 5, one cycle)."""
+
+    name = "cosine"
 
     def decay(self, step, total):
         return 0.5 * (1.0 + cos(pi * min(step / total, 1.0)))
 
 
-class Linear(LearningRate):
-    """decay = min(1, (total − step)/(last · total)): full until the last part of the run, then down to zero in a line.
+class LinearDecay(LearningRate):
+    """decay = min(1, (total − step)/(last · total)): constant at first, then linear to zero over the last part of the run.
 
-    `last` is that part, from above 0 to 1. A run with a short last part can be made longer, or ended sooner, with
-    the same checkpoints. Raises ValueError where it lies outside.
+    `last` is the fraction of the run in which the rate falls. A run with a small `last` can be extended or shortened
+    from the same checkpoints. Raises ValueError for a fraction outside (0, 1].
     """
+
+    name = "linear"
 
     def __init__(self, warmup: int = 100, last: float = 1.0) -> None:
         super().__init__(warmup)
         if not 0.0 < last <= 1.0:
-            raise ValueError(f"the part of the run over which the rate falls must lie in (0, 1], got {last}; set lr_schedule.last")
+            raise ValueError(f"the fraction of the run in which the rate falls must lie in (0, 1], got {last}; set lr_schedule.last")
         self.last = last
 
     def decay(self, step, total):
@@ -60,9 +68,9 @@ class Linear(LearningRate):
 
 
 class AdamW:
-    """AdamW (Loshchilov & Hutter 2019, Alg. 2) over the parameters that want a gradient.
+    """AdamW (Loshchilov & Hutter 2019, Alg. 2) for the given parameters.
 
-    Raises ValueError for a learning rate that is not positive.
+    Raises ValueError for a learning rate that is not positive, and for betas outside [0, 1).
     """
 
     def __init__(self, lr: float = 2e-4, betas: tuple[float, float] = (0.9, 0.999), weight_decay: float = 0.0) -> None:

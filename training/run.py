@@ -1,4 +1,4 @@
-"""One training run from built parts to an exported prior."""
+"""One training run, from built components to an exported prior."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from diffusion_priors.runs.loggers import NoLogger, Wandb
 from diffusion_priors.runs.memory import activation_bytes, free_bytes
 from diffusion_priors.runs.signals import CODES, ToldToStop
 from diffusion_priors.runs.trainer import TrainerSettings
-from diffusion_priors.training.callbacks import Checkpoints, NotFinite, TrainingLog, Validate, Watch, average
+from diffusion_priors.training.callbacks import Checkpoints, NotFinite, Validate, Watch, average
 from diffusion_priors.training.checkpoints import WholeFiles
 from diffusion_priors.training.data import ImageFolder
 from diffusion_priors.training.export import Export
 from diffusion_priors.training.folder import TrainingFolder
-from diffusion_priors.training.module import PriorTraining
+from diffusion_priors.training.journal import TrainingLog
+from diffusion_priors.training.module import PriorTraining, training_levels
 from diffusion_priors.training.optimisation import AdamW, LearningRate
 from diffusion_priors.training.validation import Validation, denoising_psnr
 from diffusion_priors.training.weightings import Weighting
@@ -37,11 +38,11 @@ FAILED, TIMED_OUT = 1, 124
 
 @dataclass
 class Training:
-    """The parts of a run. `check` refuses what cannot work before anything is computed; `run` does the work.
+    """The components of a run. `check` refuses settings that cannot work before anything is computed; `run` does the work.
 
-    The network of `prior` is trained from the weights it has for `steps` optimiser steps of `batch_size` images, over
-    all devices and `accumulate` turns together. `ema` is the decay of the averaged weights, which are validated and exported;
-    `clip` the largest norm of a step's gradient, or None. `max_hours` ends a run early, to be gone on with later.
+    The network of `prior` is trained from its present weights for `steps` optimiser steps of `batch_size` images, summed
+    over all devices and the `accumulate` micro-batches. `ema` is the decay of the averaged weights, which are validated
+    and exported. `clip` is the largest norm of a step's gradient, or None. `max_hours` stops a run early; it can be resumed.
     """
 
     prior: Prior
@@ -74,47 +75,48 @@ class Training:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}; set {name}")
         if not 0.0 <= self.ema < 1.0:
-            raise ValueError(f"ema is the decay of the average, in [0, 1), got {self.ema}; set ema")
+            raise ValueError(f"ema is the decay of the average and must lie in [0, 1), got {self.ema}; set ema")
         for name in ("clip", "max_hours"):
             value = getattr(self, name)
             if value is not None and not value > 0.0:
-                raise ValueError(f"{name} must be positive, got {value}; set {name}, or {name}=null for none")
+                raise ValueError(f"{name} must be positive, got {value}; set {name}, or {name}=null to disable it")
         self.folder = TrainingFolder(self.output, self.keep_checkpoints)
 
     def check(self, config: dict) -> None:
-        """Raises ValueError or OSError, in one line, for parts that do not go together and images that do not do.
+        """Raises a one-line ValueError or OSError for components that do not fit together, and for unusable images.
 
-        `config` is the resolved configuration; a run in the same folder with another one is not gone on with.
+        `config` is the resolved configuration. A run in the same folder with another configuration is not resumed.
         """
         self.found = None if self.overwrite else self.folder.find(config, self.steps)
         self.finished = self.found is not None and self.found.step == self.steps and self.folder.exported(self.steps)
         shares = self.trainer.world * self.accumulate
         if self.batch_size % shares:
             raise ValueError(
-                f"batch_size={self.batch_size} cannot be shared evenly ({self.trainer.world} devices, {self.accumulate} turns); "
+                f"batch_size={self.batch_size} cannot be split evenly ({self.trainer.world} devices, {self.accumulate} micro-batches); "
                 f"set batch_size to a multiple of {shares}"
             )
         self.validation.check(self.prior)
         self._check_memory(self.batch_size // shares)
         self.data.read(self.prior.channels, self.prior.size)
-        self.data.plan(len(self.prior.levels), self.steps, self.batch_size, self.accumulate, self.seed)
+        self.data.plan(len(training_levels(self.prior)), self.steps, self.batch_size, self.accumulate, self.seed)
 
     def _check_memory(self, share: int) -> None:
-        """On a CPU nothing is raised when memory ends: the process is. So a batch that cannot fit is refused before."""
+        """Raises ValueError for a batch that cannot fit. On a CPU the system kills the process instead of raising an error."""
         if self.trainer.on_gpu:
             return
         free = free_bytes()
         needed = share * activation_bytes(self.prior.network.requires_grad_(True), (self.prior.channels, *self.prior.size))
         if free is not None and needed > free:
-            raise ValueError(f"{share} images at once need {needed / 2**30:.0f} GiB, {free / 2**30:.0f} GiB are free; {self._smaller()}")
+            advice = self._advice_on_memory()
+            raise ValueError(f"{share} images at once need {needed / 2**30:.0f} GiB, {free / 2**30:.0f} GiB are free; {advice}")
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that speaks and writes."""
+        """Whether this is the process that prints and writes."""
         return rank_zero_only.rank == 0
 
     def title(self, prior: str) -> str:
-        """What is about to happen, in a few lines."""
+        """The lines to print before the run starts."""
         parameters = sum(p.numel() for p in self.prior.network.parameters())
         images = f"{len(self.data.training):,} images, {len(self.data.fixed)} held out"
         lines = [f"{prior} · {parameters:,} parameters · {images} · {self.steps} steps of {self.batch_size}"]
@@ -122,16 +124,15 @@ class Training:
             lines.append(f"skipped {len(self.data.skipped)} images (all in {self.folder.skipped}):")
             lines += [f"  {os.fsencode(name).decode(errors='replace')}: {reason}" for name, reason in self.data.skipped[:5]]
         if self.found is not None:
-            lines += [f"damaged and left out: {path}" for path in self.found.damaged]
-            lines.append(f"going on from {self.found.path}")
+            lines += [f"damaged and ignored: {path}" for path in self.found.damaged]
+            lines.append(f"resuming from {self.found.path}")
         return "\n".join(lines)
 
     def run(self, config: dict, text: str) -> None:
-        """Train, from the newest good checkpoint where there is one; then export, unless told to stop before the end.
+        """Train, from the newest intact checkpoint if there is one, then export the prior unless a signal stopped the run.
 
-        `text` is what config.yaml will hold. Afterwards `stopped` is None, or says why the run ended early, with an
-        exit code. Where an earlier run did all of this, `finished`, nothing is done. Raises NotFinite where the
-        loss is no longer a number.
+        `text` is the content of config.yaml. Afterwards `stopped` is None, or holds the reason why the run ended early
+        and its exit code. If the run is already `finished`, nothing is done. Raises NotFinite for a loss that is not finite.
         """
         if self.finished:
             return
@@ -158,22 +159,22 @@ class Training:
         except ToldToStop as error:
             code = CODES.get(str(error), TIMED_OUT)
             if self.first:
-                self.stopped = (f"stopped by {error} at step {trainer.global_step} of {self.steps}; the same line goes on from there", code)
+                self.stopped = (f"stopped by {error} at step {trainer.global_step} of {self.steps}; run the same command to resume", code)
         except NotFinite as error:
-            raise NotFinite(f"{error}; {self._after_bad_loss()}") from error
-        except MisconfigurationException as error:  # what Lightning will not do on this machine
+            raise NotFinite(f"{error}; {self._advice_on_bad_loss()}") from error
+        except MisconfigurationException as error:  # a setting that Lightning refuses on this machine
             raise ValueError(f"{str(error).splitlines()[0]}; choose another trainer") from error
-        except SystemExit as error:  # what Lightning makes of Ctrl-C
+        except SystemExit as error:  # Lightning turns Ctrl-C into it
             raise KeyboardInterrupt from error
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-                raise ValueError(f"out of memory; {self._smaller()}") from error
+                raise ValueError(f"out of memory; {self._advice_on_memory()}") from error
             raise
         finally:
             self.logger.finish(code)
 
     def _callbacks(self) -> list[pl.Callback]:
-        """In the order they have to run: validation looks at averaged weights, so it comes before the average takes them out."""
+        """In the order in which they have to run: validation sees the averaged weights, so it precedes the averaging callback."""
         watch = Watch()
         names = [f"denoising_psnr/t{t}" for t in self.validation.levels] + ["restoration_psnr", "val_loss"]
         journal = TrainingLog(self.folder.metrics, names, self.steps, self.batch_size, self.log_every)
@@ -183,16 +184,17 @@ class Training:
         return [watch, journal, validate, average(self.ema), saving]
 
     def _export(self) -> None:
-        """The averaged weights of the last step's checkpoint → a prior's folder."""
+        """Write the averaged weights of the last checkpoint as a prior's folder."""
         content = self.folder.checkpoints.read(self.steps)
         prior = self.prior.with_network(deepcopy(self.prior.network).cpu())
         load_strictly(prior.network, content["state_dict"], self.folder.checkpoints.root)
         held = self._held()[: self.validation.denoise]
 
-        def measure(one: Prior) -> dict[str, float]:
+        def measure(prior: Prior) -> dict[str, float]:
             if not held:
                 return {}
-            found = denoising_psnr(Denoiser(one), [one.levels[t] for t in self.validation.levels], held, self.validation.batch_size)
+            levels = self.validation.denoising_levels(prior)
+            found = denoising_psnr(Denoiser(prior), levels, held, self.validation.batch_size)
             return {f"t{t}": round(psnr, 3) for t, psnr in zip(self.validation.levels, found, strict=True)}
 
         training = {
@@ -200,7 +202,7 @@ class Training:
             "steps": self.steps,
             "batch_size": self.batch_size,
             "images_seen": self.steps * self.batch_size,
-            "optimiser": f"AdamW {self.optimiser.lr:g}, {type(self.lr_schedule).__name__.lower()} learning rate, EMA {self.ema:g}",
+            "optimiser": f"AdamW {self.optimiser.lr:g}, {self.lr_schedule.name} learning rate, EMA {self.ema:g}",
             "weighting": type(self.weighting).__name__,
             "precision": self.trainer.precision,
             "minutes": round(content["callbacks"]["TrainingLog"]["seconds"] / 60.0, 1),
@@ -213,19 +215,17 @@ class Training:
     def _held(self) -> list[tuple[str, torch.Tensor]]:
         return self.data.held_out(max(self.validation.denoise, self.validation.restore))
 
-    def _smaller(self) -> str:
-        return f"raise accumulate, which changes nothing but memory and time, or lower batch_size={self.batch_size}"
+    def _advice_on_memory(self) -> str:
+        return f"raise accumulate, which saves memory and gives the same result, or lower batch_size={self.batch_size}"
 
-    def _after_bad_loss(self) -> str:
-        """What to do when the loss has gone."""
+    def _advice_on_bad_loss(self) -> str:
         good = self.folder.checkpoints.all()
         if not good:
-            return "lower optimiser.lr or clip; there was no checkpoint yet"
-        return (
-            f"the last good checkpoint is kept; go on from it with prior={good[0][1]}, a lower optimiser.lr or clip and another output_dir"
-        )
+            return "no checkpoint was written yet; lower optimiser.lr or clip"
+        changes = "a lower optimiser.lr or clip, and another output_dir"
+        return f"the last intact checkpoint is kept; continue from it with prior={good[0][1]}, {changes}"
 
     def outcome(self) -> str:
-        """Where everything is."""
-        again = "already trained; more steps with a larger steps=\n" if self.finished else ""
-        return f"{again}prior:   {self.folder.prior}\nfigures: {self.folder.metrics}\nuse it:  python sample.py prior={self.folder.prior}"
+        """The lines to print at the end: where the results are."""
+        note = "already trained; raise steps to train for longer\n" if self.finished else ""
+        return f"{note}prior:   {self.folder.prior}\nmetrics: {self.folder.metrics}\nuse it:  python sample.py prior={self.folder.prior}"

@@ -1,4 +1,4 @@
-"""Weightings: how much each noise level counts in the training loss."""
+"""Weightings: the weight of each noise level in the training loss."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from diffusion_priors.diffusion.preconditioning import Preconditioning
 
 
 class Weighting:
-    """w(level), the factor of the preconditioning's squared error; levels hold a value per image, (B, 1, 1, 1)."""
+    """w(level), the factor of the preconditioning's squared error. A level holds one value per image, (B, 1, 1, 1)."""
 
     def __call__(self, level: NoiseLevel, preconditioning: Preconditioning) -> Tensor:
         raise NotImplementedError
 
 
 class Simple(Weighting):
-    """w = 1: L_simple for eps (Ho et al. 2020, Eq. 14), and its like for the others."""
+    """w = 1: L_simple for eps (Ho et al. 2020, Eq. 14), and the unweighted error of the other preconditionings."""
 
     def __call__(self, level, preconditioning):
         return torch.ones_like(level.alpha)
@@ -26,7 +26,7 @@ class Simple(Weighting):
 class MinSNR(Weighting):
     """w · gain = min(SNR, γ), SNR = α²/σ²: the weight of ‖x̂0 − x0‖² is the same for every preconditioning (Hang et al. 2023, Eq. 8).
 
-    Raises ValueError where γ is not positive.
+    Raises ValueError for a γ that is not positive.
     """
 
     def __init__(self, gamma: float = 5.0) -> None:

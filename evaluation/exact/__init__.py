@@ -1,1 +1,1 @@
-"""ExactExperiment: solvers against posteriors that are known exactly."""
+"""Solvers compared with posteriors that are known in closed form."""

@@ -1,4 +1,4 @@
-"""Gaussian mixtures over plain vectors, in double precision: what exact posteriors are."""
+"""Gaussian mixtures over vectors, in double precision: the form of every exact posterior."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from scipy.special import logsumexp
 
 
 @dataclass(frozen=True)
-class Spread:
-    """A covariance (D, D), symmetric and positive semidefinite, and through its eigenvalues what follows from it."""
+class CovarianceFactor:
+    """A covariance (D, D), symmetric and positive semidefinite, with what its eigendecomposition gives."""
 
     matrix: ndarray
 
@@ -29,21 +29,21 @@ class Spread:
         return vectors * np.sqrt(values)
 
     def log_density(self, residuals: ndarray) -> ndarray:
-        """log N(r; 0, the matrix) for rows r (B, D). Raises ValueError where the matrix is singular."""
+        """log N(r; 0, the matrix) for rows r (B, D). Raises ValueError for a singular matrix."""
         values, vectors = self.eigen
         if not values[0] > 1e-12 * values[-1]:
-            raise ValueError("a density is asked for along a direction in which nothing varies")
+            raise ValueError("a singular covariance has no density: nothing varies along one of its directions")
         distances = ((residuals @ vectors) ** 2 / values).sum(1)
         return -0.5 * (distances + np.log(2.0 * np.pi * values).sum())
 
 
 @dataclass(frozen=True)
-class FlatMixture:
-    """Σ_k w_k N(m_k, C_k): `weights` (K,), `means` (K, D), `spreads` one each, which may be the same object."""
+class GaussianMixture:
+    """Σ_k w_k N(m_k, C_k): `weights` (K,), `means` (K, D), and `covariances`, which may contain the same object several times."""
 
     weights: ndarray
     means: ndarray
-    spreads: Sequence[Spread]
+    covariances: Sequence[CovarianceFactor]
 
     @cached_property
     def mean(self) -> ndarray:
@@ -53,7 +53,7 @@ class FlatMixture:
     def covariance(self) -> ndarray:
         """Σ_k w_k (C_k + (m_k − m)(m_k − m)ᵀ)."""
         apart = self.means - self.mean
-        within = sum(weight * spread.matrix for weight, spread in zip(self.weights, self.spreads, strict=True))
+        within = sum(weight * factor.matrix for weight, factor in zip(self.weights, self.covariances, strict=True))
         return within + (apart.T * self.weights) @ apart
 
     def sample(self, count: int, generator: np.random.Generator) -> ndarray:
@@ -61,19 +61,19 @@ class FlatMixture:
         chosen = generator.choice(len(self.weights), count, p=self.weights)
         x = generator.standard_normal((count, self.means.shape[1]))
         for k in np.unique(chosen):
-            x[chosen == k] = self.means[k] + x[chosen == k] @ self.spreads[k].root.T
+            x[chosen == k] = self.means[k] + x[chosen == k] @ self.covariances[k].root.T
         return x
 
     def log_density(self, x: ndarray) -> ndarray:
         """(B,) for rows x (B, D)."""
         with np.errstate(divide="ignore"):  # a weight may be 0
             logs = np.log(self.weights)
-        densities = [spread.log_density(x - mean) for mean, spread in zip(self.means, self.spreads, strict=True)]
+        densities = [factor.log_density(x - mean) for mean, factor in zip(self.means, self.covariances, strict=True)]
         return logsumexp(np.array(densities) + logs[:, None], axis=0)
 
-    def along(self, axes: ndarray) -> FlatMixture:
+    def along(self, axes: ndarray) -> GaussianMixture:
         """The law of the coordinates Vᵀx along the columns of V (D, k)."""
-        own: dict[int, Spread] = {}
-        for spread in self.spreads:
-            own.setdefault(id(spread), Spread(axes.T @ spread.matrix @ axes))
-        return FlatMixture(self.weights, self.means @ axes, [own[id(spread)] for spread in self.spreads])
+        projected: dict[int, CovarianceFactor] = {}
+        for factor in self.covariances:
+            projected.setdefault(id(factor), CovarianceFactor(axes.T @ factor.matrix @ axes))
+        return GaussianMixture(self.weights, self.means @ axes, [projected[id(factor)] for factor in self.covariances])

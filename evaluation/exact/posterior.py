@@ -9,12 +9,12 @@ from scipy import linalg
 from scipy.special import softmax
 
 from diffusion_priors.diffusion.analytic.laws import Law
-from diffusion_priors.evaluation.exact.mixtures import FlatMixture, Spread
+from diffusion_priors.evaluation.exact.mixtures import CovarianceFactor, GaussianMixture
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.linear import LinearOperator
 
 LARGEST = 2048
-"""Most numbers in an image: dense matrices of this side are what the closed form needs."""
+"""Largest number of values in an image: the closed form needs dense matrices of this side."""
 
 
 class Posterior:
@@ -24,60 +24,60 @@ class Posterior:
     μ_k = m_k + K_k (y − A m_k),  C_k = S_k − K_k A S_k,  v_k ∝ w_k N(y; A m_k, G_k).
 
     `matrix` is A (M, D), without the rows that are not measured; y are rows (B, M).
-    Raises ValueError where G_k is singular, as without noise it may be.
+    Raises ValueError for a singular G_k, which can occur without noise.
     """
 
     def __init__(self, law: Law, matrix: ndarray, sigma_y: float) -> None:
         self.matrix = matrix
-        self.logs, self.means, self.gains, self.evidence, self.spreads = [], [], [], [], []
-        shared: dict[int, tuple[ndarray, Spread, Spread]] = {}  # components with one covariance share one gain
-        for weight, part in law.components():
-            key = id(part.covariance)
+        self.logs, self.means, self.gains, self.evidence, self.covariances = [], [], [], [], []
+        shared: dict[int, tuple[ndarray, CovarianceFactor, CovarianceFactor]] = {}  # components with one covariance share one gain
+        for weight, component in law.components():
+            key = id(component.covariance)
             if key not in shared:
-                shared[key] = condition(part.covariance.dense().cpu().numpy(), matrix, sigma_y)
-            gain, evidence, spread = shared[key]
+                shared[key] = condition(component.covariance.dense().cpu().numpy(), matrix, sigma_y)
+            gain, evidence, covariance = shared[key]
             self.logs.append(np.log(weight) if weight > 0.0 else -np.inf)
-            self.means.append(part.mean.flatten().cpu().numpy())
+            self.means.append(component.mean.flatten().cpu().numpy())
             self.gains.append(gain)
             self.evidence.append(evidence)
-            self.spreads.append(spread)
+            self.covariances.append(covariance)
 
-    def given(self, y: ndarray) -> FlatMixture:
+    def given(self, y: ndarray) -> GaussianMixture:
         """The posterior of one measurement y (M,)."""
         residuals = [y - self.matrix @ mean for mean in self.means]
         means = [mean + gain @ r for mean, gain, r in zip(self.means, self.gains, residuals, strict=True)]
         if len(means) == 1:  # its weight is 1, whatever the evidence
-            return FlatMixture(np.ones(1), np.stack(means), self.spreads)
-        logs = [log + spread.log_density(r[None])[0] for log, spread, r in zip(self.logs, self.evidence, residuals, strict=True)]
-        return FlatMixture(softmax(logs), np.stack(means), self.spreads)
+            return GaussianMixture(np.ones(1), np.stack(means), self.covariances)
+        logs = [log + evidence.log_density(r[None])[0] for log, evidence, r in zip(self.logs, self.evidence, residuals, strict=True)]
+        return GaussianMixture(softmax(logs), np.stack(means), self.covariances)
 
 
-def condition(covariance: ndarray, matrix: ndarray, sigma_y: float) -> tuple[ndarray, Spread, Spread]:
-    """(K, the spread of y, that of x0 given y) for one component of covariance S."""
-    seen = matrix @ covariance
-    total = seen @ matrix.T + sigma_y**2 * np.eye(len(matrix))
+def condition(covariance: ndarray, matrix: ndarray, sigma_y: float) -> tuple[ndarray, CovarianceFactor, CovarianceFactor]:
+    """(K, the covariance of y, the covariance of x0 given y) for one component of covariance S."""
+    projected = matrix @ covariance
+    total = projected @ matrix.T + sigma_y**2 * np.eye(len(matrix))
     try:
-        gain = linalg.cho_solve(linalg.cho_factor(total), seen).T
+        gain = linalg.cho_solve(linalg.cho_factor(total), projected).T
     except linalg.LinAlgError as error:
         raise ValueError("the exact posterior needs noise in the measurement; set noise_model=gaussian noise_model.sigma=0.05") from error
-    left = covariance - gain @ seen
-    return gain, Spread(total), Spread((left + left.T) / 2)
+    left = covariance - gain @ projected
+    return gain, CovarianceFactor(total), CovarianceFactor((left + left.T) / 2)
 
 
 def matrix_of(operator: Operator, shape: tuple[int, int, int]) -> tuple[ndarray, ndarray]:
     """A as a matrix (M, D), and which entries of y (flattened) are measured, for an operator drawn for one image.
 
-    Raises ValueError for an operator that is not linear, or images too large for it.
+    Raises ValueError for an operator that is not linear, and for images that are too large.
     """
     side = int(np.prod(shape))
     if not isinstance(operator, LinearOperator):
         raise ValueError(
-            f"the exact posterior is known for linear operators, and {type(operator).__name__} is none; choose another operator"
+            f"the exact posterior is known for linear operators, and {type(operator).__name__} is not linear; choose another operator"
         )
     if side > LARGEST:
         raise ValueError(
             f"the exact posterior of {' x '.join(map(str, shape))} images needs matrices of side {side}, beyond {LARGEST}; "
-            "set prior.size smaller, or prior.channels=1"
+            "lower prior.size, or set prior.channels=1"
         )
     units = torch.eye(side, dtype=torch.float64).view(side, *shape)
     images = torch.cat([operator(unit[None]) for unit in units])

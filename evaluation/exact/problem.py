@@ -1,32 +1,23 @@
-"""How much of a problem is looked at."""
+"""How many measurements and samples an exact comparison takes."""
 
 from __future__ import annotations
 
 
 class ExactProblem:
-    """`posteriors` measurements get `samples` samples each; `measurements` in all, the others `ranks` samples each.
+    """`posteriors` measurements get `samples` samples each; all further ones, up to `measurements` in total, get `ranks` samples each.
 
-    The first are compared with exact samples, all are ranked. `axes` bounds the directions that regions and ranks look
-    along, `directions` is how many the sliced Wasserstein distance takes. `name` is what tables call the problem.
-    `tuned` holds what was found for solvers on problems like this one: {"dps": {"zeta": 0.3}}; a solver that is not in
-    it, and whatever is set on the command line, is as it is. Raises ValueError for numbers that leave nothing to compare.
+    The first are compared with exact samples, all of them enter the ranks. `axes` is the largest number of directions for
+    regions and ranks, `directions` the number for the sliced Wasserstein distance. `name` is the problem's name in tables
+    and in conf/tuned. Raises ValueError for numbers that leave nothing to compare.
     """
 
     def __init__(
-        self,
-        name: str,
-        posteriors: int,
-        samples: int,
-        measurements: int,
-        ranks: int,
-        axes: int = 8,
-        directions: int = 100,
-        tuned: dict[str, dict[str, float | int]] | None = None,
+        self, name: str, posteriors: int, samples: int, measurements: int, ranks: int, axes: int = 8, directions: int = 100
     ) -> None:
+        values = {"posteriors": posteriors, "samples": samples, "measurements": measurements, "ranks": ranks, "axes": axes}
+        values["directions"] = directions
         least = {"posteriors": 1, "samples": 20, "measurements": 0, "ranks": 9, "axes": 1, "directions": 1}
-        given = {"posteriors": posteriors, "samples": samples, "measurements": measurements, "ranks": ranks, "axes": axes}
-        given["directions"] = directions
-        for key, value in given.items():
+        for key, value in values.items():
             if value < least[key]:
                 raise ValueError(f"exact_problem.{key} must be at least {least[key]}, got {value}; set exact_problem.{key}")
         if (ranks + 1) % 10:
@@ -34,11 +25,11 @@ class ExactProblem:
         if samples < ranks:
             raise ValueError(f"exact_problem.samples={samples} is less than exact_problem.ranks={ranks}; raise exact_problem.samples")
         self.name, self.posteriors, self.samples, self.measurements, self.ranks = name, posteriors, samples, measurements, ranks
-        self.axes, self.directions, self.tuned = axes, directions, tuned or {}
+        self.axes, self.directions = axes, directions
 
     @property
     def ranked(self) -> bool:
-        """Whether there are enough measurements for ten bins; otherwise only the posteriors are looked at."""
+        """Whether the measurements suffice for ten bins of ranks. Otherwise only the first posteriors are compared."""
         return self.measurements >= 50
 
     @property
@@ -46,6 +37,6 @@ class ExactProblem:
         return max(self.measurements, self.posteriors) if self.ranked else self.posteriors
 
     def rows(self) -> list[tuple[int, int]]:
-        """(measurement, sample) of every run of a solver, the first `posteriors` measurements before the others."""
+        """(measurement, sample) of every sample that a solver draws, the first `posteriors` measurements before the others."""
         counts = [self.samples if m < self.posteriors else self.ranks for m in range(self.total)]
         return [(m, s) for m, count in enumerate(counts) for s in range(count)]

@@ -1,4 +1,4 @@
-"""The end of a truth sweep: its table for terminal, CSV and Markdown, its images, and a page with both."""
+"""The end of a sweep over exact problems: its table as text, CSV and Markdown, its plots, and a page with both."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from diffusion_priors.runs.files import write_whole
 
 
 def write_report(root: Path) -> str:
-    """table.csv, table.md, plots/ and report.html of the jobs under `root`; → what the terminal is told."""
-    jobs = read(root)
-    drawn = {name: png(figure) for name, figure in draw(jobs).items()}
-    files = {"table.csv": csv_text(jobs).encode(), "table.md": markdown(jobs).encode()}
-    files |= {f"plots/{name}.png": content for name, content in drawn.items()}
+    """Write table.csv, table.md, plots/ and report.html of the runs under `root`; return the text for the terminal."""
+    runs = read(root)
+    plots = {name: png(figure) for name, figure in draw(runs).items()}
+    files = {"table.csv": csv_text(runs).encode(), "table.md": markdown(runs).encode()}
+    files |= {f"plots/{name}.png": content for name, content in plots.items()}
     for name, content in files.items():
         write_whole(root / name, lambda stream, content=content: stream.write(content))
-    images = {name: f"data:image/png;base64,{b64encode(content).decode()}" for name, content in drawn.items()}
-    page = render("exact_posterior.html.j2", root / "report.html", {"headings": HEADINGS, "rows": rows(jobs), "images": images})
-    return f"{text(jobs)}\n\nreport: {page}"
+    images = {name: f"data:image/png;base64,{b64encode(content).decode()}" for name, content in plots.items()}
+    page = render("exact_posterior.html.j2", root / "report.html", {"headings": HEADINGS, "rows": rows(runs), "images": images})
+    return f"{text(runs)}\n\nreport: {page}"

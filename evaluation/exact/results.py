@@ -1,82 +1,87 @@
-"""The folder of one truth run: exact_posterior.json, config.yaml and what its images are drawn from."""
+"""The folder of one exact comparison: exact_posterior.json, config.yaml and the data of its plots."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 
 import numpy as np
 
-from diffusion_priors.evaluation.exact.experiment import ExactExperiment, Outcome
+from diffusion_priors.evaluation.exact.experiment import Outcome
 from diffusion_priors.runs.config import CONFIG, differences, refuse
 from diffusion_priors.runs.files import write_whole
 
 EXACT_POSTERIOR, CLOUDS = "exact_posterior.json", "clouds.npz"
-SHOWN = 400
-"""Most points of a cloud that are kept for its image."""
+PLOTTED_SAMPLES = 400
+"""The largest number of samples kept for a plot."""
 
-IGNORED = ("output_dir", "overwrite", "trainer", "logger", "callbacks", "metrics", "data", "objective", "table", "num_samples")
-"""Keys of the configuration that change no figure."""
+WITHOUT_EFFECT = (
+    *("output_dir", "overwrite", "trainer", "logger", "callbacks", "metrics", "data"),
+    *("objective", "table", "num_samples", "use_tuned"),
+)
+"""Keys of the configuration that do not change a result. `use_tuned` acts through the settings of the solver."""
 
 
 def settings(config: dict) -> dict:
-    """What the figures depend on; what `tuned` gave the solver stands in the solver's own settings."""
-    kept = {key: value for key, value in config.items() if key not in IGNORED}
-    return kept | {"exact_problem": {key: value for key, value in kept["exact_problem"].items() if key != "tuned"}}
+    """The part of a configuration that the results depend on."""
+    return {key: value for key, value in config.items() if key not in WITHOUT_EFFECT}
 
 
 def find(folder: Path, config: dict, overwrite: bool) -> dict | None:
-    """What a run with these settings left in `folder`; None where there is none. Raises ValueError for a run with others."""
+    """The results in `folder` of a run with these settings, or None. Raises ValueError if its settings were others."""
     path = folder / EXACT_POSTERIOR
     if overwrite or not path.is_file():
         return None
-    refuse(folder, differences(folder / CONFIG, config, (*IGNORED, "exact_problem.tuned")))
+    refuse(folder, differences(folder / CONFIG, config, WITHOUT_EFFECT))
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def write(folder: Path, outcome: Outcome, solver: str, config: dict, text: str) -> dict:
-    """Write the folder of a finished run; → what exact_posterior.json holds. `text` is what config.yaml will hold."""
-    truth, cost = outcome.truth, outcome.cost
+def write(folder: Path, outcome: Outcome, solver: str, tuned: Sequence[str], config: dict, text: str) -> dict:
+    """Write the folder of a finished run and return the content of exact_posterior.json.
+
+    `tuned` names the solver's settings that conf/tuned holds; `text` is the content of config.yaml.
+    """
+    experiment, cost = outcome.experiment, outcome.cost
     found = {
-        "problem": truth.exact_problem.name,
+        "problem": experiment.exact_problem.name,
         "solver": solver,
-        "tuned": list(truth.exact_problem.tuned.get(solver, {})),
-        "steps": len(truth.levels) - 1,
-        "figures": finite(outcome.figures),
+        "tuned": list(tuned),
+        "steps": len(experiment.plan),
+        "distances": finite(outcome.distances),
         "floor": finite(outcome.floor),
         "histograms": outcome.histograms(outcome.solved),
         "seconds": cost.seconds,
-        "runs": len(outcome.solved.rows),
+        "samples": len(outcome.solved.rows),
         "failed": cost.failed,
         "nfe_forward": cost.nfe_forward,
         "nfe_vjp": cost.nfe_vjp,
         "settings": settings(config),
     }
+    content = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False).encode()
     write_whole(folder / CLOUDS, lambda stream: np.savez_compressed(stream, **clouds(outcome)))
     write_whole(folder / CONFIG, lambda stream: stream.write(text.encode()))
-    write_whole(
-        folder / EXACT_POSTERIOR, lambda stream: stream.write(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False).encode())
-    )
+    write_whole(folder / EXACT_POSTERIOR, lambda stream: stream.write(content))
     return found
 
 
 def finite(found: dict[str, float | None]) -> dict[str, float | None]:
-    """JSON knows no infinity."""
+    """The values, with None for those that JSON cannot hold."""
     return {key: value if value is not None and isfinite(value) else None for key, value in found.items()}
 
 
 def clouds(outcome: Outcome) -> dict[str, np.ndarray]:
-    """The first measurement's truth, y, samples and exact samples, or their mean and deviation where they are images."""
-    truth: ExactExperiment = outcome.truth
-    reference, solved = outcome.references[0], outcome.solved.of(0)
-    shape = truth.law.shape
-    kept = {"shape": np.array(shape), "truth": truth.truth[0].flatten().numpy()}
+    """The first measurement's ground truth, samples and exact samples; for images instead y and the means and deviations."""
+    experiment, reference, solved = outcome.experiment, outcome.references[0], outcome.solved.of(0)
+    shape = experiment.law.shape
+    kept = {"shape": np.array(shape), "truth": experiment.truth[0].flatten().numpy()}
     if min(shape[1:]) == 1:
         axes = reference.axes[:, :2] if len(reference.axes) > 2 else np.eye(len(reference.axes))
-        return kept | {"samples": solved[:SHOWN] @ axes, "exact": reference.samples[:SHOWN] @ axes}
+        return kept | {"samples": solved[:PLOTTED_SAMPLES] @ axes, "exact": reference.samples[:PLOTTED_SAMPLES] @ axes}
     exact = reference.posterior
-    image = truth.operator.initial_image(truth.measurement.y[:1])[0].flatten().numpy()
-    moments = {"mean": exact.mean, "std": np.sqrt(np.diag(exact.covariance))}
-    own = {"solved_mean": solved.mean(0), "solved_std": solved.std(0, ddof=1)} if len(solved) > 1 else {}
-    return {key: value.astype(np.float32) for key, value in (kept | {"y": image, "sample": solved[:1]} | moments | own).items()}
+    measured = experiment.operator.initial_image(experiment.measurement.y[:1])[0].flatten().numpy()
+    kept |= {"y": measured, "sample": solved[:1], "mean": exact.mean, "std": np.sqrt(np.diag(exact.covariance))}
+    if len(solved) > 1:
+        kept |= {"solved_mean": solved.mean(0), "solved_std": solved.std(0, ddof=1)}
+    return {key: value.astype(np.float32) for key, value in kept.items()}

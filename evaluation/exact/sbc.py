@@ -1,4 +1,4 @@
-"""Simulation-based calibration: where the truth ranks among a solver's samples."""
+"""Simulation-based calibration: the rank of the ground truth among a solver's samples."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from scipy import stats
 
 
 def ranks(truth: ndarray, samples: ndarray) -> ndarray:
-    """How many of L samples (M, L, Q) lie below the truth (M, Q), of Q quantities: (M, Q) numbers from 0 to L.
+    """How many of L samples (M, L, Q) lie below the ground truth (M, Q), for each of Q quantities: (M, Q) ranks from 0 to L.
 
-    Samples of the posterior of truths drawn from the prior make them uniform (Talts et al. 2018, Thm. 1; Cook et al. 2006).
+    They are uniform if the truths are drawn from the prior and the samples from the posterior (Talts et al. 2018, Thm. 1;
+    Cook et al. 2006).
     """
     return (samples < truth[:, None]).sum(1)
 
@@ -18,11 +19,11 @@ def ranks(truth: ndarray, samples: ndarray) -> ndarray:
 def uniformity(found: ndarray, samples: int, bins: int = 10) -> float:
     """p-value of χ² tests (Pearson 1900) that ranks (M, Q) from 0 to `samples` are uniform, the least of the Q times Q (Bonferroni).
 
-    Talts et al. 2018 look at histograms, Sec. 4.1; this is one number for them. `bins` of equal width, so they must divide
-    the samples + 1 ranks. Raises ValueError where they do not.
+    Talts et al. 2018, Sec. 4.1, inspect histograms; this condenses them into one number. The `bins` have equal width,
+    so they must divide the samples + 1 ranks. Raises ValueError if they do not.
     """
     if (samples + 1) % bins:
-        raise ValueError(f"{samples} samples give {samples + 1} ranks, no multiple of {bins} bins; set problem.ranks to 19, 29, …")
+        raise ValueError(f"{samples} samples give {samples + 1} ranks, not a multiple of {bins} bins; set exact_problem.ranks to 19, 29, …")
     counts = histogram(found, samples, bins)
     return float(min(1.0, found.shape[1] * stats.chisquare(counts, axis=0).pvalue.min()))
 
@@ -34,9 +35,9 @@ def histogram(found: ndarray, samples: int, bins: int) -> ndarray:
 
 
 def quantities(x: ndarray, y: ndarray, matrix: ndarray, axes: ndarray) -> ndarray:
-    """What is ranked, (…, Q), of images x (…, D) measured as y (…, M): coordinates along `axes` (D, k), and ‖y − A x‖².
+    """The ranked quantities (…, Q) of images x (…, D) with measurements y (…, M): coordinates along `axes` (D, k), and ‖y − A x‖².
 
-    A solver that ignores y passes any test of x alone; the misfit depends on both (Modrák et al. 2023, Sec. 4).
+    A solver that ignores y passes every test of x alone; the squared residual depends on both (Modrák et al. 2023, Sec. 4).
     """
-    misfit = ((y - x @ matrix.T) ** 2).sum(-1, keepdims=True)
-    return np.concatenate([x @ axes, misfit], axis=-1)
+    squared_residual = ((y - x @ matrix.T) ** 2).sum(-1, keepdims=True)
+    return np.concatenate([x @ axes, squared_residual], axis=-1)

@@ -1,4 +1,4 @@
-"""The table of a truth sweep: every solver on every problem, exact samples first."""
+"""The table of a sweep over exact problems: every solver on every problem, exact samples first."""
 
 from __future__ import annotations
 
@@ -22,51 +22,53 @@ COLUMNS = {
     "inside_95": ("in 95 %", ".0%"),
     "ranks": ("ranks p", ".2g"),
 }
-"""The figures of `evaluation.exact.distances` and ranks, their headings, and how they are written."""
+"""The values of `evaluation.exact.distances` and the p-value of the ranks, with their headings and number formats."""
 
 EXACT = "exact samples"
 
 
 def read(root: Path) -> list[dict]:
-    """What the jobs under `root` found, by problem, then by distance; each with its `label`: the solver, what was varied or tuned."""
-    jobs = [json.loads(path.read_text(encoding="utf-8")) | {"folder": path.parent} for path in sorted(root.glob(f"*/{EXACT_POSTERIOR}"))]
-    varied = varied_settings(jobs)
-    for job in jobs:
-        told = {key for key, solver in varied if solver == job["solver"]} | {f"solver.{key}" for key in job["tuned"]}
-        own = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in flat(job["settings"]).items() if key in told]
-        job["label"] = " ".join([job["solver"], *own])
-    return sorted(jobs, key=lambda job: (job["problem"], order(job["figures"].get("w2")), job["label"]))
+    """The results of the runs under `root`, sorted by problem, then by distance.
+
+    Each has a `label`: the solver and those of its settings that were varied or tuned.
+    """
+    runs = [json.loads(path.read_text(encoding="utf-8")) | {"folder": path.parent} for path in sorted(root.glob(f"*/{EXACT_POSTERIOR}"))]
+    varied = varied_settings(runs)
+    for run in runs:
+        shown = {key for key, solver in varied if solver == run["solver"]} | {f"solver.{key}" for key in run["tuned"]}
+        values = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in flat(run["settings"]).items() if key in shown]
+        run["label"] = " ".join([run["solver"], *values])
+    return sorted(runs, key=lambda run: (run["problem"], order(run["distances"].get("w2")), run["label"]))
 
 
 def order(value: float | None) -> float:
     return float("inf") if value is None else value
 
 
-def varied_settings(jobs: Sequence[dict]) -> set[tuple[str, str]]:
-    """(key, solver) of the settings that differ between jobs of one problem and solver."""
+def varied_settings(runs: Sequence[dict]) -> set[tuple[str, str]]:
+    """(key, solver) of the settings that differ between runs of the same problem and solver."""
     found = set()
-    for solver in {job["solver"] for job in jobs}:
-        for problem in {job["problem"] for job in jobs}:
-            own = [flat(job["settings"]) for job in jobs if (job["solver"], job["problem"]) == (solver, problem)]
-            found |= {(key, solver) for one in own for key in one if any(other.get(key) != one[key] for other in own)}
+    for solver, problem in {(run["solver"], run["problem"]) for run in runs}:
+        alike = [flat(run["settings"]) for run in runs if (run["solver"], run["problem"]) == (solver, problem)]
+        found |= {(key, solver) for one in alike for key in one if any(other.get(key) != one[key] for other in alike)}
     return found
 
 
-def rows(jobs: Sequence[dict]) -> list[list[str]]:
-    """A line for each problem's exact samples, then one for each of its jobs."""
-    drawn, problem = [], None
-    for job in jobs:
-        if job["problem"] != problem:
-            problem = job["problem"]
-            drawn.append([problem, EXACT, *cells(job["floor"]), "", ""])
-        spent = f"{job['nfe_forward']} + {job['nfe_vjp']}"
-        label = job["label"] + (f" ({job['failed']} of {job['runs']} runs failed)" if job["failed"] else "")
-        drawn.append(["", label, *cells(job["figures"]), f"{job['seconds']:.1f}", spent])
-    return drawn
+def rows(runs: Sequence[dict]) -> list[list[str]]:
+    """One row of exact samples per problem, followed by one row for each of its runs."""
+    lines, problem = [], None
+    for run in runs:
+        if run["problem"] != problem:
+            problem = run["problem"]
+            lines.append([problem, EXACT, *cells(run["floor"]), "", ""])
+        evaluations = f"{run['nfe_forward']} + {run['nfe_vjp']}"
+        label = run["label"] + (f" ({run['failed']} of {run['samples']} samples failed)" if run["failed"] else "")
+        lines.append(["", label, *cells(run["distances"]), f"{run['seconds']:.1f}", evaluations])
+    return lines
 
 
-def cells(figures: dict) -> list[str]:
-    return [cell(figures.get(key), form) for key, (_, form) in COLUMNS.items()]
+def cells(values: dict) -> list[str]:
+    return [cell(values.get(key), form) for key, (_, form) in COLUMNS.items()]
 
 
 def cell(value: float | None, form: str) -> str:
@@ -81,21 +83,21 @@ HEADINGS = ["problem", "solver", *(heading for heading, _ in COLUMNS.values()), 
 ALIGNED = ("left", "left") + ("right",) * (len(HEADINGS) - 2)
 
 
-def text(jobs: Sequence[dict]) -> str:
-    return tabulate(rows(jobs), headers=HEADINGS, tablefmt="simple", disable_numparse=True, colalign=ALIGNED)
+def text(runs: Sequence[dict]) -> str:
+    return tabulate(rows(runs), headers=HEADINGS, tablefmt="simple", disable_numparse=True, colalign=ALIGNED)
 
 
-def markdown(jobs: Sequence[dict]) -> str:
-    return tabulate(rows(jobs), headers=HEADINGS, tablefmt="pipe", disable_numparse=True, colalign=ALIGNED) + "\n"
+def markdown(runs: Sequence[dict]) -> str:
+    return tabulate(rows(runs), headers=HEADINGS, tablefmt="pipe", disable_numparse=True, colalign=ALIGNED) + "\n"
 
 
-def csv_text(jobs: Sequence[dict]) -> str:
-    """Every figure in full, beside its floor."""
+def csv_text(runs: Sequence[dict]) -> str:
+    """Every value with all digits, and its floor."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    spent = ("steps", "seconds", "runs", "failed", "nfe_forward", "nfe_vjp")
+    spent = ("steps", "seconds", "samples", "failed", "nfe_forward", "nfe_vjp")
     writer.writerow(["problem", "solver", *COLUMNS, *(f"{key}_exact" for key in COLUMNS), *spent])
-    for job in jobs:
-        figures = [job[kind].get(key) for kind in ("figures", "floor") for key in COLUMNS]
-        writer.writerow([job["problem"], job["label"], *figures, *(job[key] for key in spent)])
+    for run in runs:
+        values = [run[kind].get(key) for kind in ("distances", "floor") for key in COLUMNS]
+        writer.writerow([run["problem"], run["label"], *values, *(run[key] for key in spent)])
     return stream.getvalue()

@@ -1,4 +1,4 @@
-"""Do the samples of an image spread as much as they are wrong? Asked of real images, where no exact posterior is known."""
+"""Whether the samples of an image spread as much as they are wrong, for real images, whose posterior is not known."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from diffusion_priors.evaluation.statistics import estimate
 from diffusion_priors.images.io import read_as_is
 
 BINS = 4096
-"""Of the predicted standard deviation, on [0, 1] images: groups of pixels end at their edges."""
+"""Number of bins of the predicted standard deviation, on [0, 1] images. Groups of pixels consist of whole bins."""
 
 
 class Calibration:
-    """Coverage of pixel intervals from the samples of an image, on 8-bit images in [0, 1], every channel a value of its own.
+    """Coverage of pixel intervals from the samples of an image, on 8-bit images in [0, 1]. Each channel counts as a value of its own.
 
-    `levels` are the intervals' nominal coverages: m ± t s √(1 + 1/N) with the samples' mean m and standard deviation s and
-    Student's t for N − 1 degrees of freedom, which covers a new draw exactly where samples and truth are Gaussian (Hahn
-    1969). Free of that assumption are the rank intervals [x₍ₖ₎, x₍N+1−k₎], k = 1 … N/2, of nominal coverage
-    (N + 1 − 2k)/(N + 1) whatever the law (Wilks 1941); among equal values the rank is drawn, in expectation.
+    `levels` are the nominal coverages of the intervals m ± t s √(1 + 1/N), with the samples' mean m and standard deviation s
+    and Student's t for N − 1 degrees of freedom. They cover a new draw exactly if samples and truth are Gaussian (Hahn
+    1969). The rank intervals [x₍ₖ₎, x₍N+1−k₎], k = 1 … N/2, need no such assumption: their nominal coverage is
+    (N + 1 − 2k)/(N + 1) for every law (Wilks 1941). Ties share their ranks evenly.
 
-    The same is told of `groups` groups of pixels from the least to the most predicted deviation (reliability by spread,
-    Levi et al. 2022), with √mean s² (1 + 1/n) against the root mean square error of m, equal where all is well. One half of
-    the samples puts a pixel into its group and the other half is judged there, then the other way round: judged by the
-    samples that chose it, a small deviation would be one that came out too small.
+    The same is computed for `groups` groups of pixels, sorted by predicted deviation (reliability by spread, Levi et al.
+    2022): √mean s² (1 + 1/n) and the root mean square error of m, which are equal for calibrated samples. One half of the
+    samples assigns a pixel to its group, the other half is evaluated there, and vice versa. Otherwise the selection by a
+    small deviation would bias the deviation downwards.
 
-    Raises ValueError for levels outside (0, 1), fewer than two groups, fewer samples an image than `least`, and a `least` below 4.
+    `least` is the smallest number of samples per image. Raises ValueError for levels outside (0, 1), fewer than two groups,
+    and a `least` below 4.
     """
 
     def __init__(self, levels: tuple[float, ...] = (0.5, 0.95), groups: int = 10, least: int = 4) -> None:
@@ -44,23 +45,23 @@ class Calibration:
     def check(self, num_samples: int) -> None:
         if num_samples < self.least:
             raise ValueError(
-                f"calibration of num_samples={num_samples} says nothing: at least {self.least} samples an image are wanted; "
+                f"calibration of num_samples={num_samples} is not meaningful, at least {self.least} samples per image are needed; "
                 "set num_samples=16, or metrics.calibration.least"
             )
 
     def __call__(self, root: Path, records: Sequence[dict]) -> dict:
-        """Of the images under `root`/images whose samples all succeeded and whose truth is known → the content of summary.json."""
+        """The content of summary.json, from the images under `root`/images with a ground truth and without a failed sample."""
         counts = Counts(self.levels)
         for name, samples in complete(records).items():
             folder = root / "images" / name
             if (folder / "truth.png").is_file():
                 drawn = np.stack([values(folder / f"restoration-{sample}.png") for sample in samples])
                 counts.add(drawn, values(folder / "truth.png"))
-        return counts.told(self.groups) if counts.images else {"images": 0}
+        return counts.summary(self.groups) if counts.images else {"images": 0}
 
 
 def complete(records: Sequence[dict]) -> dict[str, list[int]]:
-    """{id: samples} of the images of which every sample succeeded, so that all have as many."""
+    """{id: samples} of the images without a failed sample, so that all of them have equally many."""
     failed = {record["id"] for record in records if record["error"] is not None}
     found: dict[str, list[int]] = {}
     for record in records:
@@ -76,7 +77,7 @@ def values(path: Path) -> np.ndarray:
 
 @dataclass
 class Counts:
-    """What is kept of the images seen: sums by bin of predicted deviation, and a coverage an image; no pixel stays."""
+    """Sums by bin of predicted deviation, and one coverage per image. No pixel values are kept."""
 
     levels: tuple[float, ...]
     samples: int = 0
@@ -101,16 +102,16 @@ class Counts:
         self._add_half(drawn[::2], drawn[1::2], truth)
         self._add_half(drawn[1::2], drawn[::2], truth)
 
-    def _add_half(self, sorting: np.ndarray, judged: np.ndarray, truth: np.ndarray) -> None:
+    def _add_half(self, sorting: np.ndarray, evaluated: np.ndarray, truth: np.ndarray) -> None:
         bins = np.minimum((sorting.std(0, ddof=1) * BINS).astype(int), BINS - 1)
-        error, deviation = prediction(judged, truth)
+        error, deviation = prediction(evaluated, truth)
         self.pixels += np.bincount(bins, minlength=BINS)
         self.squared += np.bincount(bins, error**2, BINS)
         self.variance += np.bincount(bins, deviation**2, BINS)
         for level in self.levels:
-            self.covered[level] += np.bincount(bins, inside(error, deviation, level, len(judged)), BINS)
+            self.covered[level] += np.bincount(bins, inside(error, deviation, level, len(evaluated)), BINS)
 
-    def told(self, groups: int) -> dict:
+    def summary(self, groups: int) -> dict:
         """Plain values for summary.json."""
         return {
             "images": self.images,
@@ -122,13 +123,13 @@ class Counts:
         }
 
     def _rank_coverage(self) -> list[dict]:
-        """From the widest interval, least to greatest, inwards."""
+        """The rank intervals, the widest one first."""
         count, shares = self.samples, np.stack(self.ranks)
         inner = [shares[:, k : count + 1 - k].sum(1) for k in range(1, count // 2 + 1)]
         return [{"nominal": (count + 1 - 2 * k) / (count + 1)} | _plain(list(share)) for k, share in enumerate(inner, 1)]
 
     def _grouped(self, groups: int) -> list[np.ndarray]:
-        """The bins of each group; a bin belongs to the group its middle pixel falls into."""
+        """The bins of each group. A bin belongs to the group of its middle pixel."""
         middle = (np.cumsum(self.pixels) - self.pixels / 2.0) / self.pixels.sum()
         return [(np.minimum((middle * groups).astype(int), groups - 1) == group) & (self.pixels > 0) for group in range(groups)]
 
@@ -145,16 +146,17 @@ class Counts:
 
 
 def prediction(drawn: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """m − x and s √(1 + 1/N), its standard deviation as the samples have it, each (D,)."""
+    """m − x and s √(1 + 1/N), the standard deviation that the samples predict for it, each (D,)."""
     return drawn.mean(0) - truth, drawn.std(0, ddof=1) * sqrt(1.0 + 1.0 / len(drawn))
 
 
 def inside(error: np.ndarray, deviation: np.ndarray, level: float, samples: int) -> np.ndarray:
+    """Which values of Student's interval contain the ground truth, (D,)."""
     return np.abs(error) <= student.ppf((1.0 + level) / 2.0, samples - 1) * deviation + 1e-9
 
 
 def rank_shares(drawn: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(N + 1,) the share of values whose truth has rank 0 … N among its samples; equal ones share their ranks evenly."""
+    """(N + 1,) the share of values whose ground truth has rank 0 … N among its samples. Ties share their ranks evenly."""
     below, equal = (drawn < truth).sum(0), (drawn == truth).sum(0)
     shares = np.zeros(len(drawn) + 1)
     for ties in np.unique(equal):

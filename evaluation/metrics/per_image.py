@@ -14,11 +14,11 @@ from diffusion_priors.evaluation.metrics.lpips import LPIPS, TrunkMissing
 class Metrics(nn.Module):
     """PSNR (dB), SSIM (Wang et al. 2004) and LPIPS of images (B, C, H, W) in [-1, 1], clamped, per image.
 
-    PSNR and SSIM are torchmetrics' on [0, 1] images with data range 1. With `round_to_8bit` all see the images as
-    their PNGs will hold them. `lpips=None` leaves LPIPS out; once prepared, `footnote` says why it has no value.
-    `lpips_vgg` and `lpips_squeeze` are measured beside it where they are given. `names` are the metrics in order.
-    `distribution` compares the set of restorations with that of the truths, once all are done; `calibration` the spread of
-    each image's samples with their error.
+    PSNR and SSIM are those of torchmetrics, on [0, 1] images with data range 1. With `round_to_8bit` every metric sees
+    the images as their PNGs store them. `lpips=None` disables LPIPS; after `prepare`, `footnote` states why LPIPS has
+    no value. `lpips_vgg` and `lpips_squeeze` are further metrics. `names` lists the metrics in order. `distribution`
+    compares the set of all restorations with that of the ground truths. `calibration` compares the spread of each
+    image's samples with their error.
     """
 
     smallest_ssim = 11
@@ -41,18 +41,18 @@ class Metrics(nn.Module):
         self.footnote = ""
 
     def prepare(self) -> None:
-        """Load the LPIPS trunks. Where one cannot be had, its LPIPS is null from here on and the footnote says why."""
-        told = [] if "lpips" in self.distances else ["LPIPS: not computed (metrics.lpips is null)"]
+        """Load the LPIPS trunks. Without its trunk an LPIPS is null from here on, and the footnote states why."""
+        reasons = [] if "lpips" in self.distances else ["LPIPS: not computed (metrics.lpips is null)"]
         for name, distance in list(self.distances.items()):
             try:
                 distance.prepare()
             except TrunkMissing as error:
-                told.append(f"{name.upper().replace('_', ' ')}: {error}")
+                reasons.append(f"{name.upper().replace('_', ' ')}: {error}")
                 del self.distances[name]
-        self.footnote = "; ".join(told)
+        self.footnote = "; ".join(reasons)
 
     def check(self, images: int, samples: int) -> None:
-        """Raises ValueError or OSError where what is asked over all `images` of so many `samples` each cannot be told."""
+        """Raises ValueError or OSError if a metric over all images cannot work with `images` images of `samples` samples each."""
         if self.calibration is not None:
             self.calibration.check(samples)
         if self.distribution is not None:
@@ -60,8 +60,8 @@ class Metrics(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor, truth: Tensor) -> dict[str, list[float]]:
-        """{"psnr": […], "ssim": […], "lpips": […], …}; NaN where an image is too small for a metric or LPIPS is absent."""
-        x, truth = self._seen(x), self._seen(truth)
+        """{"psnr": […], "ssim": […], "lpips": […], …}; NaN if an image is too small for a metric, or without LPIPS."""
+        x, truth = self._as_stored(x), self._as_stored(truth)
         side = min(x.shape[-2:])
         values = {"psnr": peak_signal_noise_ratio(x, truth, data_range=1.0, dim=(1, 2, 3), reduction="none")}
         values |= dict.fromkeys(self.names[1:], x.new_full((x.shape[0],), torch.nan))
@@ -71,6 +71,7 @@ class Metrics(nn.Module):
             values |= {name: distance(2 * x - 1, 2 * truth - 1) for name, distance in self.distances.items()}
         return {name: value.reshape(-1).tolist() for name, value in values.items()}
 
-    def _seen(self, x: Tensor) -> Tensor:
+    def _as_stored(self, x: Tensor) -> Tensor:
+        """[-1, 1] → [0, 1], clamped, and rounded to 8 bits if asked for."""
         x = (x.float().clamp(-1.0, 1.0) + 1.0) / 2.0
         return (x * 255.0).round() / 255.0 if self.round_to_8bit else x

@@ -1,4 +1,4 @@
-"""What several samples of an image say together: their mean, scored, and where they differ."""
+"""The mean of an image's samples, with its scores, and the samples' standard deviation."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from diffusion_priors.runs.layout import WHITE
 def posterior_record(root: Path, records: Sequence[dict], metrics: Metrics) -> dict:
     """Read the restorations of one image (those of `records` that did not fail), write mean.png and std.png → a record.
 
-    The mean is of the 8-bit images as saved. `deviation` is the mean over pixels and channels of the samples'
-    standard deviation (n − 1 below), on [0, 1] images. Figures without a value are None.
+    The mean is that of the saved 8-bit images. `deviation` is the samples' standard deviation (with n − 1), averaged over
+    pixels and channels, on [0, 1] images. A missing value is None.
     """
     folder = root / "images" / records[0]["id"]
     paths = [folder / f"restoration-{record['sample']}.png" for record in records if record["error"] is None]

@@ -47,7 +47,7 @@ def facts(summary: Summary) -> list[str]:
     if cost["nfe_forward"] is not None:
         known.append(f"NFE {number(cost['nfe_forward'], '.0f')} forward + {number(cost['nfe_vjp'], '.0f')} vjp")
     if cost["seconds"]:
-        known.append(f"{number(cost['seconds']['mean'])} s a restoration")
+        known.append(f"{number(cost['seconds']['mean'])} s per restoration")
     if residual:
         known.append(f"residual {number(residual['mean'], '.4f')}")
     if summary["sigma_y"] is not None:

@@ -27,6 +27,7 @@ MAY_DIFFER_ON_RESUME = (
     "output_dir",
     "overwrite",
     "objective",
+    "use_tuned",
     "report",
     "table",
     "data.freeze",

@@ -100,7 +100,7 @@ class Leaderboard:
 
     def headings(self) -> list[str]:
         parameters, metrics = [p.heading for p in self.parameters], map(heading, self.metrics)
-        return ["#", *parameters, *metrics, "NFE forward + vjp", "seconds an image", self.difference_heading]
+        return ["#", *parameters, *metrics, "NFE forward + vjp", "seconds per image", self.difference_heading]
 
     def cells(self, rank: int, row: RankedJob) -> list[str]:
         job = row.job

@@ -21,7 +21,8 @@ from diffusion_priors.diffusion.preconditioning import X0, Eps, Score, V
 from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.priors.folder import from_folder
 from diffusion_priors.diffusion.schedules import Cosine, Linear
-from diffusion_priors.images.io import Crop, find_images, image_ids, read_image
+from diffusion_priors.images.fit import Crop
+from diffusion_priors.images.io import find_images, image_ids, read_image
 from diffusion_priors.runs.weights import read_state_dict
 
 FACES = PROJECT / "diffusion" / "weights" / "faces64"

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from diffusion_priors.images.io import Crop, Exact, Stretch, find_images, image_ids, read_image, resize, to_image
+from diffusion_priors.images.fit import Crop, Exact, Stretch, resize
+from diffusion_priors.images.io import find_images, image_ids, read_image, to_image
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:

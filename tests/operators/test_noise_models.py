@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from operator_cases import generators, random_images
+from operator_cases import generators, random_images, random_like
+from scipy import stats
 from torch import Tensor
 
 import conf
+from diffusion_priors.diffusion.image_random import image_generator
 from diffusion_priors.operators.identity import Identity
 from diffusion_priors.operators.inpainting import InpaintBox, InpaintRandom
 from diffusion_priors.operators.noise_models import Gaussian, NoiseModel, NoNoise, Poisson
@@ -72,7 +75,7 @@ def test_missing_pixels_carry_no_noise(config, operator):
 
 @every_noise
 def test_a_given_measurement_is_taken_as_it_is_where_it_is_measured(config):
-    """Missing pixels are cleared, no noise is added, and σ_y is what it is for a measurement of one's own."""
+    """Missing pixels are set to 0, no noise is added, and σ_y is that of a measurement made here."""
     x = random_images(2, 3, 24, 20)
     noise, operator = built(config), InpaintRandom()
     own = measure(noise, operator, x, (1, 2))
@@ -182,6 +185,59 @@ def test_the_label_of_poisson_noise_states_both_units(peak):
     assert numbers(Poisson(peak).label("[-1, 1]")) == pytest.approx({"[-1, 1]": 2 * grey, "[0, 1]": grey}, rel=5e-3)
     sigma = Poisson(peak).measured(Identity(), torch.zeros(1, 1, 4, 4, dtype=torch.float64)).sigma_y.item()
     assert sigma == pytest.approx(2 * grey)
+
+
+def test_a_measurement_that_is_no_image_has_its_own_unit_alone():
+    for noise in (Gaussian(0.1), Poisson(255.0)):
+        label = noise.label("k-space of [-1, 1] images")
+        assert label.endswith("in k-space of [-1, 1] images") and "[0, 1]" not in label
+
+
+def test_complex_noise_is_circular():
+    """Real and imaginary parts are independent, each of standard deviation σ (5 standard errors); seeds behave as for real y."""
+    clean = random_like(torch.zeros(2, 1, 64, 80, dtype=torch.complex128))
+    n = Gaussian(0.3).sample(clean, generators((1, 2))) - clean
+    parts = torch.stack([n.real, n.imag]).flatten(1)
+    assert ((parts.var(1) - 0.3**2).abs() <= 5.0 * 2.0**0.5 * 0.3**2 / parts.shape[1] ** 0.5).all()
+    assert torch.corrcoef(parts)[0, 1].abs() <= 5.0 / parts.shape[1] ** 0.5
+    torch.testing.assert_close(Gaussian(0.3).sample(clean[1:], generators((2,))) - clean[1:], n[1:], rtol=1e-12, atol=1e-13)
+    sigma = Gaussian(0.3).sigma(clean, torch.ones(()))
+    assert sigma.shape == (2, 1, 1, 1) and not sigma.is_complex()
+
+
+def test_noise_streams_are_those_of_existing_runs():
+    """The first numbers of image 1 at seed 0: runs of earlier versions can be repeated."""
+    clean = torch.zeros(1, 1, 1, 3, dtype=torch.float64)
+    expected = torch.from_numpy(image_generator(0, 1, "measurement").standard_normal((1, 1, 3)))
+    torch.testing.assert_close(Gaussian(1.0).sample(clean, generators([1]))[0], expected, rtol=0, atol=0)
+    counts = image_generator(0, 1, "measurement").poisson(np.full((1, 1, 3), 20.0))
+    assert (Poisson(40.0).sample(clean, generators([1]))[0].numpy() == counts / 40.0 * 2.0 - 1.0).all()
+
+
+@pytest.mark.parametrize("peak", [3.0, 255.0])
+def test_the_poisson_likelihood_is_the_probability_of_the_counts(peak):
+    """Against SciPy, 0 counts and black included; light from black is impossible."""
+    counts, light = torch.tensor([0.0, 0.0, 1.0, 7.0, 40.0]), torch.tensor([0.0, 2.5, 0.3, 9.0, 33.0])
+    y, clean = (2.0 * values.double().view(1, 1, 1, -1) / peak - 1.0 for values in (counts, light))
+    expected = -stats.poisson.logpmf(counts.numpy(), light.numpy()).sum()
+    assert Poisson(peak).nll(y, clean, torch.ones(())).item() == pytest.approx(expected, rel=1e-6)
+    assert Poisson(peak).nll(y, torch.full_like(y, -1.0), torch.ones(())).item() == float("inf")
+    gradient = Poisson(peak).nll_gradient(y, torch.full_like(y, -1.2), torch.ones(()))
+    assert gradient.isfinite().all() and (gradient[..., 2:] < 0.0).all()
+
+
+@pytest.mark.parametrize("noise", [NoNoise(), Gaussian(0.0)], ids=["none", "zero"])
+def test_noise_without_a_density_has_no_likelihood(noise):
+    y = random_images(1, 1, 3, 3)
+    assert not noise.has_density and Gaussian(0.1).has_density and Poisson().has_density
+    for value in (noise.nll, noise.nll_gradient):
+        with pytest.raises(ValueError, match=r"no density; set .*noise_model\.sigma=0\.05"):
+            value(y, y, torch.ones(()))
+
+
+def test_photons_are_not_counted_in_a_complex_measurement():
+    with pytest.raises(ValueError, match="complex; set noise_model=gaussian"):
+        Poisson().sample(torch.zeros(1, 1, 4, 4, dtype=torch.complex64), generators([1]))
 
 
 @pytest.mark.parametrize("sigma", [-0.05, float("nan")])

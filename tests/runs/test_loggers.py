@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,17 +15,18 @@ import pytorch_lightning as pl
 import wandb
 import wandb_file
 from omegaconf import OmegaConf
+from own_callbacks import Stopping
 from PIL import Image
 from pytorch_lightning.loggers import WandbLogger
 
 from diffusion_priors.conf import PROJECT
-from diffusion_priors.conf.build import build_evaluation, source_state
-from diffusion_priors.evaluation.restoration.callbacks import EvaluationCallback
-from diffusion_priors.evaluation.restoration.log_run import LogRun
+from diffusion_priors.conf.build import build_evaluation
+from diffusion_priors.conf.provenance import source_state
+from diffusion_priors.evaluation.restoration.callbacks import EvaluationCallback, LogRun
 from diffusion_priors.runs import loggers as module
 from diffusion_priors.runs.image_table import image_rows
 from diffusion_priors.runs.loggers import CSV, Dashboard, TensorBoard, Wandb, figures, has_key, log_image
-from diffusion_priors.runs.signals import ToldToStop
+from diffusion_priors.runs.records import read_records
 
 ESTIMATE = {"mean": 12.5, "se": 0.5, "low": 11.0, "high": 14.0, "n": 3}
 SUMMARY = {
@@ -281,18 +283,28 @@ class Raising(pl.Callback):
 
 
 @pytest.mark.parametrize(
-    ("error", "code"),
-    [(ValueError("no"), 2), (OSError("full"), 2), (RuntimeError("bug"), 1), (KeyboardInterrupt(), 130), (ToldToStop("SIGTERM"), 143)],
+    ("error", "code"), [(ValueError("no"), 2), (OSError("full"), 2), (RuntimeError("bug"), 1), (KeyboardInterrupt(), 130)]
 )
-def test_the_dashboard_is_told_the_exit_code_of_what_went_wrong(tmp_path, error, code):
+def test_the_dashboard_gets_the_exit_code_of_an_error(tmp_path, error, code):
     recorder = Recorder()
     _, go = evaluation(tmp_path / "run", logger=recorder, callbacks={"raising": Raising(error)})
-    if isinstance(error, ToldToStop):
-        assert go() is None
-    else:
-        with pytest.raises(type(error)):
-            go()
+    with pytest.raises(type(error)):
+        go()
     assert recorder.codes == [code] and not recorder.published
+
+
+def test_the_dashboard_gets_the_exit_code_of_a_stop(tmp_path):
+    """The signal comes after the first of two batches: that one is on record, the second is not, and nothing is published."""
+    recorder = Recorder()
+    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        run, go = evaluation(tmp_path / "run", logger=recorder, callbacks={"stop": Stopping(batches=1)})
+        assert go() is None and run.stopped[1] == 143
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert recorder.codes == [143] and not recorder.published
+    assert len(read_records(tmp_path / "run")) == 2 and not (tmp_path / "run" / "summary.json").exists()
 
 
 def test_failed_restorations_are_exit_code_1_and_published_all_the_same(tmp_path):

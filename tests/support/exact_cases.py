@@ -1,4 +1,4 @@
-"""Small problems whose posterior is known, and the runs on them."""
+"""Small problems with a known posterior, and runs on them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from diffusion_priors.diffusion.analytic.priors import gaussian, mixture
 from diffusion_priors.diffusion.analytic.shapes import RandomRotation
 from diffusion_priors.diffusion.grids import Grid, Trailing
 from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.diffusion.schedules import Linear
-from diffusion_priors.diffusion.transitions import FixedSmall, Transition
+from diffusion_priors.diffusion.transitions import FixedSmall
 from diffusion_priors.evaluation.exact.experiment import ExactExperiment, Outcome
 from diffusion_priors.evaluation.exact.problem import ExactProblem
 from diffusion_priors.operators.base import Operator
@@ -32,24 +33,24 @@ PRIORS = {
 }
 
 
-def truth(
+def experiment(
     prior: Prior,
     solver: Solver,
     operator: Operator | None = None,
     sigma: float = 0.2,
     grid: Grid | None = None,
-    transition: Transition | None = None,
-    **design: int,
+    sampler: Sampler | None = None,
+    **sizes: int,
 ) -> ExactExperiment:
-    """Checked and ready to run; two posteriors of 400 samples and a hundred measurements unless `design` says otherwise."""
-    sizes = {"posteriors": 2, "samples": 400, "measurements": 100, "ranks": 19} | design
+    """Checked and ready to run, by default with two posteriors of 400 samples and a hundred measurements."""
+    sizes = {"posteriors": 2, "samples": 400, "measurements": 100, "ranks": 19} | sizes
     made = ExactExperiment(
         prior=prior,
         operator=operator or RandomMatrix(rows=2),
         noise_model=Gaussian(sigma),
         solver=solver,
         grid=grid or Trailing(100),
-        transition=transition or FixedSmall(),
+        sampler=sampler or FixedSmall(),
         exact_problem=ExactProblem("test", **sizes),
         batch_size=10_000,
     )
@@ -58,11 +59,11 @@ def truth(
 
 
 def outcome(*args, **kwargs) -> Outcome:
-    return truth(*args, **kwargs).run()
+    return experiment(*args, **kwargs).run()
 
 
 def draws(law: Law, count: int, seed: int = 0) -> np.ndarray:
-    """(count, D) draws from a law by numpy alone."""
+    """(count, D) draws from a law, made with numpy alone."""
     rng = np.random.default_rng(seed)
     components = law.components()
     numbers = rng.multinomial(count, [weight for weight, _ in components])

@@ -1,4 +1,4 @@
-"""A prior small enough to be trained in a test, and batches that are known before the run."""
+"""A prior that is small enough to train in a test, and batches that are fixed before the run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diffusion_priors.diffusion.schedules import Linear, Schedule
 from diffusion_priors.runs.trainer import TrainerSettings
 from diffusion_priors.training.checkpoints import WholeFiles
 from diffusion_priors.training.module import PriorTraining, TrainingBatch
-from diffusion_priors.training.optimisation import AdamW, Constant
+from diffusion_priors.training.optimisation import AdamW, ConstantRate
 from diffusion_priors.training.weightings import Simple
 
 FLAGS = {
@@ -32,7 +32,7 @@ FLAGS = {
 
 
 def scrambled(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Every weight moved: the layers that begin at zero would keep the rest of the network out of the output."""
+    """Move every weight: layers that start at zero would hide the rest of the network from the output."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -55,11 +55,11 @@ def tiny_prior(
 
 
 def training_of(prior: Prior, steps: int = 4, lr: float = 1e-2) -> PriorTraining:
-    return PriorTraining(prior, Simple(), AdamW(lr), Constant(warmup=0), steps)
+    return PriorTraining(prior, Simple(), AdamW(lr), ConstantRate(warmup=0), steps)
 
 
 def images(count: int, channels: int = 3, seed: int = 0) -> Tensor:
-    """(count, C, 16, 16) in [-1, 1], from bytes; black and white are among them."""
+    """(count, C, 16, 16) in [-1, 1], from bytes, with black and white among them."""
     generator = np.random.default_rng(seed)
     drawn = generator.integers(-60, 316, (count, channels, 16, 16)).clip(0, 255)
     return torch.from_numpy(drawn.astype(np.float32)) / 127.5 - 1.0
@@ -76,7 +76,7 @@ def batches(count: int, size: int = 2, total: int = 10, channels: int = 3, seed:
 
 
 class Batches(pl.LightningDataModule):
-    """Batch after batch of `training`, from the step that is gone on from, and always all of `validation`."""
+    """Serve the batches of `training` in order, from the step at which the run resumes, and always all of `validation`."""
 
     def __init__(self, training: Sequence[TrainingBatch], validation: Sequence[TrainingBatch] = ()) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class Batches(pl.LightningDataModule):
 
 
 class Loader:
-    """The items from `first` on; its length counts them all, as `Positions` does."""
+    """The items from `first` on. The length counts all of them, as in `Positions`."""
 
     def __init__(self, items: Sequence, first: int) -> None:
         self.items, self.first = items, first
@@ -111,7 +111,7 @@ def fit(
     accumulate: int = 1,
     resume: Path | None = None,
 ) -> pl.Trainer:
-    """Train `module` for its steps as train.py does."""
+    """Train `module` for its number of steps as train.py does."""
     trainer = TrainerSettings("cpu").training(callbacks, module.steps, validate_every, accumulate, clip, [], [WholeFiles()])
     trainer.fit(module, datamodule=data, ckpt_path=resume and str(resume), weights_only=True)
     return trainer
@@ -123,7 +123,7 @@ def weights(module: nn.Module) -> Tensor:
 
 
 class Keep(pl.Callback):
-    """Saves a checkpoint at each of `at`, where train.py does: when the step's validation is over."""
+    """Save a checkpoint at step `at`, at the same point as train.py: after the validation of the step."""
 
     def __init__(self, path: Path, at: int) -> None:
         self.path, self.at = path, at

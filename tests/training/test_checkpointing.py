@@ -14,9 +14,10 @@ from omegaconf import OmegaConf
 from tiny_training import Batches, Keep, batches, fit, tiny_prior, training_of, weights
 
 from diffusion_priors.conf import PROJECT
-from diffusion_priors.training.callbacks import Checkpoints, TrainingLog, Watch, average
+from diffusion_priors.training.callbacks import Checkpoints, Watch, average
 from diffusion_priors.training.checkpoints import CheckpointFolder, WholeFiles, read_whole
 from diffusion_priors.training.folder import TrainingFolder
+from diffusion_priors.training.journal import TrainingLog
 
 CONFIG = {"seed": 0, "optimiser": {"lr": 0.1}, "steps": 100}
 
@@ -131,7 +132,7 @@ def test_a_damaged_one_in_the_middle_is_no_matter(folder):
 def test_where_all_are_damaged_one_line_says_so(folder):
     for step, path in folder.checkpoints.all():
         path.write_bytes(path.read_bytes()[: 100 * step])
-    with pytest.raises(ValueError, match=r"every checkpoint in .*run/checkpoints is damaged; overwrite=true begins anew") as caught:
+    with pytest.raises(ValueError, match=r"every checkpoint in .*run/checkpoints is damaged; set overwrite=true to restart") as caught:
         folder.find(CONFIG, 100)
     assert "\n" not in str(caught.value)
 
@@ -240,7 +241,7 @@ def test_a_key_that_came_or_went_is_a_change(composed):
 
 
 def test_fewer_steps_than_were_done_are_refused(folder):
-    with pytest.raises(ValueError, match=r"is at step 30 already, steps=29 is less; set steps=30 or more"):
+    with pytest.raises(ValueError, match=r"is already at step 30, steps=29 is less; set steps=30 or more"):
         folder.find(CONFIG, 29)
     assert folder.find(CONFIG, 30).step == 30
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from diffusion_priors.images.io import Crop, Exact, Stretch, decode_image, read_image
+from diffusion_priors.images.fit import Crop, Exact, Stretch
+from diffusion_priors.images.io import decode_image, read_image
 from diffusion_priors.training import image_store as image_store
 from diffusion_priors.training.image_store import ImageStore, store_images
 
@@ -267,7 +268,7 @@ def test_broken_images_are_skipped_and_named_with_a_reason(mixed, store):
     assert sorted(name for name, _ in found.skipped) == ["a.png", "deep/cut.png", "deep/empty.jpg"]
     reasons = dict(found.skipped)
     assert all(reason and "\n" not in reason for reason in reasons.values())
-    assert "no image" in reasons["a.png"] and "truncated" in reasons["deep/cut.png"]
+    assert "not an image" in reasons["a.png"] and "truncated" in reasons["deep/cut.png"]
     assert len(found) == len(found.pixels) == 11 and not set(found.ids) & set(reasons)
     for index, name in enumerate(found.ids):
         assert torch.equal(found.image(index), read_image(mixed / name, 3, SIZE, Crop()))
@@ -396,7 +397,7 @@ def no_room(*args, **kwargs):
 def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(where, folder, tmp_path, store, monkeypatch):
     with monkeypatch.context() as full:
         full.setattr(*where, no_room)
-        with pytest.raises(OSError, match=r"cannot keep .*cache: No space left on device; .*data\.cache"):
+        with pytest.raises(OSError, match=r"cannot store .*cache: No space left on device; .*data\.cache"):
             store(folder)
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
     assert len(store(folder)) == 6
@@ -410,7 +411,7 @@ def test_an_index_that_cannot_be_written_leaves_nothing_that_is_believed(folder,
 
     with monkeypatch.context() as full:
         full.setattr(os, "replace", full_for_the_index)
-        with pytest.raises(OSError, match=r"cannot keep .*data\.cache"):
+        with pytest.raises(OSError, match=r"cannot store .*data\.cache"):
             store(folder)
     assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {".lock", ".npy"}
     assert len(store(folder)) == 6
@@ -475,7 +476,7 @@ def test_a_limit_on_the_size_of_files_is_said_in_one_line(folder, tmp_path, stor
     child.start()
     child.join(60)
     assert child.exitcode == 0 and not answer.empty()
-    assert "cannot keep the decoded images" in answer.get()
+    assert "cannot store the decoded images" in answer.get()
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 

@@ -16,16 +16,15 @@ from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.networks.unet import UNet
 from diffusion_priors.diffusion.preconditioning import X0, Eps, Score, V
 from diffusion_priors.diffusion.priors.base import Prior
-from diffusion_priors.diffusion.schedules import Cosine as CosineSchedule
-from diffusion_priors.diffusion.schedules import Linear, Schedule
+from diffusion_priors.diffusion.schedules import Betas, Cosine, Linear
 from diffusion_priors.training.callbacks import average
 from diffusion_priors.training.module import PriorTraining, TrainingBatch
-from diffusion_priors.training.optimisation import AdamW, Cosine
+from diffusion_priors.training.optimisation import AdamW, CosineDecay
 from diffusion_priors.training.weightings import MinSNR, Simple
 
 PRECONDITIONINGS = {"eps": Eps, "x0": X0, "v": V, "score": Score}
 WEIGHTINGS = {"simple": Simple, "min_snr": MinSNR}
-SCHEDULES = {"linear": Linear(50, 1e-3, 0.1), "cosine": CosineSchedule(50), "betas": Schedule([0.02, 0.03, 0.1, 0.3, 0.4, 0.5, 0.6])}
+SCHEDULES = {"linear": Linear(50, 1e-3, 0.1), "cosine": Cosine(50), "betas": Betas([0.02, 0.03, 0.1, 0.3, 0.4, 0.5, 0.6])}
 GAMMA = 5.0
 
 
@@ -101,7 +100,7 @@ def gradient(loss: Tensor, network: torch.nn.Module) -> Tensor:
 
 
 def assert_same_loss(prior: Prior, weighting: str, batch: TrainingBatch, factor: float = 0.0) -> None:
-    module = PriorTraining(prior, WEIGHTINGS[weighting](), AdamW(), Cosine(), 10, variance_weight=factor)
+    module = PriorTraining(prior, WEIGHTINGS[weighting](), AdamW(), CosineDecay(), 10, variance_weight=factor)
     expected, slope = reference(prior, weighting, batch, factor)
     torch.testing.assert_close(module.losses(batch).double(), expected, rtol=2e-4, atol=1e-6)
     found = gradient(module.training_step(batch), module.network).double()
@@ -148,7 +147,7 @@ def test_the_bound_does_not_pull_at_the_mean():
     batch = batch_of(images(4), [0, 1, 24, 49])
 
     def slope(factor: float) -> Tensor:
-        module = PriorTraining(prior, Simple(), AdamW(), Cosine(), 10, variance_weight=factor)
+        module = PriorTraining(prior, Simple(), AdamW(), CosineDecay(), 10, variance_weight=factor)
         return gradient(module.training_step(batch), module.network).double()
 
     simple, whole = slope(0.0), slope(1e-2)
@@ -167,7 +166,7 @@ def test_the_bound_does_not_pull_at_the_mean():
 def test_variance_channels_are_trained_by_the_bound_alone(factor):
     prior = tiny_prior({"learn_sigma": True})
     before = prior.network.out[2].weight.detach().clone()
-    module = PriorTraining(prior, Simple(), AdamW(1e-2), Cosine(0), 3, variance_weight=factor)
+    module = PriorTraining(prior, Simple(), AdamW(1e-2), CosineDecay(0), 3, variance_weight=factor)
     fit(module, Batches(batches(3)))
     mean, variance = (prior.network.out[2].weight.detach() - before).abs().chunk(2)
     assert mean.min() > 1e-4
@@ -223,7 +222,7 @@ def test_steps_of_a_run_are_the_clipped_adamw_s(kind, weighting, flags, pixel_ra
     start, record = weights(prior.network), Record()
     expected = [reference(prior, weighting, known[0], 1e-3)]
     clip = 0.3 * expected[0][1].norm().item()
-    module = PriorTraining(prior, WEIGHTINGS[weighting](), AdamW(lr, betas, decay), Cosine(warmup), steps)
+    module = PriorTraining(prior, WEIGHTINGS[weighting](), AdamW(lr, betas, decay), CosineDecay(warmup), steps)
     fit(module, Batches(known), [record], clip=clip)
 
     for batch, after in zip(known[1:], record.weights, strict=False):
@@ -276,7 +275,7 @@ def test_dropout_is_a_function_of_seed_and_step():
 
     def losses(seed: int, before: int) -> list[float]:
         prior, record = tiny_prior({"dropout": 0.5}), Record()
-        module = PriorTraining(prior, Simple(), AdamW(1e-30), Cosine(), 3, seed=seed)
+        module = PriorTraining(prior, Simple(), AdamW(1e-30), CosineDecay(), 3, seed=seed)
         torch.manual_seed(before)
         fit(module, Batches(same), [record])
         return record.losses
@@ -304,8 +303,8 @@ def test_a_tiny_network_learns_eight_images_by_heart():
     total, steps, generator = 100, 200, torch.Generator().manual_seed(1)
     x0 = images(8)[..., ::8, ::8].repeat_interleave(8, 2).repeat_interleave(8, 3)
     torch.manual_seed(0)
-    prior = tiny_prior(schedule=CosineSchedule(total)).with_network(UNet(**tiny_prior().network.flags))
-    module = PriorTraining(prior, Simple(), AdamW(1e-2), Cosine(20), steps)
+    prior = tiny_prior(schedule=Cosine(total)).with_network(UNet(**tiny_prior().network.flags))
+    module = PriorTraining(prior, Simple(), AdamW(1e-2), CosineDecay(20), steps)
 
     def normal(count: int) -> Tensor:
         return torch.randn((count, 3, 16, 16), generator=generator)

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from scipy import stats
 
-from diffusion_priors.images.io import Crop, Exact, read_image
+from diffusion_priors.images.fit import Crop, Exact
+from diffusion_priors.images.io import read_image
 from diffusion_priors.training.data import ImageFolder, Positions, TrainingStream, ValidationImages, collate
 from diffusion_priors.training.image_store import ImageStore
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from diffusion_priors.diffusion.levels import NoiseLevel
 from diffusion_priors.diffusion.preconditioning import X0, Eps, Score, V
-from diffusion_priors.training.optimisation import AdamW, Constant, Cosine, LearningRate, Linear
+from diffusion_priors.training.optimisation import AdamW, ConstantRate, CosineDecay, LearningRate, LinearDecay
 from diffusion_priors.training.weightings import MinSNR, Simple
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -186,37 +186,37 @@ def by_torch(make, total: int) -> np.ndarray:
 def test_the_warm_up_is_a_line_that_reaches_one_after_its_steps(warmup):
     """Zero at the step before the first, so that no step is wasted; one at step `warmup`."""
     expected = np.interp(np.arange(300), [-1, warmup], [0.0, 1.0])
-    np.testing.assert_allclose(factors(Constant(warmup), 300), expected, rtol=1e-12)
-    for decaying in (Cosine, Linear):
+    np.testing.assert_allclose(factors(ConstantRate(warmup), 300), expected, rtol=1e-12)
+    for decaying in (CosineDecay, LinearDecay):
         np.testing.assert_allclose(factors(decaying(warmup), 300), expected * factors(decaying(0), 300), rtol=1e-12)
 
 
 def test_constant_is_one():
-    assert (factors(Constant(0), 50) == 1).all()
+    assert (factors(ConstantRate(0), 50) == 1).all()
 
 
 @pytest.mark.parametrize("total", [1, 2, 10, 97])
 def test_cosine_is_torch_s(total):
     theirs = by_torch(lambda optimiser, total: torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total), total)
-    np.testing.assert_allclose(factors(Cosine(0), total), theirs, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(factors(CosineDecay(0), total), theirs, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("total", [1, 2, 10, 97])
 def test_linear_is_torch_s(total):
     theirs = by_torch(lambda optimiser, total: torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, total), total)
-    np.testing.assert_allclose(factors(Linear(0), total), theirs, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(factors(LinearDecay(0), total), theirs, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("last", [0.1, 0.25, 0.5, 1.0])
 def test_linear_falls_over_the_last_part_alone(last):
     total = 200
     expected = np.interp(np.arange(total), [(1 - last) * total, total], [1.0, 0.0])
-    np.testing.assert_allclose(factors(Linear(0, last), total), expected, rtol=1e-9, atol=1e-12)
-    assert factors(Linear(0, last), total)[-1] == pytest.approx(1 / (last * total))
+    np.testing.assert_allclose(factors(LinearDecay(0, last), total), expected, rtol=1e-9, atol=1e-12)
+    assert factors(LinearDecay(0, last), total)[-1] == pytest.approx(1 / (last * total))
 
 
 def test_a_longer_run_with_a_short_last_part_begins_like_the_shorter_one():
-    short, long = factors(Linear(10, 0.2), 100), factors(Linear(10, 0.2), 1000)
+    short, long = factors(LinearDecay(10, 0.2), 100), factors(LinearDecay(10, 0.2), 1000)
     assert np.array_equal(short[:80], long[:80]) and short[90] < long[90] == 1
 
 
@@ -227,7 +227,7 @@ def test_the_factor_is_above_zero_and_never_above_one_within_a_run(yaml, total):
     assert (found > 0).all() and (found <= 1).all()
 
 
-@pytest.mark.parametrize("rate", [Cosine(0), Linear(0), Linear(0, 0.3)], ids=["cosine", "linear", "last"])
+@pytest.mark.parametrize("rate", [CosineDecay(0), LinearDecay(0), LinearDecay(0, 0.3)], ids=["cosine", "linear", "last"])
 def test_what_decays_falls_to_zero_and_stays_there(rate):
     found = factors(rate, 1000)
     assert all(now >= then for now, then in pairwise(found)) and found[-1] < 0.004
@@ -237,8 +237,8 @@ def test_what_decays_falls_to_zero_and_stays_there(rate):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        *[(lambda kind=kind: kind(-1), "warm-up .* -1; set lr_schedule.warmup") for kind in (Constant, Cosine, Linear)],
-        *[(lambda last=last: Linear(0, last), rf"got {last}; set lr_schedule\.last") for last in (0.0, -0.1, 1.01, nan)],
+        *[(lambda kind=kind: kind(-1), "warm-up .* -1; set lr_schedule.warmup") for kind in (ConstantRate, CosineDecay, LinearDecay)],
+        *[(lambda last=last: LinearDecay(0, last), rf"got {last}; set lr_schedule\.last") for last in (0.0, -0.1, 1.01, nan)],
         *[(lambda lr=lr: AdamW(lr), rf"learning rate must be positive, got {lr}; set optimiser\.lr") for lr in (0.0, -1e-4, nan)],
         *[
             (lambda betas=betas: AdamW(betas=betas), r"betas .*; set optimiser\.betas")

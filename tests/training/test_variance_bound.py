@@ -8,14 +8,14 @@ import torch
 from scipy.stats import norm
 
 from diffusion_priors.diffusion.levels import NoiseLevel
-from diffusion_priors.diffusion.schedules import Cosine, Linear, Schedule
+from diffusion_priors.diffusion.schedules import Betas, Cosine, Linear
 from diffusion_priors.training.variance_bound import VarianceBound
 
 SCHEDULES = {"linear": Linear(), "cosine": Cosine(), "short": Linear(50, 0.01, 0.4)}
 PIXELS = np.arange(256) / 127.5 - 1.0
 
 
-def tables(schedule: Schedule) -> dict[str, np.ndarray]:
+def tables(schedule: Betas) -> dict[str, np.ndarray]:
     """Ho et al. 2020, Eq. 4 and 7, from the betas, with the official code's log β̃: that of t = 1 stands in for t = 0."""
     beta = np.array(schedule.betas, dtype=np.float64)
     bar = np.cumprod(1 - beta)
@@ -55,7 +55,7 @@ def divergence(mean_q: float, var_q: float, mean_p: float, var_p: float) -> floa
     ("name", "t"), [(name, t) for name in SCHEDULES for t in (1, 2, 20, 49, 500, 999) if t < len(SCHEDULES[name].betas)]
 )
 def test_the_divergence_is_that_of_the_two_gaussians(name, t):
-    known, bound = tables(SCHEDULES[name]), VarianceBound(SCHEDULES[name].levels)
+    known, bound = tables(SCHEDULES[name]), VarianceBound(SCHEDULES[name].table)
     for x0, x0_hat, x_t, fraction in (
         (0.3, 0.3, 0.1, 0.4),
         (-0.9, 0.7, 1.3, 0.0),
@@ -92,7 +92,7 @@ def test_no_level_need_preserve_the_variance(t):
 @pytest.mark.parametrize("t", [1, 10, 300, 999])
 def test_the_true_posterior_has_no_divergence_and_all_else_has_some(t):
     """x̂0 = x0 and f = 0, the posterior variance: zero, and no other fraction is as good."""
-    bound, fractions = VarianceBound(SCHEDULES["cosine"].levels), np.linspace(-1, 2, 61)
+    bound, fractions = VarianceBound(SCHEDULES["cosine"].table), np.linspace(-1, 2, 61)
     found = bits(bound, 0.4, 0.4, fractions, t)
     assert abs(found[20]) < 1e-6 and fractions[20] == pytest.approx(0)
     assert found.min() > -1e-6 and found.argmin() in (range(18, 23) if t > 10 else [20])
@@ -104,7 +104,7 @@ def test_the_true_posterior_has_no_divergence_and_all_else_has_some(t):
 @pytest.mark.parametrize("t", [1, 5, 100])
 def test_the_best_variance_is_the_posterior_s_plus_the_squared_error_of_the_mean(t):
     """min over τ² of KL(N(μ, β̃) ‖ N(μ̂, τ²)) is at τ² = β̃ + (μ̂ − μ)²: there the fraction's gradient vanishes."""
-    known, bound = tables(SCHEDULES["linear"]), VarianceBound(SCHEDULES["linear"].levels).double()
+    known, bound = tables(SCHEDULES["linear"]), VarianceBound(SCHEDULES["linear"].table).double()
     small, beta, difference = known["small"][t], known["beta"][t], 0.03
     best = log(1 + (known["of_x0"][t] * difference) ** 2 / small) / log(beta / small)
     slopes = []
@@ -122,7 +122,7 @@ def test_the_best_variance_is_the_posterior_s_plus_the_squared_error_of_the_mean
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_last_step_is_a_gaussian_in_bins_of_eight_bits(name, fraction):
     """−log₂ of N(x̂0, τ²)'s mass between the pixel's two edges; nothing is left outside the first and the last."""
-    known, bound = tables(SCHEDULES[name]), VarianceBound(SCHEDULES[name].levels)
+    known, bound = tables(SCHEDULES[name]), VarianceBound(SCHEDULES[name].table)
     std = (known["beta"][0] ** fraction * known["small"][0] ** (1 - fraction)) ** 0.5
     for x0_hat in (-1.02, -1.0, -0.996, -0.31, 0.0, 0.5, 0.998, 1.0, 1.1):
         edges = np.concatenate([[-np.inf], (PIXELS[1:] + PIXELS[:-1]) / 2, [np.inf]])
@@ -136,7 +136,7 @@ def test_the_last_step_is_a_gaussian_in_bins_of_eight_bits(name, fraction):
 
 def test_a_schedule_of_one_level_has_one_variance():
     """β̃ is zero and there is no second one to stand in: the variance is β, whatever the fraction."""
-    bound = VarianceBound(Schedule([0.01]).levels)
+    bound = VarianceBound(Betas([0.01]).table)
     exact = -np.log2(norm.cdf(0.05 + 1 / 255, 0, 0.1) - norm.cdf(0.05 - 1 / 255, 0, 0.1))
     np.testing.assert_allclose(bits(bound, 0.05, 0.0, np.array([0.0, 0.5, 1.0]), 0), exact, rtol=1e-5)
 
@@ -147,7 +147,7 @@ def test_a_schedule_of_one_level_has_one_variance():
 @pytest.mark.parametrize(("scale", "shift"), [(0.5, 0.5), (127.5, 127.5), (1.0, -3.0), (1.25, 0.75)])
 def test_the_unit_of_the_pixels_changes_nothing(scale, shift):
     """The same image and the same noise in other units: as many bits, in the inner and in the outermost bins."""
-    levels = SCHEDULES["short"].levels
+    levels = SCHEDULES["short"].table
     others = [NoiseLevel(level.t, level.alpha, level.sigma * scale) for level in levels]
     x0 = torch.from_numpy(PIXELS).view(1, 1, 16, 16).repeat(4, 1, 1, 1)
     x0_hat, fraction, index = x0 + 0.05 * draw(4, 1, 16, 16), draw(4, 1, 16, 16, seed=1).sigmoid(), torch.tensor([0, 1, 20, 49])
@@ -158,7 +158,7 @@ def test_the_unit_of_the_pixels_changes_nothing(scale, shift):
 
 @pytest.mark.parametrize(("scale", "shift"), [(0.5, 0.5), (127.5, 127.5)])
 def test_the_bins_of_another_unit_hold_everything_once(scale, shift):
-    levels = [NoiseLevel(t, level.alpha, level.sigma * scale) for t, level in enumerate(SCHEDULES["short"].levels)]
+    levels = [NoiseLevel(t, level.alpha, level.sigma * scale) for t, level in enumerate(SCHEDULES["short"].table)]
     for x0_hat in (-1.0, 0.2, 0.999):
         found = bits(VarianceBound(levels, scale, shift), scale * PIXELS + shift, scale * x0_hat + shift, 0.5, 0)
         assert np.exp2(-found).sum() == pytest.approx(1, abs=1e-4)
@@ -196,7 +196,7 @@ def test_a_batch_is_the_improved_diffusion_code_s():
 
 def test_single_precision_keeps_the_bound():
     """As in training: float32 images, within a thousandth of the double precision bound."""
-    levels = SCHEDULES["linear"].levels
+    levels = SCHEDULES["linear"].table
     x0 = torch.from_numpy(PIXELS).view(1, 1, 16, 16).repeat(5, 1, 1, 1)
     x0_hat, fraction, index = x0 + 0.006 * draw(5, 1, 16, 16), draw(5, 1, 16, 16, seed=1).sigmoid(), torch.tensor([0, 1, 2, 500, 999])
     exact = VarianceBound(levels).double()(x0, x0_hat, fraction, index)
@@ -205,7 +205,7 @@ def test_single_precision_keeps_the_bound():
 
 
 def test_an_image_s_bound_does_not_depend_on_its_batch():
-    bound, index = VarianceBound(SCHEDULES["linear"].levels), torch.tensor([0, 3, 0, 700])
+    bound, index = VarianceBound(SCHEDULES["linear"].table), torch.tensor([0, 3, 0, 700])
     x0 = draw(4, 2, 4, 4).clamp(-1, 1)
     x0_hat, fraction = x0 + 0.1 * draw(4, 2, 4, 4, seed=1), draw(4, 2, 4, 4, seed=2)
     together = bound(x0, x0_hat, fraction, index)
@@ -218,14 +218,14 @@ def test_an_image_s_bound_does_not_depend_on_its_batch():
 
 def test_a_negative_costs_what_the_image_costs():
     """x → −x, edge bins included."""
-    bound, index = VarianceBound(SCHEDULES["linear"].levels).double(), torch.tensor([0, 1, 500])
+    bound, index = VarianceBound(SCHEDULES["linear"].table).double(), torch.tensor([0, 1, 500])
     x0 = torch.from_numpy(PIXELS).view(1, 1, 16, 16).repeat(3, 1, 1, 1)
     x0_hat, fraction = x0 + 0.02 * draw(3, 1, 16, 16), draw(3, 1, 16, 16, seed=1).sigmoid()
     torch.testing.assert_close(bound(-x0, -x0_hat, fraction, index), bound(x0, x0_hat, fraction, index), rtol=1e-6, atol=1e-9)
 
 
 def test_nothing_is_kept_in_a_checkpoint():
-    assert not VarianceBound(SCHEDULES["short"].levels, 0.5, 0.5).state_dict()
+    assert not VarianceBound(SCHEDULES["short"].table, 0.5, 0.5).state_dict()
 
 
 # Gradients
@@ -234,7 +234,7 @@ def test_nothing_is_kept_in_a_checkpoint():
 @pytest.mark.parametrize("t", [0, 1, 40, 999])
 def test_the_bound_teaches_the_variance_alone(t):
     """No gradient reaches x̂0, at any t; the fraction's is that of finite differences, and finite where x̂0 is far off."""
-    bound = VarianceBound(SCHEDULES["linear"].levels).double()
+    bound = VarianceBound(SCHEDULES["linear"].table).double()
     x0 = draw(1, 1, 3, 3).clamp(-1, 1)
     x0_hat, index = (x0 + 0.01 * draw(1, 1, 3, 3, seed=1)).requires_grad_(), torch.tensor([t])
     fraction = draw(1, 1, 3, 3, seed=2).sigmoid().requires_grad_()

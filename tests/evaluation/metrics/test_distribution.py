@@ -1,4 +1,4 @@
-"""FID and KID against their formulas, with a tiny network in Inception's place; Inception itself with weights drawn at random."""
+"""FID and KID compared with their formulas, with a tiny network in place of Inception; Inception itself with random weights."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ needs_fidelity = pytest.mark.skipif(fidelity is None, reason='torch-fidelity is 
 
 
 class Tiny(nn.Module):
-    """(B, 3, H, W) uint8 → (B, 5). Its dropout and running averages show whether it is left in training mode."""
+    """(B, 3, H, W) uint8 → (B, 5). Its dropout and running averages reveal a network left in training mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ def mmd(x: np.ndarray, y: np.ndarray) -> float:
     return within(x) + within(y) - 2 * np.mean([kernel(a, b) for a in x for b in y])
 
 
-def test_fid_and_kid_are_their_formulas(sets):
+def test_fid_and_kid_equal_their_formulas(sets):
     real, made = sets
     found = tiny()(real, made)
     x, y = features(real), features(made)
@@ -100,8 +100,8 @@ def test_fid_and_kid_are_their_formulas(sets):
     assert set(found) == {"fid", "kid", "kid_std"} and {type(value) for value in found.values()} == {float}
 
 
-def test_a_set_is_at_no_distance_from_itself_and_kid_is_unbiased(sets):
-    """Halves of one set: FID stays above 0, KID is about 0, below it as often as above."""
+def test_a_set_has_distance_zero_to_itself_and_kid_is_unbiased(sets):
+    """Between halves of one set FID stays above 0, and KID scatters around 0."""
     real, _ = sets
     same = tiny()(real, real)
     assert same["fid"] == pytest.approx(0.0, abs=1e-6)
@@ -114,7 +114,7 @@ def test_a_set_is_at_no_distance_from_itself_and_kid_is_unbiased(sets):
     assert kids.min() < 0 < kids.max() and abs(kids.mean()) < 3 * kids.std() / np.sqrt(12)
 
 
-def test_subsets_are_those_of_a_fixed_seed_and_leave_other_draws_alone(sets):
+def test_kid_subsets_use_a_fixed_seed_and_disturb_no_other_draw(sets):
     real, made = sets
     distribution = tiny(kid_subsets=20, kid_subset_size=6)
     torch.manual_seed(5)
@@ -132,7 +132,7 @@ def test_subsets_are_those_of_a_fixed_seed_and_leave_other_draws_alone(sets):
     assert first["fid"] == tiny()(real, made)["fid"]
 
 
-def test_batches_bound_the_memory_and_change_nothing(sets):
+def test_the_batch_size_does_not_change_the_result(sets):
     real, made = sets
     whole, parts = tiny(batch_size=100), tiny(batch_size=7)
     expected = whole(real, made)
@@ -141,39 +141,39 @@ def test_batches_bound_the_memory_and_change_nothing(sets):
     assert tiny()(real[::-1], made) == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
-def test_sets_of_different_numbers(sets):
+def test_the_two_sets_may_differ_in_size(sets):
     real, made = sets
     found = tiny(least=12, kid_subset_size=12)(real, made[:12])
     assert found["fid"] == pytest.approx(frechet(features(real), features(made[:12])), rel=1e-6)
 
 
-def test_a_second_call_starts_anew(sets):
+def test_a_second_call_is_independent_of_the_first(sets):
     real, made = sets
     distribution = tiny()
     distribution(made, real)
     assert distribution(real, made) == tiny()(real, made)
 
 
-def test_grey_images_count_as_three_equal_channels(sets, tmp_path):
+def test_a_grey_image_counts_as_three_equal_channels(sets, tmp_path):
     grey = np.random.default_rng(2).integers(0, 256, (24, 8, 10), dtype=np.uint8)
     colour = save(tmp_path / "colour", np.repeat(grey[..., None], 3, axis=-1))
     assert tiny()(sets[0], save(tmp_path / "grey", grey)) == tiny()(sets[0], colour)
 
 
-def test_bad_images_are_named(sets, tmp_path):
+def test_an_error_names_the_bad_image(sets, tmp_path):
     real, made = sets
     (tmp_path / "damaged.png").write_bytes(made[0].read_bytes()[:60])
     Image.new("RGB", (4, 4)).save(tmp_path / "small.png")
-    for path, told in ((tmp_path / "damaged.png", "damaged"), (tmp_path / "small.png", "it is 4 x 4, wanted is 8 x 10")):
-        with pytest.raises(ValueError, match=rf"{path.name}.*{told}|{path.name}: "):
+    for path, message in ((tmp_path / "damaged.png", "damaged"), (tmp_path / "small.png", "it is 4 x 4, wanted is 8 x 10")):
+        with pytest.raises(ValueError, match=rf"{path.name}.*{message}|{path.name}: "):
             tiny()(real, [path, *made[1:]])
     with pytest.raises(FileNotFoundError, match="none"):
         tiny()(real, [tmp_path / "none.png", *made[1:]])
 
 
 def test_too_few_images_are_refused_before_anything_is_read(sets):
-    told = "FID of 49 images says nothing: at least 1000 are wanted; set metrics.distribution.least to change it"
-    with pytest.raises(ValueError, match=told):
+    message = "FID of 49 images is not meaningful, at least 1000 are needed; set metrics.distribution.least to change this"
+    with pytest.raises(ValueError, match=message):
         Distribution().check(49)
     for real, made in ((sets[0], sets[1][:23]), (sets[0][:23], sets[1])):
         distribution = tiny()
@@ -184,7 +184,7 @@ def test_too_few_images_are_refused_before_anything_is_read(sets):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"least": 1}, "least must be at least 2, got 1; set metrics.distribution.least"),
         ({"kid_subsets": 0}, "kid_subsets must be at least 1, got 0"),
@@ -193,17 +193,17 @@ def test_too_few_images_are_refused_before_anything_is_read(sets):
         ({"least": 100}, "subsets of 500 from 100 images; set metrics.distribution.kid_subset_size to 100 or less"),
     ],
 )
-def test_numbers_out_of_bounds_are_refused(settings, told):
-    with pytest.raises(ValueError, match=told):
+def test_numbers_out_of_bounds_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
         Distribution(**settings)
 
 
 def test_features_of_a_wrong_shape_are_refused(sets):
-    with pytest.raises(ValueError, match=r"features of shape \(24, 3, 8, 10\) are no \(B, D\)"):
+    with pytest.raises(ValueError, match=r"features of shape \(24, 3, 8, 10\) are not \(B, D\)"):
         Distribution(nn.Identity(), least=24, kid_subset_size=24)(*sets)
 
 
-def test_without_torch_fidelity_the_extra_is_named(monkeypatch):
+def test_the_error_without_torch_fidelity_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
     with pytest.raises(ValueError, match=r'pip install -e "\.\[fid\]"'):
@@ -213,7 +213,7 @@ def test_without_torch_fidelity_the_extra_is_named(monkeypatch):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Iterator[Path]:
-    """Inception's tensors drawn at random, named by their hash as torch-fidelity's file is; halved to be quicker written."""
+    """Inception with random weights, in a file named by its hash as torch-fidelity's file is. Half precision saves time."""
     folder = tmp_path_factory.mktemp("inception")
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
         torch.manual_seed(0)
@@ -227,8 +227,8 @@ def weights(tmp_path_factory) -> Iterator[Path]:
 
 
 @needs_fidelity
-def test_inception_is_torch_fidelity_s(weights, sets):
-    """The features are those that torch-fidelity computes from the file itself; no other draw is disturbed."""
+def test_inception_equals_torch_fidelity(weights, sets):
+    """The features equal those that torch-fidelity computes from the file, and no other draw is disturbed."""
     torch.manual_seed(5)
     untouched = torch.rand(4)
     torch.manual_seed(5)
@@ -242,7 +242,7 @@ def test_inception_is_torch_fidelity_s(weights, sets):
 
 @needs_fidelity
 def test_distances_with_inception(weights, sets):
-    """Three images a set: the covariances' product has rank 2, so its root's trace is that of a 3 x 3 matrix."""
+    """With three images per set the product of the covariances has rank 2, so the trace of its root is that of a 3 x 3 matrix."""
     real, made = sets[0][:3], sets[1][:3]
     distribution = Distribution(weights=str(weights), least=3, kid_subset_size=3, kid_subsets=2)
     found = distribution.train()(real, made)
@@ -259,7 +259,7 @@ def test_distances_with_inception(weights, sets):
 
 
 @needs_fidelity
-def test_inception_is_fetched_once_then_taken_from_the_cache(weights, tmp_path, monkeypatch):
+def test_inception_is_downloaded_once_then_read_from_the_cache(weights, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     handler = partial(SimpleHTTPRequestHandler, directory=str(weights.parent))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
@@ -272,7 +272,7 @@ def test_inception_is_fetched_once_then_taken_from_the_cache(weights, tmp_path, 
     monkeypatch.setattr(fidelity, "URL_INCEPTION_V3", f"http://127.0.0.1:9/{weights.name}")
     Distribution().check(1000)
     cached.unlink()
-    with pytest.raises(ValueError, match=rf"not at hand .*set metrics\.distribution\.weights to {weights.name}"):
+    with pytest.raises(ValueError, match=rf"not available .*set metrics\.distribution\.weights to {weights.name}"):
         Distribution().check(1000)
 
 
@@ -288,7 +288,7 @@ def test_wrong_weights_are_refused(tmp_path):
 
 @needs_fidelity
 def test_code_in_a_file_of_weights_is_not_run(tmp_path):
-    """torch-fidelity would run it: it unpickles whatever the file holds."""
+    """torch-fidelity itself would run it, because it unpickles the whole file."""
     torch.save({"fc.weight": Mischief(tmp_path / "made")}, tmp_path / "evil.pth")
     with pytest.raises(ValueError, match="pickled code"):
         Distribution(weights=str(tmp_path / "evil.pth")).check(1000)

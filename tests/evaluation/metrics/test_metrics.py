@@ -1,4 +1,4 @@
-"""Metrics: per image, on the images as saved; LPIPS against its published values, its trunk found as promised."""
+"""Metrics: per image, on the images as saved; LPIPS compared with its published values; where its trunk comes from."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def images(batch: int = 3, side: int = 24, seed: int = 0) -> torch.Tensor:
 
 
 def test_psnr_is_per_image_and_on_eight_bits():
-    """−10 log10 of each image's own mean squared error; one bad image of a batch leaves the others alone."""
+    """−10 log10 of each image's own mean squared error. One bad image of a batch does not affect the others."""
     truth = images()
     x = truth + torch.tensor([0.0, 0.05, 0.5]).view(3, 1, 1, 1)
     bits = [((v.clamp(-1, 1) + 1) * 127.5).round().double() / 255 for v in (x, truth)]
@@ -40,8 +40,8 @@ def test_psnr_is_per_image_and_on_eight_bits():
     assert unrounded == pytest.approx(-10 * exact.log10().item(), abs=1e-3)
 
 
-def test_ssim_is_wang_s():
-    """Against the formula of Wang et al. 2004 with a Gaussian window of std 1.5 and 11 taps, mirrored at the edge."""
+def test_ssim_equals_its_formula():
+    """The formula of Wang et al. 2004 with a Gaussian window of std 1.5 and 11 taps, mirrored at the edge."""
     truth = images(2, 40)
     x = (truth + 0.3 * images(2, 40, seed=1)).clamp(-1, 1)
     a, b = (((v + 1) / 2).double().numpy() for v in (x, truth))
@@ -63,7 +63,7 @@ def test_metrics_of_an_image_do_not_depend_on_its_batch():
         assert together[name][1] == pytest.approx(alone[name][0], abs=1e-5)
 
 
-def test_too_small_for_ssim_has_no_value():
+def test_ssim_of_a_small_image_has_no_value():
     values = Metrics()(images(2, 8), images(2, 8, seed=1))
     assert np.isnan(values["ssim"]).all() and np.isfinite(values["psnr"]).all()
 
@@ -73,7 +73,7 @@ def test_too_small_for_ssim_has_no_value():
     ("net", "file", "published", "tolerance"),
     [("alex", "alexnet", (0.7219, 0.1376), 6e-5), ("squeeze", "squeezenet1_1", (0.711, 0.148), 6e-4)],
 )
-def test_lpips_gives_its_published_values(net, file, published, tolerance):
+def test_lpips_equals_its_published_values(net, file, published, tolerance):
     lpips = LPIPS(net, trunk=str(SHARED / f"{file}_features.pth"))
     lpips.prepare()
 
@@ -90,7 +90,7 @@ def test_lpips_gives_its_published_values(net, file, published, tolerance):
 
 @pytest.fixture(scope="module")
 def trunk(tmp_path_factory) -> Path:
-    """A whole AlexNet of random weights, named by its hash as torchvision names its files."""
+    """A whole AlexNet with random weights, in a file named by its hash as torchvision's files are."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("served")
     slim = {name: value for name, value in alexnet().state_dict().items() if name.startswith("features")}
@@ -108,7 +108,7 @@ def server(trunk):
         served.shutdown()
 
 
-def test_trunk_is_downloaded_once_then_cached(server, trunk, tmp_path, monkeypatch):
+def test_the_trunk_is_downloaded_once_then_cached(server, trunk, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     lpips = LPIPS(url=f"{server}/{trunk.name}")
     lpips.prepare()
@@ -120,9 +120,9 @@ def test_trunk_is_downloaded_once_then_cached(server, trunk, tmp_path, monkeypat
     assert lpips(x, x).item() == 0.0 and lpips(x, images(1, 64, seed=1)).item() > 0.0
 
 
-def test_trunk_that_cannot_be_had_is_a_footnote(tmp_path, monkeypatch):
+def test_a_missing_trunk_is_a_footnote(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(TrunkMissing, match="is not at hand"):
+    with pytest.raises(TrunkMissing, match="is not available"):
         LPIPS(url="http://127.0.0.1:9/alexnet-owt-7be5be79.pth").prepare()
     with pytest.raises(TrunkMissing, match="download is off"):
         LPIPS(download=False).prepare()
@@ -132,8 +132,8 @@ def test_trunk_that_cannot_be_had_is_a_footnote(tmp_path, monkeypatch):
     assert np.isnan(metrics(images(1, 40), images(1, 40))["lpips"]).all()
 
 
-def test_wrong_trunks_are_refused(trunk, tmp_path):
+def test_a_wrong_trunk_is_refused(trunk, tmp_path):
     with pytest.raises(FileNotFoundError, match="no LPIPS trunk at"):
         LPIPS(trunk=str(tmp_path / "none.pth")).prepare()
-    with pytest.raises(ValueError, match="is no squeeze trunk: features"):
+    with pytest.raises(ValueError, match="is not a squeeze trunk: features"):
         LPIPS("squeeze", trunk=str(trunk)).prepare()

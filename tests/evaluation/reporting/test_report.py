@@ -1,4 +1,4 @@
-"""report.html in a real browser: what it shows, how it is worked, that nothing written in a run becomes markup or a request."""
+"""report.html in a real browser: what it shows, how it reacts, and that no text of a run becomes markup or a request."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from browser import Browser
 from PIL import Image, ImageFilter
 
 from diffusion_priors.evaluation.reporting import charts as plots
+from diffusion_priors.evaluation.reporting import html as page_template
 from diffusion_priors.evaluation.reporting import run_images as report_images
 from diffusion_priors.evaluation.reporting import run_page as report
+from diffusion_priors.evaluation.reporting.figure import figure_tiles
 from diffusion_priors.evaluation.reporting.image_records import read_images
 from diffusion_priors.evaluation.reporting.run_images import cards_of, representative
 from diffusion_priors.evaluation.reporting.run_page import write_report
@@ -36,7 +39,7 @@ def save(path: Path, x: np.ndarray) -> None:
 
 
 class Run:
-    """A folder as a run leaves it, with `names` made of the example faces, `size` pixels wide and high."""
+    """The folder of a run over images called `names`, made of the example faces, `size` pixels wide and high."""
 
     metrics = ("psnr", "ssim", "lpips")
 
@@ -152,7 +155,7 @@ def browser(tmp_path_factory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory) -> Path:
-    """Twelve images, three samples each, one failed."""
+    """Twelve images with three samples each, one of which failed."""
     run = Run(tmp_path_factory.mktemp("usual"), [f"face-{i}" for i in range(12)], samples=3)
     run.fail("face-4", 1, "ValueError: x0 holds NaN at step 17\n  of <b>250</b>")
     return write_report(run.write())
@@ -160,7 +163,7 @@ def usual(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory) -> Path:
-    """Markup wherever a run lets a user write: names, an error, the configuration, the title."""
+    """Markup in every text that a user can write: names, an error, the configuration, the title."""
     run = Run(tmp_path_factory.mktemp("hostile"), HOSTILE, samples=2)
     run.fail(HOSTILE[1], 0, "</pre><script>alert(4)</script><img src=x onerror=alert(5)>")
     return write_report(run.write(title="<script>alert(6)</script> & more"))
@@ -189,7 +192,7 @@ def unconditional(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("page", ["usual", "hostile", "colours", "no_truth", "unconditional"])
 @pytest.mark.parametrize(("width", "height", "dark"), [(1280, 900, False), (390, 844, True)])
-def test_page_loads_in_silence_asks_for_nothing_and_fits(page, width, height, dark, browser, request):
+def test_a_page_loads_without_complaints_or_requests_and_fits_the_window(page, width, height, dark, browser, request):
     path = request.getfixturevalue(page)
     browser.open(path, width, height, dark)
     browser.run("scrollTo(0, document.body.scrollHeight)")
@@ -201,7 +204,7 @@ def test_page_loads_in_silence_asks_for_nothing_and_fits(page, width, height, da
 
 
 @pytest.mark.parametrize("page", ["usual", "hostile", "unconditional"])
-def test_everything_that_can_be_worked_has_a_name_and_ids_are_unique(page, browser, request):
+def test_every_control_has_a_name_and_ids_are_unique(page, browser, request):
     browser.open(request.getfixturevalue(page))
     nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
     names = [(node["role"]["value"], node.get("name", {}).get("value")) for node in nodes if not node.get("ignored")]
@@ -249,7 +252,7 @@ def column(browser: Browser, heading: str) -> list[str]:
     )
 
 
-def test_table_sorts_by_number_both_ways_with_nulls_last(tmp_path, browser):
+def test_the_table_sorts_by_number_in_both_directions_with_missing_values_last(tmp_path, browser):
     run = Run(tmp_path, ["a", "b", "c", "d", "e"])
     for record, value in zip(run.records, (10.5, -3.25, None, -12.5, 2e-5), strict=True):
         record["psnr"] = record["psnr_measurement"] = value
@@ -270,7 +273,7 @@ def test_table_sorts_by_number_both_ways_with_nulls_last(tmp_path, browser):
     assert browser.run(f"{header}.getAttribute('aria-sort')") is None
 
 
-def test_names_sort_as_people_count(usual, browser):
+def test_names_sort_by_the_numbers_in_them(usual, browser):
     browser.open(usual)
     assert column(browser, "Image")[:3] == ["face-0", "face-1", "face-10"]
     browser.click("table.scores thead th:first-child button")
@@ -292,7 +295,7 @@ def seen(browser: Browser, tmp_path: Path, across: float, image: int = 1) -> str
     return {(True, False, False): RED, (False, True, False): GREEN, (False, False, True): BLUE}[(r > 128, g > 128, b > 128)]
 
 
-def test_an_image_is_wiped_by_mouse_and_keys(colours, browser, tmp_path):
+def test_the_edge_of_an_image_moves_by_mouse_and_keys(colours, browser, tmp_path):
     browser.open(colours)
     assert [seen(browser, tmp_path, x) for x in (0.1, 0.45, 0.55, 0.9)] == [RED, RED, GREEN, GREEN]
     browser.click("#image-1 .stage", across=0.8)
@@ -306,7 +309,7 @@ def test_an_image_is_wiped_by_mouse_and_keys(colours, browser, tmp_path):
     assert [seen(browser, tmp_path, x) for x in (0.1, 0.98)] == [RED, RED]
 
 
-def test_each_shot_carries_its_own_scores(usual, browser):
+def test_each_shot_has_its_own_scores(usual, browser):
     browser.open(usual)
     record = read_images(usual.parent)["face-3"]
     (card,) = [card for card in cards_of(read_images(usual.parent)) if card.id == "face-3"]
@@ -323,7 +326,7 @@ def test_each_shot_carries_its_own_scores(usual, browser):
     assert {name: found[name] for name in expected} == expected
 
 
-def test_an_image_shows_what_is_chosen_and_never_the_same_twice(colours, browser, tmp_path):
+def test_an_image_shows_what_is_chosen_and_never_the_same_on_both_sides(colours, browser, tmp_path):
     browser.open(colours)
     browser.click("#image-1 .strip label:nth-of-type(3)")
     assert [seen(browser, tmp_path, x) for x in (0.25, 0.75)] == [RED, BLUE]
@@ -344,7 +347,7 @@ def choose(browser: Browser, selector: str, value: str) -> None:
     )
 
 
-def test_all_images_are_changed_at_once(colours, browser, tmp_path):
+def test_all_images_can_be_changed_at_once(colours, browser, tmp_path):
     browser.open(colours)
     choose(browser, "#show-all", "truth")
     choose(browser, "#against-all", "restoration-0")
@@ -355,7 +358,7 @@ def test_all_images_are_changed_at_once(colours, browser, tmp_path):
     assert browser.run("document.querySelector('#show-all').value") == ""
 
 
-def test_enlarging_makes_an_image_larger_and_small_ones_stay_pixels(usual, browser):
+def test_an_image_can_be_enlarged_and_small_images_keep_their_pixels(usual, browser):
     browser.open(usual)
     width = "document.querySelector('#image-1 .stage').clientWidth"
     small = browser.run(width)
@@ -372,7 +375,7 @@ def test_large_images_are_smoothed(tmp_path, browser):
     assert browser.run(rendering) == ["auto", "pixelated"]  # the restoration; the measurement of a quarter the size
 
 
-def test_a_row_leads_to_its_image(usual, browser):
+def test_a_row_links_to_its_image(usual, browser):
     browser.open(usual)
     browser.click("#row-9 th a")
     assert browser.run("location.hash") == "#image-9"
@@ -384,7 +387,7 @@ def test_a_row_leads_to_its_image(usual, browser):
     assert browser.run("document.querySelector('#row-9 th').textContent").strip() == name
 
 
-def test_summary_shows_every_row_with_error_interval_and_what_it_is(usual, browser):
+def test_the_summary_shows_every_statistic_with_error_interval_and_label(usual, browser):
     browser.open(usual)
     text = browser.run("document.querySelector('#summary').innerText")
     summary = json.loads((usual.parent / "summary.json").read_text())
@@ -409,7 +412,7 @@ def test_a_row_over_fewer_images_says_so(tmp_path, browser):
     assert "Restoration" in rows[1]
 
 
-def test_configuration_versions_and_command_are_there(usual, browser):
+def test_the_page_shows_configuration_versions_and_command(usual, browser):
     browser.open(usual)
     text = browser.run("document.querySelector('#configuration').textContent")
     settings = yaml.safe_load((usual.parent / "config.yaml").read_text())
@@ -419,7 +422,7 @@ def test_configuration_versions_and_command_are_there(usual, browser):
     assert "2.8.0" in text and "0123456789abcdef, with changes that are not committed" in text
 
 
-def test_markup_in_a_run_stays_text(hostile, browser):
+def test_markup_in_the_texts_of_a_run_stays_text(hostile, browser):
     browser.open(hostile)
     assert browser.complaints == []
     assert browser.run("document.title") == "<script>alert(6)</script> & more"
@@ -431,7 +434,7 @@ def test_markup_in_a_run_stays_text(hostile, browser):
     assert "<script>alert(4)</script>" in browser.run("document.querySelector('#failed').textContent")
 
 
-def test_links_lead_into_the_page_or_to_files_beside_it(tmp_path, browser):
+def test_links_lead_into_the_page_or_to_files_next_to_it(tmp_path, browser):
     run = Run(tmp_path, [*HOSTILE, "plain"])
     browser.open(write_report(run.write(), images=1))
     links = browser.run("[...document.querySelectorAll('a')].map(link => link.getAttribute('href'))")
@@ -453,7 +456,7 @@ def numbered(count: int, tmp_path: Path) -> Path:
     return run.write()
 
 
-def test_a_page_shows_the_first_images_and_the_extremes_and_says_so(tmp_path, browser, monkeypatch):
+def test_a_limited_page_shows_the_first_images_and_the_extremes_and_says_so(tmp_path, browser, monkeypatch):
     monkeypatch.setattr(report, "ROWS", 14)
     browser.open(write_report(numbered(30, tmp_path), images=9))
     shown = browser.run("[...document.querySelectorAll('article h3')].map(h => h.textContent)")
@@ -487,12 +490,12 @@ def test_representative_images_hold_the_extremes_and_are_among_those_of_a_larger
         before = set(chosen)
 
 
-def test_pages_without_scores_show_the_first_images(tmp_path):
+def test_without_scores_the_first_images_are_shown(tmp_path):
     run = Run(tmp_path, ["a", "b", "c"], size=16, truth=False)
     assert [image.id for image in representative(cards_of(read_images(run.write())), 2)] == ["a", "b"]
 
 
-def test_bytes_and_samples_and_failures_are_bounded(tmp_path, browser, monkeypatch):
+def test_bytes_samples_and_failures_are_limited(tmp_path, browser, monkeypatch):
     run = Run(tmp_path, ["a", "b", "c"], samples=4)
     for name in ("b", "c"):
         run.fail(name, 0, f"broken {name}")
@@ -522,7 +525,7 @@ def test_without_truth_there_are_residuals_and_images(no_truth, browser):
     assert column(browser, "Residual") == ["0.0500", "0.0510"]
 
 
-def test_unconditional_samples_are_all_there(unconditional, browser):
+def test_unconditional_samples_are_all_shown(unconditional, browser):
     browser.open(unconditional)
     assert "Nothing to score" in browser.run("document.querySelector('#summary').innerText")
     kinds = browser.run("[...document.querySelectorAll('.strip .name')].map(name => name.textContent)")
@@ -531,7 +534,7 @@ def test_unconditional_samples_are_all_there(unconditional, browser):
     assert browser.run("document.querySelector('#plots')") is None
 
 
-def test_single_unconditional_samples_have_nothing_to_wipe(tmp_path, browser):
+def test_a_single_unconditional_sample_has_nothing_to_compare_with(tmp_path, browser):
     browser.open(write_report(Run(tmp_path, ["0", "1", "2"], truth=False, measured=False).write()))
     assert browser.complaints == []
     assert browser.run("document.querySelectorAll('.stage img')[0].naturalWidth") == 48
@@ -539,7 +542,7 @@ def test_single_unconditional_samples_have_nothing_to_wipe(tmp_path, browser):
     assert browser.run(hidden)
 
 
-def test_a_run_without_images_on_disk_still_has_its_figures(tmp_path, browser):
+def test_a_run_without_images_on_disk_still_has_its_scores(tmp_path, browser):
     root = Run(tmp_path, ["a", "b"]).write()
     for path in root.rglob("*.png"):
         path.unlink()
@@ -549,7 +552,7 @@ def test_a_run_without_images_on_disk_still_has_its_figures(tmp_path, browser):
     assert len(column(browser, "Image")) == 2
 
 
-def test_images_stay_in_view_without_scripts(usual, browser):
+def test_images_are_visible_without_scripts(usual, browser):
     browser.call("Emulation.setScriptExecutionDisabled", value=True)
     try:
         browser.open(usual, 390, 844)
@@ -564,7 +567,7 @@ def test_an_unfinished_run_says_so(tmp_path, browser):
     assert "not complete" in browser.run("document.querySelector('header').innerText")
 
 
-def test_given_records_are_taken_and_a_missing_summary_is_an_error(tmp_path):
+def test_records_can_be_given_and_a_missing_summary_is_an_error(tmp_path):
     run = Run(tmp_path, ["a", "b"])
     root = run.write()
     (root / "records.jsonl").unlink()
@@ -572,6 +575,79 @@ def test_given_records_are_taken_and_a_missing_summary_is_an_error(tmp_path):
     (root / "summary.json").unlink()
     with pytest.raises(FileNotFoundError, match="summary"):
         write_report(root)
+
+
+class Html(HTMLParser):
+    """The elements of a page: (tag, attributes), and its text."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict]] = []
+        self.text = ""
+        self.feed(page.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str, key: str) -> list[str]:
+        return [attributes[key] for name, attributes in self.elements if name == tag and key in attributes]
+
+
+TEMPLATES = Path(page_template.__file__).parent / "templates"
+
+
+@pytest.mark.parametrize("sheet", ["base.css", "report.css", "compare.js", "leaderboard.html.j2", "exact_posterior.html.j2"])
+def test_every_class_that_a_style_or_a_script_selects_is_in_a_template(sheet):
+    """A class renamed on one side only breaks a page without any message."""
+    text = (TEMPLATES / sheet).read_text()
+    if sheet.endswith(".j2"):
+        text = re.search(r"{% block style %}(.*?){% endblock %}", text, re.DOTALL)[1]
+    if sheet.endswith(".js"):
+        selectors = re.findall(r'querySelector(?:All)?\("([^"]*)"', text)
+    else:
+        selectors = [rule.rpartition("}")[2] for rule in re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL).split("{")[:-1]]
+    selected = {name for selector in selectors for name in re.findall(r"\.([a-z][\w-]*)", selector)}
+    templates = " ".join(path.read_text() for path in TEMPLATES.glob("*.j2"))
+    given = set(re.findall(r"[\w-]+", " ".join(re.findall(r'class="((?:[^"{]|{[{%].*?[%}]})*)"', templates))))
+    scripted = set(re.findall(r'(?:className = |toggle\()"([\w-]+)"', (TEMPLATES / "compare.js").read_text()))
+    assert selected and selected - given - scripted - {"plot"} == set()  # charts.inline_svg writes the class plot
+
+
+def test_a_measurement_that_is_not_an_image_has_no_shot_and_no_scores(tmp_path):
+    """Its file is measurement.safetensors; residual and restoration are shown as for any other."""
+    run = Run(tmp_path, ["a", "b"])
+    for record in run.records:
+        record |= dict.fromkeys(key for key in record if key.endswith("_measurement"))
+        (tmp_path / "images" / record["id"] / "measurement.png").rename(tmp_path / "images" / record["id"] / "measurement.safetensors")
+    root = run.write()
+    page = Html(write_report(root))
+    assert page.all("input", "value").count("restoration-0") == page.all("input", "value").count("truth") == 2
+    assert "measurement" not in page.all("input", "value") and "in the units of y" in page.text
+    headings = [column.of for column in report.columns([card.results for card in cards_of(read_images(root))], Run.metrics)]
+    assert headings.count("restoration") == 3 and "measurement" not in headings
+    for name in ("a", "b"):
+        (root / "images" / name / "truth.png").unlink()
+    assert [shot.name for shot in report_images.load_shots(root, cards_of(read_images(root)), (), 8)[0].shots] == ["Restoration"]
+
+
+def test_a_figure_without_the_image_of_a_measurement_shows_the_others(tmp_path):
+    run = Run(tmp_path, ["a", "b"], size=16)
+    for path in tmp_path.glob("images/*/measurement.png"):
+        path.rename(path.with_suffix(".safetensors"))
+    (first, second) = figure_tiles(run.write(), run.records, 8, 4)
+    assert [text.split("\n")[0] for text, _ in first] == [text.split("\n")[0] for text, _ in second] == ["truth", "sample 0"]
+
+
+def test_what_a_solver_reports_of_itself_is_a_column(tmp_path):
+    run = Run(tmp_path, ["a", "b"], samples=2, size=16)
+    for record, ess in zip(run.records, (2.0, 3.0, None, None), strict=True):
+        record["info"] = {} if ess is None else {"ess": ess}
+    found = {column.heading: column for column in report.columns(list(read_images(run.write()).values()), Run.metrics)}
+    assert found["ess"].of == "of the solver"
+    assert [found["ess"].value(image) for image in read_images(tmp_path).values()] == [2.5, None]
 
 
 def heights(drawn: str, colour: str) -> list[float]:
@@ -583,7 +659,7 @@ def heights(drawn: str, colour: str) -> list[float]:
     return [height for height in found if height > 0]
 
 
-def test_plots_hold_every_image():
+def test_plots_show_every_image():
     drawn = plots.scatter([10.0, 11.0, 12.0], [20.0, 10.0, 30.0], "x", "y")
     assert "2 of 3 lie above" in drawn
     assert len(re.findall("<use ", drawn)) == 3 + 1  # and the legend's
@@ -594,7 +670,7 @@ def test_plots_hold_every_image():
 
 
 def test_distances_of_sets_and_calibration_are_shown(usual, browser, tmp_path):
-    """Plots of both kinds among the others, and their figures."""
+    """Both with their values, and the charts of the calibration."""
     shutil.copytree(usual.parent, tmp_path / "run")
     found = {"mean": 0.412, "se": 0.01, "low": 0.39, "high": 0.43, "n": 3}
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())

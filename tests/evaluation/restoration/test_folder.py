@@ -11,8 +11,8 @@ import yaml
 from PIL import Image
 from sweep_folder import record
 
-from diffusion_priors.evaluation.restoration.folder import RestorationFolder, pending
 from diffusion_priors.evaluation.restoration.batches import Restored
+from diffusion_priors.evaluation.restoration.folder import RestorationFolder, pending
 from diffusion_priors.runs.layout import TRUTH, RunLayout, restoration
 
 CONFIG = {"seed": 0, "solver": {"zeta": 1.0}, "batch_size": 8, "trainer": {"devices": 1, "precision": 32}, "data": {"workers": 0}}

@@ -18,7 +18,7 @@ from torch import nn
 from diffusion_priors.evaluation.restoration.batches import CleanImages, collate
 from diffusion_priors.evaluation.restoration.frozen import FrozenImages, freeze, measurement_spec
 from diffusion_priors.evaluation.restoration.module import RestorationModule
-from diffusion_priors.images.io import Crop
+from diffusion_priors.images.fit import Crop
 from diffusion_priors.operators.inpainting import InpaintRandom
 from diffusion_priors.operators.noise_models import Gaussian, NoiseModel, Poisson
 

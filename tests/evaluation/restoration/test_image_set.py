@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from diffusion_priors.evaluation.restoration.images import ImageSet
-from diffusion_priors.images.io import Crop
+from diffusion_priors.images.fit import Crop
 
 NAMES = [f"face-{i:04}" for i in range(4000)]
 

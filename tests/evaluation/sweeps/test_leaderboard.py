@@ -1,4 +1,4 @@
-"""The jobs of a sweep, what it varied, their order, and the files of the leaderboard read back."""
+"""The jobs of a sweep, its parameters, the order of the jobs, and the files of the leaderboard read back."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def sdedit(folder, t_star, records=(), **changes):
 
 
 def columns(root) -> dict[str, list[str]]:
-    """Name → the cells of the jobs, sorted by folder."""
+    """Parameter → its text in each job; the jobs are sorted by folder."""
     jobs = read_jobs(root)
     return {p.name: [p.text(job) for job in jobs] for p in swept_parameters(jobs)}
 
@@ -49,10 +49,10 @@ def ranked(root, objective: str = "psnr") -> Leaderboard:
     return Leaderboard(root, read_jobs(root), objective)
 
 
-# Jobs.
+# Reading jobs.
 
 
-def test_jobs_are_found_in_nested_folders_and_nowhere_else(tmp_path):
+def test_jobs_are_found_in_nested_folders_but_not_in_hidden_or_foreign_ones(tmp_path):
     for name in ("b", "deep/er/a", ".hidden/c", "b/wandb/run-1/files"):
         write_job(tmp_path / name, records_of([20.0, 21.0]))
     write_job(tmp_path, records_of([20.0]))
@@ -61,7 +61,7 @@ def test_jobs_are_found_in_nested_folders_and_nowhere_else(tmp_path):
     assert [job.folder.relative_to(tmp_path).as_posix() for job in read_jobs(tmp_path)] == ["b", "deep/er/a"]
 
 
-def test_a_job_is_flat_and_whole(tmp_path):
+def test_a_job_has_a_flat_configuration_choices_and_estimates(tmp_path):
     write_job(tmp_path / "a", records_of([20.0, 22.0, None]), base_config(data=node("x", limit=None, ids=[1, 2])))
     (job,) = read_jobs(tmp_path)
     assert job.error is None and job.choices["solver"] == "dps"
@@ -89,7 +89,7 @@ def test_a_job_is_flat_and_whole(tmp_path):
         ("error.txt", "", "failed without a message"),
     ],
 )
-def test_a_damaged_job_is_a_failed_one_that_says_why(tmp_path, name, content, says):
+def test_a_damaged_job_is_a_failed_job_that_says_why(tmp_path, name, content, says):
     write_job(tmp_path / "good", records_of([20.0, 21.0]))
     bad = write_job(tmp_path / "bad", records_of([30.0, 31.0]))
     (bad / name).write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -115,7 +115,7 @@ def test_a_damaged_job_is_a_failed_one_that_says_why(tmp_path, name, content, sa
         (("failed",), None),
     ],
 )
-def test_a_summary_with_something_else_in_it_is_damaged(tmp_path, path, value):
+def test_a_summary_that_does_not_fit_the_schema_is_damaged(tmp_path, path, value):
     folder = write_job(tmp_path / "a", records_of([20.0, 21.0]))
     summary = json.loads((folder / "summary.json").read_text())
     place = summary
@@ -127,7 +127,7 @@ def test_a_summary_with_something_else_in_it_is_damaged(tmp_path, path, value):
     assert job.summary is None and job.error.startswith(f"summary.json is damaged: {'.'.join(path)}")
 
 
-def test_unfinished_and_incomplete_jobs_are_failed(tmp_path):
+def test_unfinished_and_incomplete_jobs_have_failed(tmp_path):
     write_job(tmp_path / "running", records_of([20.0]), finished=False)
     halved = write_job(tmp_path / "incomplete", records_of([20.0, 21.0]))
     summary = json.loads((halved / "summary.json").read_text())
@@ -143,7 +143,7 @@ def test_unfinished_and_incomplete_jobs_are_failed(tmp_path):
     assert swept_parameters(read_jobs(tmp_path)) == []  # a job without a configuration varies nothing
 
 
-def test_an_error_about_some_images_leaves_the_others_figures(tmp_path):
+def test_an_error_about_some_images_keeps_the_values_of_the_others(tmp_path):
     records = [record("a", psnr=20.0, ssim=0.5), record("b", error="not finite after step 3 of 250")]
     some, all_ = write_job(tmp_path / "some", records), write_job(tmp_path / "all", records[1:])
     for folder, count in ((some, "1 of 2"), (all_, "1 of 1")):
@@ -202,14 +202,14 @@ def test_an_objective_of_unknown_direction_is_said_to_be_one(tmp_path):
 # The varied parameters.
 
 
-def test_a_solver_is_told_by_its_option_and_what_only_one_has_is_blank_elsewhere(tmp_path):
+def test_a_solver_is_named_by_its_option_and_a_parameter_of_one_solver_is_empty_for_others(tmp_path):
     dps(tmp_path / "a", 0.3)
     dps(tmp_path / "b", 1.0)
     sdedit(tmp_path / "c", 250)
     assert columns(tmp_path) == {"solver": ["dps", "dps", "sdedit"], "zeta": ["0.3", "1", ""]}
 
 
-def test_arguments_that_the_option_decides_are_no_columns(tmp_path):
+def test_arguments_that_follow_from_the_option_are_not_columns(tmp_path):
     gaussian = node("diffusion_priors.operators.blur.DeblurGaussian", size=9, std=1.5)
     motion = node("diffusion_priors.operators.blur.DeblurMotion", size=15, intensity=0.5)
     for name, operator, option in (("a", gaussian, "deblur_gaussian"), ("b", motion, "deblur_motion")):
@@ -219,7 +219,7 @@ def test_arguments_that_the_option_decides_are_no_columns(tmp_path):
     assert columns(tmp_path) == {"operator": ["deblur_gaussian", "deblur_motion", "deblur_motion"], "size": ["9", "15", "31"]}
 
 
-def test_a_part_of_a_part_is_a_column_where_its_whole_stays(tmp_path):
+def test_a_nested_group_is_a_column_if_it_varies_within_one_option_of_the_outer_group(tmp_path):
     def job(name, annealing, option, **arguments):
         solver = node("diffusion_priors.solvers.score_ald.ScoreALD", annealing=node(annealing, **arguments))
         choices = base_choices(solver="score_ald") | {"annealing@solver.annealing": option}
@@ -234,7 +234,7 @@ def test_a_part_of_a_part_is_a_column_where_its_whole_stays(tmp_path):
     assert columns(tmp_path)["exponent"] == ["", "", "1", "2"]
 
 
-def test_options_of_one_class_are_told_by_option_and_classes_of_one_option_by_class(tmp_path):
+def test_options_of_one_class_are_named_by_option_and_classes_of_one_option_by_class(tmp_path):
     for name, option, size in (("a", "small", 64), ("b", "large", 256)):
         config, choices = base_config(prior=node("p.Prior", size=size)), base_choices(prior=option)
         write_job(tmp_path / "one" / name, config=config, choices=choices)
@@ -244,14 +244,14 @@ def test_options_of_one_class_are_told_by_option_and_classes_of_one_option_by_cl
     assert columns(tmp_path / "two") == {"prior": ["First", "Second"]}
 
 
-def test_a_part_that_is_left_out_is_null(tmp_path):
+def test_a_component_that_is_left_out_is_null(tmp_path):
     for name, lpips in (("a", None), ("b", node("diffusion_priors.evaluation.metrics.lpips.LPIPS", net="alex", trunk=None))):
         write_job(tmp_path / name, config=base_config(metrics={"lpips": lpips}))
     assert columns(tmp_path) == {"lpips": ["null", "LPIPS"]}
 
 
 @pytest.mark.parametrize(("precision", "found"), [(("32", "32"), {}), (("32", "bf16"), {"precision": ["32", "bf16"]})])
-def test_where_and_how_a_job_ran_is_no_parameter(tmp_path, precision, found):
+def test_where_a_job_ran_is_not_a_parameter_but_its_precision_is(tmp_path, precision, found):
     for i, name in enumerate("ab"):
         machine = node("t.T", accelerator=name, devices=i, num_nodes=i, strategy=name, threads=i, precision=precision[i])
         beside = {"logger": node(f"l.{name}", project=name), "callbacks": {name: node("c.C")}, "table": {"row": name, "place": i}}
@@ -260,13 +260,13 @@ def test_where_and_how_a_job_ran_is_no_parameter(tmp_path, precision, found):
     assert columns(tmp_path) == found
 
 
-def test_short_names_are_long_where_they_would_be_shared(tmp_path):
+def test_names_are_as_short_as_they_are_unique(tmp_path):
     for i, name in enumerate("ab"):
         write_job(tmp_path / name, config=base_config(data={"size": i, "root": name}, prior={"size": i}))
     assert list(columns(tmp_path)) == ["data.size", "root", "prior.size"]
 
 
-def test_values_are_written_as_one_types_them(tmp_path):
+def test_values_are_printed_as_a_user_types_them(tmp_path):
     values = [0.30000000000000004, 2, True, None, [128, 64], "deep blue", {}]
     for i, value in enumerate(values):
         write_job(tmp_path / str(i), config=base_config(x=value))
@@ -274,7 +274,7 @@ def test_values_are_written_as_one_types_them(tmp_path):
     assert columns(tmp_path) == {"x": ["0.3", "2", "true", "null", "[128, 64]", "deep blue", "{}", ""]}
 
 
-def test_one_and_one_point_nought_are_one_value_and_true_is_another(tmp_path):
+def test_1_equals_1_0_but_not_true(tmp_path):
     for name, value in (("a", 1), ("b", 1.0)):
         dps(tmp_path / name, value)
     assert columns(tmp_path) == {}
@@ -282,7 +282,7 @@ def test_one_and_one_point_nought_are_one_value_and_true_is_another(tmp_path):
     assert columns(tmp_path) == {"zeta": ["1", "1", "true"]}
 
 
-def test_a_sigma_is_written_in_both_units(tmp_path):
+def test_a_sigma_is_printed_on_both_scales(tmp_path):
     for name, sigma in (("a", 0.05), ("b", 0.1)):
         write_job(
             tmp_path / name,
@@ -297,7 +297,7 @@ def test_a_sigma_is_written_in_both_units(tmp_path):
 # Order and differences.
 
 
-def test_best_first_in_the_objectives_direction_and_those_without_a_value_last(tmp_path):
+def test_the_best_job_by_the_objective_is_first_and_jobs_without_a_value_are_last(tmp_path):
     for name, psnr, lpips in (("a", 20.0, 0.3), ("b", 30.0, 0.2), ("c", 25.0, 0.1), ("d", None, None)):
         dps(tmp_path / name, ord(name), [record("x", psnr=psnr, lpips=lpips)])
 
@@ -309,7 +309,7 @@ def test_best_first_in_the_objectives_direction_and_those_without_a_value_last(t
         ranked(tmp_path, "fid")
 
 
-def test_the_difference_to_the_best_is_paired(tmp_path):
+def test_the_difference_to_the_best_is_paired_by_image_and_measurement(tmp_path):
     rng = random.Random(0)
     hard = [rng.gauss(25, 4) for _ in range(8)]
     worse = [value - 0.5 + 0.1 * (-1) ** i for i, value in enumerate(hard)]
@@ -334,7 +334,7 @@ def test_the_difference_to_the_best_is_paired(tmp_path):
     assert rows["elsewhere"]["difference_to_best.psnr.mean"] == ""
 
 
-def test_images_are_the_units_of_a_difference_not_samples(tmp_path):
+def test_the_units_of_a_difference_are_images_not_samples(tmp_path):
     for name, shift in (("a", 1.0), ("b", 0.0)):
         records = [record(f"face-{i}", k, psnr=20.0 + i + shift + (1 if k else -1), ssim=0.5) for i in range(3) for k in range(2)]
         posterior = [{"id": f"face-{i}", "samples": 2, "psnr": 27.0 + i, "ssim": 0.9, "lpips": None, "deviation": 0.1} for i in range(3)]
@@ -347,7 +347,7 @@ def test_images_are_the_units_of_a_difference_not_samples(tmp_path):
     assert "posterior mean: PSNR (dB) ↑" in (tmp_path / "leaderboard.html").read_text()
 
 
-def test_damaged_records_cost_the_difference_and_nothing_else(tmp_path):
+def test_damaged_records_remove_the_difference_only(tmp_path):
     dps(tmp_path / "a", 1.0, records_of([20.0, 21.0]))
     bad = dps(tmp_path / "b", 2.0, records_of([18.0, 19.0]))
     (bad / "records.jsonl").write_text("{}\n{broken\n")
@@ -362,7 +362,7 @@ WITH_REPORT = "steps=50,zeta=3.0"
 
 
 def fill(root) -> None:
-    """A sweep over two solvers with their strengths, and a job that failed."""
+    """A sweep over two solvers, their parameters and the number of steps, and a failed job."""
     rng = random.Random(1)
     for steps in (50, 1000):
         grid = node("g.Linspace", steps=steps)
@@ -402,11 +402,11 @@ def test_csv_holds_all_digits_of_every_value(board):
     assert [row["solver.zeta"] for row in rows if row["solver"] == "sdedit"] == ["", ""]
 
 
-def test_terminal_table_reads_mean_and_standard_error(tmp_path):
+def test_the_terminal_table_shows_mean_and_standard_error(tmp_path):
     dps(tmp_path / "a", 1.0, records_of([20.0, 22.0], [0.25, 0.35], seconds=2.5))
     dps(tmp_path / "b", 2.0, records_of([19.0], seconds=2.5))
     lines = ranked(tmp_path).text.splitlines()
-    head = ["#", "zeta", "PSNR (dB) ↑", "SSIM ↑", "LPIPS ↓", "NFE forward + vjp", "seconds an image", "PSNR (dB) ↑ − best"]
+    head = ["#", "zeta", "PSNR (dB) ↑", "SSIM ↑", "LPIPS ↓", "NFE forward + vjp", "seconds per image", "PSNR (dB) ↑ − best"]
     assert re.split(r"\s{2,}", lines[0].strip()) == head
     assert re.split(r"\s{2,}", lines[2].strip()) == [
         "1",
@@ -421,7 +421,7 @@ def test_terminal_table_reads_mean_and_standard_error(tmp_path):
     assert re.split(r"\s{2,}", lines[3].strip()) == ["2", "2", "19.00", "0.500", "–", "250 + 250", "2.50", "−1.00"]
 
 
-def test_without_lpips_the_footnote_says_why_and_psnr_stands_in_the_pareto_plot(tmp_path):
+def test_without_lpips_the_footnote_says_why_and_the_pareto_plot_shows_psnr(tmp_path):
     for name, zeta in (("a", 1.0), ("b", 2.0)):
         records = records_of([20.0 + zeta, 21.0])
         write_job(tmp_path / name, records, base_config(solver=node(DPS, zeta=zeta)), footnote="LPIPS: no trunk | here")
@@ -432,7 +432,7 @@ def test_without_lpips_the_footnote_says_why_and_psnr_stands_in_the_pareto_plot(
     assert plots["pareto"].axes[0].get_ylabel().startswith("PSNR")
 
 
-def test_one_job_and_no_job(tmp_path):
+def test_one_job_is_a_leaderboard_and_no_job_is_an_error(tmp_path):
     write_job(tmp_path / "only", records_of([20.0], [0.2]))
     board = ranked(tmp_path)
     assert board.parameters == [] and board.title(board.jobs[0]) == "only" and list(draw_plots(board)) == ["pareto"]
@@ -442,13 +442,13 @@ def test_one_job_and_no_job(tmp_path):
         write_leaderboard(tmp_path / "empty")
 
 
-def test_only_failed_jobs(tmp_path):
+def test_failed_jobs_alone_are_listed(tmp_path):
     write_job(tmp_path / "a", finished=False)
     assert write_leaderboard(tmp_path).text == "Failed:\n  a: no summary.json: stopped early, or still running"
     assert "stopped early" in (tmp_path / "leaderboard.html").read_text()
 
 
-def test_unconditional_jobs_without_any_score(tmp_path):
+def test_jobs_without_any_score_have_neither_a_best_nor_plots(tmp_path):
     for seed in range(2):
         write_job(tmp_path / str(seed), [record("unconditional", y=None)], base_config(seed=seed))
     board = write_leaderboard(tmp_path)
@@ -578,7 +578,7 @@ def test_the_axis_is_logarithmic_beyond_a_decade(values, scale):
     assert pareto_plot(points, "x", "y", "z").axes[0].get_xscale() in ("linear", "log")
 
 
-def test_labels_lie_beside_each_other_and_inside():
+def test_labels_do_not_overlap_and_stay_inside_the_frame():
     points = [Point(f"a job with a name {i}", 1.0 + i / 50, Estimate(20.0 + i / 50, None, None, None, 1), True) for i in range(4)]
     figure = pareto_plot([*points, Point("", 5.0, Estimate(15.0, 1.0, 13.0, 17.0, 3), False)], "x", "y", "z")
     axes = figure.axes[0]
@@ -589,7 +589,7 @@ def test_labels_lie_beside_each_other_and_inside():
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
-def test_plots_are_png_and_an_element_for_a_page(tmp_path):
+def test_a_plot_becomes_a_png_file_or_an_svg_element(tmp_path):
     figure = metric_plot([Line("a < b & c", [1, 2], [Estimate(1.0, None, None, None, 1)] * 2)] * 2, "x", "y", "z")
     (tmp_path / "a.png").write_bytes(png(figure))
     assert Image.open(tmp_path / "a.png").size[0] > 900

@@ -34,7 +34,7 @@ class DDRM(Solver):
         self.eta, self.eta_b = eta, eta_b
 
     def init(self, problem: Problem, start: NoiseLevel) -> Tensor:
-        measurement, spectrum = problem.measurement, problem.measurement.operator.spectrum()
+        measurement, spectrum = problem.measurement, problem.measurement.linear_operator.spectrum()
         s, noise = spectrum.s, start.alpha * measurement.sigma_y
         z = spectrum.analyse(problem.rng.normal(problem.like))
         seen = (s > 0.0) & (s * start.sigma >= noise)
@@ -43,7 +43,7 @@ class DDRM(Solver):
         return spectrum.synthesise(target + left.clamp_min(0.0).sqrt() * z)
 
     def step(self, state: Tensor, step: Step, problem: Problem) -> tuple[Tensor, Tensor, Info]:
-        (now, then, _), measurement, spectrum = step, problem.measurement, problem.measurement.operator.spectrum()
+        (now, then, _), measurement, spectrum = step, problem.measurement, problem.measurement.linear_operator.spectrum()
         s, noise, keep = spectrum.s, then.alpha * measurement.sigma_y, (1.0 - self.eta**2) ** 0.5
         x0 = problem.denoiser(state, now).x0
         mean, measured = spectrum.analyse(x0), spectrum.measured(measurement.y)

@@ -38,6 +38,8 @@ from tiny_evaluation import (
 )
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+pytestmark = pytest.mark.script
+
 CORES = os.cpu_count()
 CPUS = ["trainer=ddp", "trainer.accelerator=cpu"]
 IMAGES, SAMPLES = 5, 3

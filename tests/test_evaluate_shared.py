@@ -12,6 +12,8 @@ import pytest
 from forks import ROOT, Run
 from tiny_evaluation import TINY, assert_same, evaluate, ranks, undisturbed
 
+pytestmark = pytest.mark.script
+
 IMAGES = 5
 LINE = ["data.root=images", "num_samples=2", "batch_size=3"]
 SHARED = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]

@@ -23,6 +23,8 @@ from PIL import Image
 
 from diffusion_priors.diffusion.networks.unet import UNet
 
+pytestmark = pytest.mark.script
+
 FACES = sorted((ROOT / "examples" / "faces").glob("*.png"))
 TINY = ["prior=custom", "prior.network._target_=broken_networks.Shrink", "prior.checkpoint=null", "prior.size=[16,16]"]
 CHEAP = [*TINY, "grid.steps=4"]

@@ -22,6 +22,8 @@ from safetensors.torch import load_file
 
 from diffusion_priors.diffusion.networks.unet import UNet
 
+pytestmark = pytest.mark.script
+
 NETWORK = ["num_channels=8", "channel_mult=[1,2]", "attention_resolutions=[]", "image_size=16", "num_head_channels=8"]
 QUIET = ["validation.denoise=2", "validation.samples=0", "validation.restore=0", "validation.grid.steps=2"]
 COMMON = ["data.root=images", "data.cache=cache", "output_dir=out", "batch_size=4", *QUIET]

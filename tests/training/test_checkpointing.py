@@ -409,6 +409,7 @@ def five(tmp_path_factory) -> tuple[Steps, torch.Tensor]:
     return go(tmp_path_factory.mktemp("five"), 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("validate_every", [1, 2, 3, 1000])
 @pytest.mark.parametrize("first", [1, 2, 3])
 def test_a_finished_run_made_longer_is_the_longer_run(first, validate_every, five, tmp_path):
@@ -420,6 +421,7 @@ def test_a_finished_run_made_longer_is_the_longer_run(first, validate_every, fiv
     assert torch.equal(average, five[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("every", "validate_every", "left"), [(2, 1000, 2), (2, 1000, 4), (3, 2, 3), (3, 2, 4), (1, 3, 3)])
 def test_an_interrupted_run_gone_on_with_is_the_uninterrupted_one(every, validate_every, left, five, tmp_path):
     """From a checkpoint made between validations, or after one; those made later are lost."""

@@ -75,6 +75,7 @@ def test_the_batch_size_moves_levels_only():
     assert any(small[k].index != large[k].index for k in range(20))
 
 
+@pytest.mark.script
 def test_workers_change_nothing():
     """The loader of a run, with processes and without, against the items one by one."""
     stream = make_stream()

@@ -174,8 +174,8 @@ def test_rooms_that_only_read_files_load_no_torch():
 
 
 TESTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py"))
-LIGHTNING_TESTS = ("tests/training/", "tests/evaluation/restoration/")
-"""Folders whose code under test is Lightning's: seconds to import."""
+LIGHTNING_TESTS = ("tests/training/", "tests/evaluation/restoration/", "tests/runs/test_loggers.py")
+"""Tests of code that imports Lightning itself."""
 
 
 def test_collecting_tests_imports_nothing_slow():

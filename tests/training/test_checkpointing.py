@@ -11,7 +11,8 @@ import torch
 import yaml
 from misfortune import Mischief, break_writing
 from omegaconf import OmegaConf
-from tiny_training import Batches, Keep, batches, fit, tiny_prior, training_of, weights
+from tiny_prior import tiny_prior, weights
+from tiny_training import Batches, Keep, batches, fit, training_of
 
 from diffusion_priors.conf import PROJECT
 from diffusion_priors.training.callbacks import Checkpoints, Watch, average

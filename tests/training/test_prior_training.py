@@ -8,7 +8,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
-from tiny_training import Batches, Keep, batch_of, batches, fit, images, scrambled, tiny_prior, training_of, weights
+from tiny_prior import images, scrambled, tiny_prior, weights
+from tiny_training import Batches, Keep, batch_of, batches, fit, training_of
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 

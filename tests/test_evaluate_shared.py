@@ -54,7 +54,7 @@ def test_more_processes_than_batches(whole):
 def test_one_told_to_stop_does_not_keep_the_others_waiting(whole):
     """As torchrun and SLURM tell all of them."""
     group = ranks(whole, 2, *LINE, "+prior.network.rest=0.1", "output_dir=told")
-    assert group[0].wait_until(lambda: (whole / "told" / "records.jsonl").exists())
+    assert group[0].wait_until((whole / "told" / "records.jsonl").exists)
     for one in group:
         one.send(signal.SIGTERM)
     assert [one.wait(30.0).returncode for one in group] == [143, 143]

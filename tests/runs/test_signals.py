@@ -86,8 +86,8 @@ def test_a_signal_that_somebody_listens_to_is_left_to_them():
 
 def test_handlers_are_given_back_where_the_run_fails():
     before = now()
-    with pytest.raises(ValueError), Listener().listening():
-        raise ValueError
+    with pytest.raises(ValueError, match="the run failed"), Listener().listening():
+        raise ValueError("the run failed")
     assert now() == before
 
 

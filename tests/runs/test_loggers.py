@@ -140,6 +140,7 @@ def run_file(folder: Path) -> Path:
     return wandb_file.finished(path)
 
 
+@pytest.mark.script
 def test_no_rows_and_no_artifacts_means_neither(keyless, monkeypatch):
     """The figures alone, and nothing is left in the environment; a second run in the process is another one."""
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -350,6 +351,7 @@ def test_csv_of_an_evaluation(tmp_path):
     assert float(rows[-1]["single/psnr"]) == pytest.approx(psnr) == float(rows[-2]["running/psnr"]) and not rows[0]["single/psnr"]
 
 
+@pytest.mark.script
 def test_wandb_of_lightning_takes_images(keyless, monkeypatch):
     """What train.py's validation shows."""
     monkeypatch.setenv("WANDB_MODE", "offline")

@@ -36,7 +36,8 @@ from tiny_evaluation import (
     summary,
     the_line,
 )
-from torchmetrics.functional.image import structural_similarity_index_measure
+
+pytestmark = pytest.mark.script
 
 CORES = os.cpu_count()
 CPUS = ["trainer=ddp", "trainer.accelerator=cpu"]
@@ -118,6 +119,8 @@ def test_records_are_the_scores_of_the_images_as_saved(whole):
 
 
 def ssim(image: np.ndarray, truth: np.ndarray) -> float:
+    from torchmetrics.functional.image import structural_similarity_index_measure  # seconds to import
+
     both = (torch.from_numpy(one).permute(2, 0, 1)[None].float() for one in (image, truth))
     return structural_similarity_index_measure(*both, data_range=1.0).item()
 

@@ -15,6 +15,8 @@ import yaml
 from forks import Run
 from PIL import Image
 
+pytestmark = pytest.mark.script
+
 NETWORK = "prior.network._target_=broken_networks.NaNForBright"
 CHEAP = ["prior=custom", NETWORK, "prior.checkpoint=null", "prior.size=[16,16]", "grid.steps=2", "metrics.lpips=null", "data.root=images"]
 ROWS = 5
@@ -153,7 +155,7 @@ def test_the_table_holds_the_first_records_and_their_images(swept):
         rows = job.table()
         assert len(rows) == ROWS < len(job.records)
         for row, record in zip(rows, job.records, strict=False):
-            values = {key: value for key, value in record.items() if key != "error"}
+            values = {key: value for key, value in record.items() if key not in ("error", "info")}
             assert {key: row[key] for key in values} == values and row["failure"] == record["error"]
             folder = job.folder / "images" / record["id"]
             files = {"truth": "truth", "measurement": "measurement", "restoration": f"restoration-{record['sample']}"}

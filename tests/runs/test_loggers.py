@@ -140,6 +140,7 @@ def run_file(folder: Path) -> Path:
     return wandb_file.finished(path)
 
 
+@pytest.mark.script
 def test_without_rows_and_artifacts_only_values_are_sent(keyless, monkeypatch):
     """Nothing is left in the environment, and a second run in the process is another one."""
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -350,6 +351,7 @@ def test_csv_of_an_evaluation(tmp_path):
     assert float(rows[-1]["single/psnr"]) == pytest.approx(psnr) == float(rows[-2]["running/psnr"]) and not rows[0]["single/psnr"]
 
 
+@pytest.mark.script
 def test_wandb_of_lightning_takes_images(keyless, monkeypatch):
     """The validation of train.py sends images."""
     monkeypatch.setenv("WANDB_MODE", "offline")

@@ -87,8 +87,8 @@ def test_a_signal_that_has_a_handler_is_left_to_it():
 
 def test_the_old_handlers_are_back_after_an_error():
     before = now()
-    with pytest.raises(ValueError), Listener().listening():
-        raise ValueError
+    with pytest.raises(ValueError, match="the run failed"), Listener().listening():
+        raise ValueError("the run failed")
     assert now() == before
 
 

@@ -72,7 +72,7 @@ def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], fl
         except NotApplicableStop as error:
             layout.not_applicable.write_text(f"{one_line(error)}\n")
             print(f"not applicable: {layout.root.name}: {one_line(error)}", file=sys.stderr)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs of the sweep continue
             if getattr(error, "code", None) in STOPPED:
                 end(error)
             layout.error.write_text(f"{traceback.format_exc()}\n{one_line(error)}\n")

@@ -30,7 +30,7 @@ class Leaderboard(Failures):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         try:
             self.draw(config)
-        except Exception as error:  # Hydra would turn it into a warning
+        except Exception as error:  # noqa: BLE001 - Hydra would turn it into a warning
             print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
             sys.exit(FAILED)
         super().on_multirun_end(config, **kwargs)

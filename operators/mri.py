@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from numpy.random import Generator
@@ -43,7 +44,7 @@ class MRI(LinearOperator):
         self.acceleration, self.center_fraction, self.random = acceleration, center_fraction, random_columns
         self.register_buffer("mask", None, persistent=False)
 
-    def draw(self, like: Tensor, generators: Sequence[Generator]):
+    def draw(self, like: Tensor, generators: Sequence[Generator]) -> Self:
         super().draw(like, generators)
         width = like.shape[-1]
         center = max(1, round(self.center_fraction * width))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,7 @@ class PhaseRetrieval(Operator):
             raise ValueError(f"the oversampling must be positive, got {oversampling}; set operator.oversampling")
         self.oversampling = oversampling
 
-    def draw(self, like: Tensor, generators: Sequence[Generator]):
+    def draw(self, like: Tensor, generators: Sequence[Generator]) -> Self:
         super().draw(like, generators)
         if min(self.padding) < 1:
             height, width = like.shape[-2:]

@@ -15,6 +15,8 @@ import yaml
 from forks import Run
 from PIL import Image
 
+pytestmark = pytest.mark.script
+
 NETWORK = "prior.network._target_=broken_networks.NaNForBright"
 CHEAP = ["prior=custom", NETWORK, "prior.checkpoint=null", "prior.size=[16,16]", "grid.steps=2", "metrics.lpips=null", "data.root=images"]
 ROWS = 5

@@ -12,6 +12,8 @@ import pytest
 from forks import ROOT, Run
 from tiny_evaluation import TINY, assert_same, evaluate, ranks, undisturbed
 
+pytestmark = pytest.mark.script
+
 IMAGES = 5
 LINE = ["data.root=images", "num_samples=2", "batch_size=3"]
 SHARED = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
@@ -52,7 +54,7 @@ def test_more_processes_than_batches(whole):
 def test_one_told_to_stop_does_not_keep_the_others_waiting(whole):
     """As torchrun and SLURM tell all of them."""
     group = ranks(whole, 2, *LINE, "+prior.network.rest=0.1", "output_dir=told")
-    assert group[0].wait_until(lambda: (whole / "told" / "records.jsonl").exists())
+    assert group[0].wait_until((whole / "told" / "records.jsonl").exists)
     for one in group:
         one.send(signal.SIGTERM)
     assert [one.wait(30.0).returncode for one in group] == [143, 143]

@@ -15,6 +15,8 @@ from tiny_evaluation import TINY, assert_same, assert_whole, evaluate, ranks, th
 from diffusion_priors.runs.layout import RunLayout
 from diffusion_priors.runs.records import read_lines
 
+pytestmark = pytest.mark.script
+
 IMAGES, SAMPLES = 10, 2
 REST = ["+prior.network.rest=0.005"]
 LINE = [*REST, "data.root=images", f"num_samples={SAMPLES}", "batch_size=3"]

@@ -23,6 +23,8 @@ from PIL import Image
 
 from diffusion_priors.diffusion.networks.unet import UNet
 
+pytestmark = pytest.mark.script
+
 FACES = sorted((ROOT / "examples" / "faces").glob("*.png"))
 TINY = ["prior=custom", "prior.network._target_=broken_networks.Shrink", "prior.checkpoint=null", "prior.size=[16,16]"]
 CHEAP = [*TINY, "grid.steps=4"]
@@ -229,7 +231,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
     assert summary["records"] == summary["images"] == len(rows) and not summary["complete"]
     assert (tmp_path / "out" / "figure.png").exists() and f"{summary['statistics']['single']['psnr']['mean']:.2f}" in done.stdout
     assert done.stderr.strip().splitlines()[-1] == f"error: stopped by SIGINT; {len(rows)} of 40 restorations are finished"
-    assert not [p for p in (tmp_path / "out").rglob(".*")] and "Traceback" not in done.stderr
+    assert not list((tmp_path / "out").rglob(".*")) and "Traceback" not in done.stderr
 
 
 def test_full_disk_leaves_no_half_file(sample, tmp_path):

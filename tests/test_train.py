@@ -22,6 +22,8 @@ from safetensors.torch import load_file
 
 from diffusion_priors.diffusion.networks.unet import UNet
 
+pytestmark = pytest.mark.script
+
 NETWORK = ["num_channels=8", "channel_mult=[1,2]", "attention_resolutions=[]", "image_size=16", "num_head_channels=8"]
 QUIET = ["validation.denoise=2", "validation.samples=0", "validation.restore=0", "validation.grid.steps=2"]
 COMMON = ["data.root=images", "data.cache=cache", "output_dir=out", "batch_size=4", *QUIET]
@@ -215,15 +217,15 @@ def test_two_processes_told_to_stop_end_together_and_one_goes_on(train, folder):
         assert a["step"] == b["step"] and (not a["loss"] or float(b["loss"]) == pytest.approx(float(a["loss"]), rel=2e-3))
 
 
-LEARNED = dict(
-    image_size=16,
-    num_channels=8,
-    channel_mult=(1, 2),
-    attention_resolutions=(),
-    num_head_channels=8,
-    learn_sigma=True,
-    min_group_channels=4,
-)
+LEARNED = {
+    "image_size": 16,
+    "num_channels": 8,
+    "channel_mult": (1, 2),
+    "attention_resolutions": (),
+    "num_head_channels": 8,
+    "learn_sigma": True,
+    "min_group_channels": 4,
+}
 
 
 def test_fine_tuning_keeps_preconditioning_schedule_and_learned_variance(train, folder):

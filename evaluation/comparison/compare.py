@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tabulate import tabulate
 
 from diffusion_priors.evaluation.comparison.metric_comparison import HEADINGS, MetricComparison, compare_metric
-from diffusion_priors.evaluation.comparison.notes import changes, notes
+from diffusion_priors.evaluation.comparison.notes import Pairs, changes, notes
 from diffusion_priors.evaluation.reporting.finished_run import FinishedRun, read_run
 from diffusion_priors.evaluation.reporting.image_records import ImageRecords
 from diffusion_priors.evaluation.scores import POSTERIOR_MEAN, SINGLE, Statistic, metric_of
@@ -108,9 +108,6 @@ def comparable_run(folder: Path) -> FinishedRun:
     if not RunLayout(folder).config.is_file():
         raise FileNotFoundError(f"{RunLayout(folder).config} is missing; evaluate again")
     return run
-
-
-Pairs = Sequence[tuple[ImageRecords, ImageRecords]]
 
 
 def _rows(statistic: Statistic, pairs: Pairs, scores: Callable[[ImageRecords], dict[str, float | None]]) -> list[MetricComparison]:

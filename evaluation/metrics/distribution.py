@@ -10,8 +10,6 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.kid import KernelInceptionDistance
 
 from diffusion_priors.images.fit import Exact
 from diffusion_priors.images.io import as_bits, read_image
@@ -74,6 +72,9 @@ class Distribution(nn.Module):
     @torch.no_grad()
     def forward(self, real: Sequence[Path], made: Sequence[Path]) -> dict[str, float]:
         """{"fid", "kid", "kid_std"} of two sets of image files, all of the same size. Raises ValueError or OSError for a bad file."""
+        from torchmetrics.image.fid import FrechetInceptionDistance  # seconds to import
+        from torchmetrics.image.kid import KernelInceptionDistance
+
         self.check(min(len(real), len(made)))
         self.features.to(self.anchor.device).eval()
         with Image.open(real[0]) as first:

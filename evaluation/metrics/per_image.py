@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from diffusion_priors.evaluation.metrics.calibration import Calibration
 from diffusion_priors.evaluation.metrics.distribution import Distribution
@@ -61,6 +60,8 @@ class Metrics(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor, truth: Tensor) -> dict[str, list[float]]:
         """{"psnr": […], "ssim": […], "lpips": […], …}; NaN if an image is too small for a metric, or without LPIPS."""
+        from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure  # seconds
+
         x, truth = self._as_stored(x), self._as_stored(truth)
         side = min(x.shape[-2:])
         values = {"psnr": peak_signal_noise_ratio(x, truth, data_range=1.0, dim=(1, 2, 3), reduction="none")}

@@ -74,6 +74,8 @@ def calibration_lines(found: dict) -> list[str]:
     last = found["groups"][-1]
     return [
         f"calibration of {found['samples']} samples, {found['images']} images: {'; '.join(shown)}",
-        f"predicted deviation and error: correlation {plus_minus(Estimate.from_dict(found['correlation']), '.2f')}; in the pixels with "
-        f"the largest deviation, predicted {number(last['predicted'], '.3f')}, error {number(last['error'], '.3f')}, on [0, 1]",
+        (
+            f"predicted deviation and error: correlation {plus_minus(Estimate.from_dict(found['correlation']), '.2f')}; in the pixels with "
+            f"the largest deviation, predicted {number(last['predicted'], '.3f')}, error {number(last['error'], '.3f')}, on [0, 1]"
+        ),
     ]

@@ -67,9 +67,8 @@ class Leaderboard:
     def footnotes(self) -> list[str]:
         """Why values are missing or not reliable, each note once."""
         notes = [f"* {note}" for note in dict.fromkeys(row.job.summary.get("footnote") for row in self.rows) if note]
-        for row in self.rows:
-            if row.job.summary["failed"]:
-                notes.append(f"{self.title(row.job)}: {row.job.summary['failed']} of {row.job.summary['records']} restorations failed")
+        failed = [row.job for row in self.rows if row.job.summary["failed"]]
+        notes += [f"{self.title(job)}: {job.summary['failed']} of {job.summary['records']} restorations failed" for job in failed]
         if self.objective not in METRICS:
             notes.append(f"The direction of {self.objective} is not known: the order assumes that higher is better")
         return notes + self._comparability()

@@ -10,6 +10,8 @@ from evaluations import BLOCKS, ROOT, assert_same_sweep, blocks, documented, fin
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+pytestmark = pytest.mark.script
+
 
 def test_every_block_of_the_documentation_is_run_here():
     """Each is asked for by a test, under its name in BLOCKS."""

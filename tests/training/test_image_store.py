@@ -459,6 +459,7 @@ def test_a_name_that_is_no_unicode_is_a_name(tmp_path, store):
     assert store(tmp_path / "images").ids == [other]
 
 
+@pytest.mark.script
 def test_a_limit_on_the_size_of_files_is_said_in_one_line(folder, tmp_path, store):
     """What the system itself answers, in a process of its own."""
 
@@ -480,6 +481,7 @@ def test_a_limit_on_the_size_of_files_is_said_in_one_line(folder, tmp_path, stor
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
+@pytest.mark.script
 def test_a_process_killed_while_it_decodes_leaves_nothing_that_is_believed(folder, store, monkeypatch):
     def die(*args):
         os._exit(9)
@@ -504,6 +506,7 @@ def test_an_array_without_its_index_is_not_believed(folder, tmp_path, store, dec
     assert same(store(folder), first) and len(decoded) == 12
 
 
+@pytest.mark.script
 def test_processes_that_start_together_decode_once(folder, tmp_path, store, monkeypatch):
     """Both wait until both are there; every decoded image adds a byte to a file."""
     context = multiprocessing.get_context("fork")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as multiprocessing
-from tiny_training import tiny_prior, training_of, weights
+from tiny_prior import tiny_prior, weights
+from tiny_training import training_of
 from torch.nn.parallel import DistributedDataParallel
 
 from diffusion_priors.training.data import Positions, TrainingStream, collate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from exact_cases import PRIORS, outcome
 
 from diffusion_priors.diffusion.grids import Quadratic
@@ -17,6 +18,7 @@ def langevin(step: float, inner: int) -> Outcome:
     return outcome(PRIORS["gaussian"](4), solver, grid=Quadratic(50), sigma=0.5, posteriors=1, samples=1000, measurements=0)
 
 
+@pytest.mark.slow
 def test_langevin_samples_with_a_small_step_are_exact_within_sampling_error():
     """64 steps of 0.25 per level: each value is within 4 standard deviations of exact samples. With one step of 1, none is."""
     small, coarse = langevin(0.25, 64), langevin(1.0, 1)

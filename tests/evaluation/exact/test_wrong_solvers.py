@@ -54,6 +54,7 @@ def compared(steps: int = 200, **wrong: float) -> Outcome:
     return outcome(PRIORS["gaussian"](SIDE), ExactGuidance(**wrong), sigma=SIGMA, grid=Trailing(steps), sampler=FixedSmall())
 
 
+@pytest.mark.slow
 def test_exact_guidance_is_as_good_as_exact_samples():
     """With all 1000 steps each value is within 4 standard errors of exact samples (2 posteriors of 400 samples)."""
     found, floor = compared(steps=1000).distances, compared(steps=1000).floor
@@ -118,6 +119,7 @@ def test_missing_noise_is_detected():
     assert found["ranks"] < 1e-10
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_batch_size():
     """A sample is a function of (seed, measurement, sample number): batches of 301 give the samples of one batch, up to rounding."""
     whole = compared()

@@ -226,6 +226,7 @@ def weights(tmp_path_factory) -> Iterator[Path]:
     next(folder.glob("*.pth")).unlink()
 
 
+@pytest.mark.slow
 @needs_fidelity
 def test_inception_equals_torch_fidelity(weights, sets):
     """The features equal those that torch-fidelity computes from the file, and no other draw is disturbed."""
@@ -240,6 +241,7 @@ def test_inception_equals_torch_fidelity(weights, sets):
     assert torch.equal(ours(pixels), expected) and expected.shape == (2, 2048) and expected.std() > 0
 
 
+@pytest.mark.slow
 @needs_fidelity
 def test_distances_with_inception(weights, sets):
     """With three images per set the product of the covariances has rank 2, so the trace of its root is that of a 3 x 3 matrix."""

@@ -496,8 +496,8 @@ def test_page_links_every_job_escapes_its_texts_and_sorts_by_all_digits(board):
     assert page.tags.count("svg") == 7 and len(page.ids) == len(set(page.ids))
     assert all(f'id="{used}"' in text for used in re.findall(r"url\(#([^)]*)\)", text))
     assert {len(row) for row in page.rows[:9]} == {len(page.rows[0])}
-    figures = [cell.get("data-value") for cell in page.rows[1]]
-    assert str(best.estimate("single", "psnr").mean) in figures and str(best.seconds.mean) in figures
+    shown = [cell.get("data-value") for cell in page.rows[1]]
+    assert str(best.estimate("single", "psnr").mean) in shown and str(best.seconds.mean) in shown
 
 
 def test_the_same_jobs_give_the_same_bytes(board, tmp_path):

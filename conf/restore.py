@@ -37,10 +37,9 @@ def restore(config: DictConfig, script: str, build_run: Callable[[DictConfig, Pa
             run.ensure_report()
             print(f"already evaluated: {folder}\n\n{outcome(run.finished, folder)}")
         return run.finished
-    measured = (
-        f"{choices.operator} · {run.method.noise_model.label(run.method.operator.unit)} · " if run.method.solver.uses_measurement else ""
-    )
-    title = run.title(f"{choices.solver} · {measured}{choices.prior}")
+    method = run.method
+    measured = [choices.operator, method.noise_model.label(method.operator.unit)] if method.solver.uses_measurement else []
+    title = run.title(" · ".join([choices.solver, *measured, choices.prior]))
     if run.first:
         print(title)
     with refusing():

@@ -45,13 +45,13 @@ class Eps(Preconditioning):
 
     name = "eps"
 
-    def x0(self, x, output, level):
+    def x0(self, x: Tensor, output: Tensor, level: NoiseLevel) -> Tensor:
         return (x - level.sigma * output) / level.alpha
 
-    def target(self, x0, z, level):
+    def target(self, x0: Tensor, z: Tensor, level: NoiseLevel) -> Tensor:
         return z
 
-    def gain(self, level):
+    def gain(self, level: NoiseLevel) -> float | Tensor:
         return (level.alpha / level.sigma) ** 2
 
 
@@ -60,13 +60,13 @@ class X0(Preconditioning):
 
     name = "x0"
 
-    def x0(self, x, output, level):
+    def x0(self, x: Tensor, output: Tensor, level: NoiseLevel) -> Tensor:
         return output
 
-    def target(self, x0, z, level):
+    def target(self, x0: Tensor, z: Tensor, level: NoiseLevel) -> Tensor:
         return x0
 
-    def gain(self, level):
+    def gain(self, level: NoiseLevel) -> float | Tensor:
         return 1.0
 
 
@@ -75,13 +75,13 @@ class V(Preconditioning):
 
     name = "v"
 
-    def x0(self, x, output, level):
+    def x0(self, x: Tensor, output: Tensor, level: NoiseLevel) -> Tensor:
         return (level.alpha * x - level.sigma * output) / (level.alpha**2 + level.sigma**2)
 
-    def target(self, x0, z, level):
+    def target(self, x0: Tensor, z: Tensor, level: NoiseLevel) -> Tensor:
         return level.alpha * z - level.sigma * x0
 
-    def gain(self, level):
+    def gain(self, level: NoiseLevel) -> float | Tensor:
         return ((level.alpha**2 + level.sigma**2) / level.sigma) ** 2
 
 
@@ -90,16 +90,16 @@ class Score(Preconditioning):
 
     name = "score"
 
-    def x0(self, x, output, level):
+    def x0(self, x: Tensor, output: Tensor, level: NoiseLevel) -> Tensor:
         return (x + level.sigma**2 * output) / level.alpha
 
-    def target(self, x0, z, level):
+    def target(self, x0: Tensor, z: Tensor, level: NoiseLevel) -> Tensor:
         return -z / level.sigma
 
-    def error(self, output, x0, z, level):
+    def error(self, output: Tensor, x0: Tensor, z: Tensor, level: NoiseLevel) -> Tensor:
         return level.sigma * output + z
 
-    def gain(self, level):
+    def gain(self, level: NoiseLevel) -> float | Tensor:
         return (level.alpha / level.sigma) ** 2
 
 
@@ -119,22 +119,22 @@ class EDM(Preconditioning):
             raise ValueError(f"EDM's preconditioning needs a positive data_std, got {data_std}; set preconditioning.data_std")
         self.data_std = data_std
 
-    def inputs(self, x, level):
+    def inputs(self, x: Tensor, level: NoiseLevel) -> tuple[Tensor, float | Tensor]:
         return x / self._norm(level), self._log_ratio(level) / 4.0
 
-    def x0(self, x, output, level):
+    def x0(self, x: Tensor, output: Tensor, level: NoiseLevel) -> Tensor:
         norm = self._norm(level)
         return (self.data_std**2 * level.alpha / norm**2) * x + (level.sigma * self.data_std / norm) * output
 
-    def target(self, x0, z, level):
+    def target(self, x0: Tensor, z: Tensor, level: NoiseLevel) -> Tensor:
         norm = self._norm(level)
         x = level.alpha * x0 + level.sigma * z
         return (x0 - (self.data_std**2 * level.alpha / norm**2) * x) / (level.sigma * self.data_std / norm)
 
-    def gain(self, level):
+    def gain(self, level: NoiseLevel) -> float | Tensor:
         return (self._norm(level) / (level.sigma * self.data_std)) ** 2
 
-    def describe(self):
+    def describe(self) -> str | dict:
         return {"name": self.name, "data_std": self.data_std}
 
     def _norm(self, level: NoiseLevel) -> float | Tensor:
@@ -153,11 +153,11 @@ class Flow(Preconditioning):
 
     name = "flow"
 
-    def x0(self, x, output, level):
+    def x0(self, x: Tensor, output: Tensor, level: NoiseLevel) -> Tensor:
         return (x - level.sigma * output) / (level.alpha + level.sigma)
 
-    def target(self, x0, z, level):
+    def target(self, x0: Tensor, z: Tensor, level: NoiseLevel) -> Tensor:
         return z - x0
 
-    def gain(self, level):
+    def gain(self, level: NoiseLevel) -> float | Tensor:
         return ((level.alpha + level.sigma) / level.sigma) ** 2

@@ -59,7 +59,9 @@ class Heun(Sampler):
     Two estimates a step, one in the last, which ends with x̂0; a step from a level without signal is Euler's.
     """
 
-    def step(self, denoised, estimate, x, now, then, rng, memory):
+    def step(
+        self, denoised: Denoised, estimate: Estimate, x: Tensor, now: NoiseLevel, then: NoiseLevel, rng: Random, memory: Any
+    ) -> tuple[Tensor, Any]:
         euler = deterministic(x, denoised, now, then)
         if then.sigma == 0.0 or now.alpha == 0.0:
             return euler, memory
@@ -82,7 +84,9 @@ class DPMSolver2M(Sampler):
     step. The first step, the last one and those around a level without signal are of first order.
     """
 
-    def step(self, denoised, estimate, x, now, then, rng, memory):
+    def step(
+        self, denoised: Denoised, estimate: Estimate, x: Tensor, now: NoiseLevel, then: NoiseLevel, rng: Random, memory: Any
+    ) -> tuple[Tensor, Any]:
         fresh = LastEstimate(denoised.x0, now)
         if memory is None or then.sigma == 0.0 or memory.level.alpha == 0.0:
             return deterministic(x, denoised, now, then), fresh

@@ -87,7 +87,7 @@ class Betas(Schedule):
     def discretised(self, total: int = 1000) -> list[NoiseLevel]:
         return self.table
 
-    def describe(self):
+    def describe(self) -> dict[str, Any]:
         return {"kind": "betas", "betas": list(self.betas)}
 
 
@@ -102,7 +102,7 @@ class Linear(Betas):
         width = max(steps - 1, 1)
         super().__init__([beta_start + (beta_end - beta_start) * t / width for t in range(steps)])
 
-    def describe(self):
+    def describe(self) -> dict[str, Any]:
         return {"kind": "linear", "steps": self.steps, "beta_start": self.beta_start, "beta_end": self.beta_end}
 
 
@@ -120,7 +120,7 @@ class Cosine(Betas):
 
         super().__init__([min(1.0 - f(t + 1) / f(t), max_beta) for t in range(steps)])
 
-    def describe(self):
+    def describe(self) -> dict[str, Any]:
         return {"kind": "cosine", "steps": self.steps, "s": self.s, "max_beta": self.max_beta}
 
 
@@ -169,7 +169,7 @@ class VE(Continuous):
     def at(self, noise_to_signal: float) -> NoiseLevel:
         return self.level(min(max(noise_to_signal, self.t_min), self.t_max))
 
-    def describe(self):
+    def describe(self) -> dict[str, Any]:
         return {"kind": "ve", "sigma_min": self.t_min, "sigma_max": self.t_max}
 
 
@@ -196,7 +196,7 @@ class Flow(Continuous):
         t = 1.0 if noise_to_signal == inf else noise_to_signal / (1.0 + noise_to_signal)
         return self.level(min(max(t, self.t_min), self.t_max))
 
-    def describe(self):
+    def describe(self) -> dict[str, Any]:
         return {"kind": "flow", "t_min": self.t_min, "t_max": self.t_max}
 
 
@@ -223,7 +223,7 @@ class Rescaled(Schedule):
     def discretised(self, total: int = 1000) -> list[NoiseLevel]:
         return [self._scaled(level) for level in self.schedule.discretised(total)]
 
-    def describe(self):
+    def describe(self) -> dict[str, Any]:
         return self.schedule.describe()
 
 

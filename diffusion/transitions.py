@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from math import sqrt
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffusion_priors.diffusion.denoiser import Denoised
 from diffusion_priors.diffusion.levels import NoiseLevel
-from diffusion_priors.diffusion.samplers import Sampler
+from diffusion_priors.diffusion.samplers import Estimate, Random, Sampler
+
+NEEDS_VARIANCE = "sampler=ddpm_learned needs a prior with learned variance, and this one has none; use sampler=ddpm"
 
 
 class Transition(Sampler):
@@ -32,7 +35,9 @@ class Transition(Sampler):
             return torch.add(then.alpha * denoised.x0, denoised.eps, alpha=keep * now.sigma), tau
         return torch.add((then.alpha - keep * now.alpha) * denoised.x0, x, alpha=keep), tau
 
-    def step(self, denoised, estimate, x, now, then, rng, memory):
+    def step(
+        self, denoised: Denoised, estimate: Estimate, x: Tensor, now: NoiseLevel, then: NoiseLevel, rng: Random, memory: Any
+    ) -> tuple[Tensor, Any]:
         mean, std = self.kernel(x, denoised, now, then)
         if isinstance(std, Tensor):
             return mean.addcmul(std, rng.normal(x)), memory
@@ -40,7 +45,7 @@ class Transition(Sampler):
 
     def check(self, learned_variance: bool) -> None:
         if self.needs_variance and not learned_variance:
-            raise ValueError("sampler=ddpm_learned needs a prior with learned variance, and this one has none; use sampler=ddpm")
+            raise ValueError(NEEDS_VARIANCE)
 
     def noise_split(self, now: NoiseLevel, then: NoiseLevel, variance_fraction: Tensor | None) -> tuple[float, float | Tensor]:
         """(c, τ): the noise level taken from ε̂, and the one added as fresh noise."""
@@ -60,7 +65,7 @@ def posterior_variance(now: NoiseLevel, then: NoiseLevel) -> float:
 class FixedSmall(Transition):
     """DDPM with τ² = β̃ (Ho et al. 2020, Sec. 3.2, the second choice)."""
 
-    def noise_split(self, now, then, variance_fraction):
+    def noise_split(self, now: NoiseLevel, then: NoiseLevel, variance_fraction: Tensor | None) -> tuple[float, float | Tensor]:
         std = sqrt(posterior_variance(now, then))
         return std, std
 
@@ -68,7 +73,7 @@ class FixedSmall(Transition):
 class FixedLarge(Transition):
     """DDPM with τ² = β (Ho et al. 2020, Sec. 3.2, the first choice)."""
 
-    def noise_split(self, now, then, variance_fraction):
+    def noise_split(self, now: NoiseLevel, then: NoiseLevel, variance_fraction: Tensor | None) -> tuple[float, float | Tensor]:
         return sqrt(posterior_variance(now, then)), sqrt(step_variance(now, then))
 
 
@@ -80,8 +85,9 @@ class LearnedRange(Transition):
 
     needs_variance = True
 
-    def noise_split(self, now, then, variance_fraction):
-        self.check(variance_fraction is not None)
+    def noise_split(self, now: NoiseLevel, then: NoiseLevel, variance_fraction: Tensor | None) -> tuple[float, float | Tensor]:
+        if variance_fraction is None:
+            raise ValueError(NEEDS_VARIANCE)
         small, large = posterior_variance(now, then), step_variance(now, then)
         return sqrt(small), sqrt(small) * (large / small) ** (0.5 * variance_fraction)
 
@@ -97,7 +103,7 @@ class DDIM(Transition):
             raise ValueError(f"eta must lie in [0, 1], got {eta}; set sampler.eta")
         self.eta = eta
 
-    def noise_split(self, now, then, variance_fraction):
+    def noise_split(self, now: NoiseLevel, then: NoiseLevel, variance_fraction: Tensor | None) -> tuple[float, float | Tensor]:
         std = self.eta * sqrt(posterior_variance(now, then))
         return std, std
 
@@ -113,6 +119,6 @@ class Renoise(Transition):
             raise ValueError(f"zeta must lie in [0, 1], got {zeta}; set sampler.zeta")
         self.zeta = zeta
 
-    def noise_split(self, now, then, variance_fraction):
+    def noise_split(self, now: NoiseLevel, then: NoiseLevel, variance_fraction: Tensor | None) -> tuple[float, float | Tensor]:
         std = sqrt(self.zeta) * then.sigma
         return std, std

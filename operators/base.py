@@ -10,6 +10,8 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
+PullBack = Callable[[Tensor], Tensor]
+"""v shaped like y → Re(Jᴴv) shaped like x0."""
 IMAGE_UNIT = "[-1, 1]"
 """The unit of an operator whose y is an image."""
 
@@ -71,7 +73,7 @@ class Operator(nn.Module):
     def has_image_shape(self, y: Tensor) -> bool:
         return not y.is_complex() and y.shape[1:] == self.image_shape[1:]
 
-    def linearise(self, x0: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    def linearise(self, x0: Tensor) -> tuple[Tensor, PullBack]:
         """(A(x0), pull_back), pull_back(v) = Re(Jᴴv) with the Jacobian J of A at x0, by autograd."""
         with torch.inference_mode(False), torch.enable_grad():
             x0 = x0.detach().clone().requires_grad_()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from diffusion_priors.operators.base import IMAGE_UNIT, uniform
 from diffusion_priors.operators.linear import LinearOperator
 from diffusion_priors.operators.separable import Boundary, Separable, banded
-from diffusion_priors.operators.spectrum import Fourier
+from diffusion_priors.operators.spectrum import Fourier, Spectrum
 
 
 class DeblurGaussian(Separable):
@@ -83,7 +84,7 @@ class Convolution(LinearOperator):
             return super().adjoint(y)
         return _filter(y, self.response.conj())
 
-    def spectrum(self) -> Fourier:
+    def spectrum(self) -> Spectrum:
         """s = |k̂|; y is aligned with x0 by the conjugate phase of k̂."""
         if self.boundary != "circular":
             return super().spectrum()
@@ -114,7 +115,7 @@ class DeblurKernel(Convolution):
             raise ValueError(f"the kernel {path} sums to zero ({kernel.sum():g}): it would erase the image's brightness")
         self.source = torch.from_numpy(kernel)[None, None]
 
-    def draw(self, like: Tensor, generators: Sequence[Generator]):
+    def draw(self, like: Tensor, generators: Sequence[Generator]) -> Self:
         super().draw(like, generators)
         self.set_kernel(self.source, like)
         return self
@@ -141,7 +142,7 @@ class DeblurMotion(Convolution):
             raise ValueError(f"the intensity must lie in [0, 1], got {intensity}; set operator.intensity")
         self.size, self.intensity = size, intensity
 
-    def draw(self, like: Tensor, generators: Sequence[Generator]):
+    def draw(self, like: Tensor, generators: Sequence[Generator]) -> Self:
         super().draw(like, generators)
         turns = uniform(generators, self.points, like=torch.zeros((), dtype=torch.float64)) - 0.5
         drift = self.intensity * 2.0 * torch.pi / (self.points / 12) ** 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from numpy.random import Generator
@@ -24,7 +25,7 @@ class Identity(LinearOperator):
         super().__init__()
         self.register_buffer("one", torch.ones(()), persistent=False)
 
-    def draw(self, like: Tensor, generators: Sequence[Generator]):
+    def draw(self, like: Tensor, generators: Sequence[Generator]) -> Self:
         super().draw(like, generators)
         self.one = like.new_ones(())
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ class InpaintBox(Inpainting):
         self.size, self.place, self.margin = size, place, margin
         self.random = random_place
 
-    def draw(self, like: Tensor, generators: Sequence[Generator]):
+    def draw(self, like: Tensor, generators: Sequence[Generator]) -> Self:
         super().draw(like, generators)
         height, width = like.shape[-2:]
         box = self.size or (max(1, height // 2), max(1, width // 2))
@@ -117,7 +118,7 @@ class InpaintRandom(Inpainting):
             raise ValueError(f"the probability of a known pixel must lie between 0 and 1 (exclusive), got {keep}; set operator.keep")
         self.keep = keep
 
-    def draw(self, like: Tensor, generators: Sequence[Generator]):
+    def draw(self, like: Tensor, generators: Sequence[Generator]) -> Self:
         super().draw(like, generators)
         self.mask = (uniform(generators, 1, *like.shape[-2:], like=like) < self.keep).to(like)
         if not self.mask.flatten(1).any(1).all():
@@ -146,7 +147,7 @@ class InpaintMask(Inpainting):
                 f"the mask {path} has nothing {'missing' if self.known.all() else 'known'}: paint known pixels white and missing ones black"
             )
 
-    def draw(self, like: Tensor, generators: Sequence[Generator]):
+    def draw(self, like: Tensor, generators: Sequence[Generator]) -> Self:
         super().draw(like, generators)
         if self.known.shape != like.shape[-2:]:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Conjugate gradients for a batch: every image has its own step sizes and stops by itself."""
+"""Conjugate gradients for a batch: every image has its own step sizes and stops by itself, with a step of 0."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def cg(matvec: Map, b: Tensor, tolerance: float, iterations: int, start: Tensor 
         step = torch.where(active, gamma / _positive(inner(p, q)), 0.0)
         x, r = x + _rows(step, x) * p, r - _rows(step, x) * q
         fresh = squared_norm(r)
-        p = torch.where(_rows(active, p), r + _rows(fresh / _positive(gamma), p) * p, p)
-        gamma = torch.where(active, fresh, gamma)
+        p = r + _rows(fresh / _positive(gamma), p) * p
+        gamma = fresh
     return x
 
 
 def cgls(forward: Map, adjoint: Map, y: Tensor, weight: Tensor | float, tolerance: float, iterations: int) -> Tensor:
-    """(AᴴA + w I)⁻¹ Aᴴy, and A⁺y at w = 0, by CGLS (Björck 1996, Alg. 7.4.1 and Sec. 7.4.4), w a number or (B, 1, …).
+    """(AᴴA + w I)⁻¹ Aᴴy, and A⁺y at w = 0, by CGLS (Björck 1996, Alg. 7.4.1, with the shift w), w a number or (B, 1, …).
 
-    An image stops once ‖Aᴴ(y − Ax) − wx‖ ≤ tolerance · ‖Aᴴy‖, or after `iterations`. At w = 0, stopping an
-    ill-conditioned A early regularises. AᴴA is never applied to one vector, so the condition number is not squared in y.
+    An image stops once ‖Aᴴ(y − Ax) − wx‖ ≤ tolerance · ‖Aᴴy‖, or after `iterations`; for an ill-conditioned A that is
+    regularisation. The recursion is on y − Ax, which rounds less than `cg` on AᴴA x = Aᴴy.
     """
     s = adjoint(y)
     x, r, p, gamma = torch.zeros_like(s), y, s, squared_norm(s)
@@ -50,8 +50,8 @@ def cgls(forward: Map, adjoint: Map, y: Tensor, weight: Tensor | float, toleranc
         x, r = x + _rows(step, x) * p, r - _rows(step, r) * q
         s = adjoint(r) - weight * x
         fresh = squared_norm(s)
-        p = torch.where(_rows(active, p), s + _rows(fresh / _positive(gamma), p) * p, p)
-        gamma = torch.where(active, fresh, gamma)
+        p = s + _rows(fresh / _positive(gamma), p) * p
+        gamma = fresh
     return x
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffusion_priors.operators.base import Operator
+from diffusion_priors.operators.base import Operator, PullBack
 from diffusion_priors.operators.krylov import cg, cgls
 from diffusion_priors.operators.spectrum import Spectrum
 
@@ -57,7 +57,7 @@ class LinearOperator(Operator):
         curvature = spectrum.s.square() + weight
         return spectrum.synthesise(torch.where(curvature > 0.0, 1.0 / curvature, 0.0) * spectrum.analyse(b))
 
-    def linearise(self, x0: Tensor):
+    def linearise(self, x0: Tensor) -> tuple[Tensor, PullBack]:
         """(A x0, Aᴴ)."""
         return self(x0), self.adjoint
 

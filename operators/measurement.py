@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 import torch
 from torch import Tensor
 
-from diffusion_priors.operators.base import Operator
+from diffusion_priors.operators.base import Operator, PullBack
+from diffusion_priors.operators.linear import LinearOperator
 
 if TYPE_CHECKING:
     from diffusion_priors.operators.noise_models import NoiseModel
@@ -27,6 +28,11 @@ class Measurement:
     noise_model: NoiseModel
     y: Tensor
     sigma_y: Tensor
+
+    @property
+    def linear_operator(self) -> LinearOperator:
+        """The operator, for a solver that requires LINEAR or SPECTRUM."""
+        return cast(LinearOperator, self.operator)
 
     @property
     def support(self) -> Tensor:
@@ -70,14 +76,14 @@ class Measurement:
 
         At w = 0 it is the projection z + A⁺(y − A z).
         """
-        return z + self.operator.tikhonov(self.residual(z), weight)
+        return z + self.linear_operator.tikhonov(self.residual(z), weight)
 
     def repeat(self, k: int) -> Self:
         """The measurement for `k` copies of each image, the copies of an image next to each other."""
         y, sigma_y = self.y.repeat_interleave(k, 0), self.sigma_y.repeat_interleave(k, 0)
         return replace(self, operator=self.operator.repeat(k), y=y, sigma_y=sigma_y)
 
-    def _linearise(self, x0: Tensor):
+    def _linearise(self, x0: Tensor) -> tuple[Tensor, PullBack]:
         """(A(x0) − y, v ↦ Jᴴv) on the support."""
         clean, pull_back = self.operator.linearise(x0.detach())
         return self.support * (clean - self.y), pull_back

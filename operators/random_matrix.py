@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Self
 
 import torch
 from numpy.random import Generator, Philox
@@ -33,7 +34,7 @@ class RandomMatrix(LinearOperator):
         self.prepared: dict[torch.Size, tuple[Tensor, Dense]] = {}
         self.register_buffer("matrix", None, persistent=False)
 
-    def draw(self, like: Tensor, generators: Sequence[Generator]):
+    def draw(self, like: Tensor, generators: Sequence[Generator]) -> Self:
         super().draw(like, generators)
         matrix, spectrum = self._prepare(like.shape[1:])
         self.matrix, self.drawn_spectrum = matrix.to(like), spectrum.to(like)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ class Separable(LinearOperator):
         """The (side', side) matrix, double precision. Raises ValueError where `side` does not suit."""
         raise NotImplementedError
 
-    def draw(self, like: Tensor, generators: Sequence[Generator]):
+    def draw(self, like: Tensor, generators: Sequence[Generator]) -> Self:
         super().draw(like, generators)
         rows, columns, spectrum = self._prepare(*like.shape[-2:])
         self.rows, self.columns, self.drawn_spectrum = rows.to(like), columns.to(like), spectrum.to(like)

@@ -18,7 +18,8 @@ from torch import Tensor
 class Spectrum(Protocol):
     """`s` (broadcastable to x0) holds the singular values, 0 for coefficients that are not measured."""
 
-    s: Tensor
+    @property
+    def s(self) -> Tensor: ...
 
     def analyse(self, x: Tensor) -> Tensor:
         """Vᴴx."""
@@ -70,6 +71,7 @@ class Fourier:
         return torch.where(self.s > 0.0, self.analyse(self.aligned(y)), 0.0)
 
 
+@dataclass(frozen=True, eq=False)
 class Stored:
     """A decomposition whose factors are kept in double precision and rounded once per draw."""
 

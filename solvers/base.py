@@ -30,11 +30,11 @@ Info = dict[str, Tensor]
 class Problem:
     """Everything a step may look at. `like` (B, C, H, W) has the shape, dtype and device of x0; all in [-1, 1] units.
 
-    `measurement` is None for a solver that uses none.
+    `measurement` is None for a solver with `uses_measurement = False`; its type leaves that out, so that the others need no check.
     """
 
     denoiser: Denoiser
-    measurement: Measurement | None
+    measurement: Measurement
     sampler: Sampler
     rng: ImageRandom
     like: Tensor
@@ -218,4 +218,6 @@ def steps_of(levels: list[NoiseLevel]) -> list[Step]:
 def noised_measurement(problem: Problem, level: NoiseLevel) -> Tensor:
     """α x' + σ z, x' the image that the operator makes of y: y itself where it has the size of x0, else A⁺y."""
     measurement = problem.measurement
-    return level.diffuse(measurement.operator.initial_image(measurement.y), problem.rng.normal(problem.like))
+    image = measurement.operator.initial_image(measurement.y)
+    assert image is not None  # the caller requires INITIAL_IMAGE
+    return level.diffuse(image, problem.rng.normal(problem.like))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
+from diffusion_priors.diffusion.levels import NoiseLevel
 from diffusion_priors.operators.requirements import SPECTRUM
-from diffusion_priors.solvers.base import Solver
+from diffusion_priors.solvers.base import Info, Problem, Solver, Step
 
 
 class DDRM(Solver):
@@ -31,8 +33,8 @@ class DDRM(Solver):
                 raise ValueError(f"{name} must lie in [0, 1], got {value}; set solver.{name}")
         self.eta, self.eta_b = eta, eta_b
 
-    def init(self, problem, start):
-        measurement, spectrum = problem.measurement, problem.measurement.operator.spectrum()
+    def init(self, problem: Problem, start: NoiseLevel) -> Tensor:
+        measurement, spectrum = problem.measurement, problem.measurement.linear_operator.spectrum()
         s, noise = spectrum.s, start.alpha * measurement.sigma_y
         z = spectrum.analyse(problem.rng.normal(problem.like))
         seen = (s > 0.0) & (s * start.sigma >= noise)
@@ -40,8 +42,8 @@ class DDRM(Solver):
         left = torch.where(seen, start.sigma**2 - (noise / s) ** 2, start.sigma**2)
         return spectrum.synthesise(target + left.clamp_min(0.0).sqrt() * z)
 
-    def step(self, state, step, problem):
-        (now, then, _), measurement, spectrum = step, problem.measurement, problem.measurement.operator.spectrum()
+    def step(self, state: Tensor, step: Step, problem: Problem) -> tuple[Tensor, Tensor, Info]:
+        (now, then, _), measurement, spectrum = step, problem.measurement, problem.measurement.linear_operator.spectrum()
         s, noise, keep = spectrum.s, then.alpha * measurement.sigma_y, (1.0 - self.eta**2) ** 0.5
         x0 = problem.denoiser(state, now).x0
         mean, measured = spectrum.analyse(x0), spectrum.measured(measurement.y)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from math import inf
 
+from torch import Tensor
+
+from diffusion_priors.diffusion.denoiser import Denoised
+from diffusion_priors.diffusion.levels import NoiseLevel
 from diffusion_priors.operators.requirements import LINEAR
-from diffusion_priors.solvers.base import Guided
+from diffusion_priors.solvers.base import Guided, Problem
 
 
 class DiffPIR(Guided):
@@ -26,7 +30,7 @@ class DiffPIR(Guided):
             raise ValueError(f"the weight of the prior must be positive and finite, got lam={lam}; set solver.lam")
         self.lam = lam
 
-    def estimate(self, x, level, problem):
+    def estimate(self, x: Tensor, level: NoiseLevel, problem: Problem) -> Denoised:
         denoised, measurement = problem.denoiser(x, level), problem.measurement
         weight = self.lam * measurement.sigma_y**2 / level.noise_to_signal**2
         return denoised._replace(x0=measurement.prox(denoised.x0, weight))

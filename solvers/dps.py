@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from math import inf
 
-from diffusion_priors.solvers.base import Guided
+from torch import Tensor
+
+from diffusion_priors.solvers.base import Guided, Info, Problem, Step, Walk
 
 
 class DPS(Guided):
@@ -24,7 +26,7 @@ class DPS(Guided):
             raise ValueError(f"the step size must be finite and not negative, got zeta={zeta}; set solver.zeta")
         self.zeta = zeta
 
-    def step(self, state, step, problem):
+    def step(self, state: Walk, step: Step, problem: Problem) -> tuple[Walk, Tensor, Info]:
         denoised, pull_back = problem.denoiser.linearise(state.x, step.now)
         gradient = pull_back(problem.measurement.norm_gradient(denoised.x0))
         moved = self.move(state, step, denoised, problem)

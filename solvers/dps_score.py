@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from math import inf
 
-from diffusion_priors.solvers.base import Guided
+from torch import Tensor
+
+from diffusion_priors.diffusion.denoiser import Denoised
+from diffusion_priors.diffusion.levels import NoiseLevel
+from diffusion_priors.solvers.base import Guided, Problem
 
 
 class DPSScore(Guided):
@@ -22,7 +26,7 @@ class DPSScore(Guided):
             raise ValueError(f"the step size must be finite and not negative, got zeta={zeta}; set solver.zeta")
         self.zeta = zeta
 
-    def estimate(self, x, level, problem):
+    def estimate(self, x: Tensor, level: NoiseLevel, problem: Problem) -> Denoised:
         denoised, pull_back = problem.denoiser.linearise(x, level)
         gradient = pull_back(problem.measurement.norm_gradient(denoised.x0))
         return denoised.with_score_change(level, -2.0 * self.zeta * gradient)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
+from diffusion_priors.diffusion.denoiser import Denoised
+from diffusion_priors.diffusion.levels import NoiseLevel
 from diffusion_priors.solvers.annealing import Annealing
-from diffusion_priors.solvers.base import Guided
+from diffusion_priors.solvers.base import Guided, Problem
 
 
 class ScoreALD(Guided):
@@ -17,7 +21,7 @@ class ScoreALD(Guided):
     def __init__(self, annealing: Annealing) -> None:
         self.annealing = annealing
 
-    def estimate(self, x, level, problem):
+    def estimate(self, x: Tensor, level: NoiseLevel, problem: Problem) -> Denoised:
         denoised = problem.denoiser(x, level)
         gradient = problem.measurement.squared_residual_gradient(x)
         weight = self.annealing(level, problem.measurement.sigma_y)

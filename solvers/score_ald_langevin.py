@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from diffusion_priors.diffusion.levels import NoiseLevel
 from diffusion_priors.solvers.annealing import Annealing
-from diffusion_priors.solvers.base import Solver
+from diffusion_priors.solvers.base import Info, Problem, Solver, Step
 
 
 class ScoreALDLangevin(Solver):
@@ -27,10 +29,10 @@ class ScoreALDLangevin(Solver):
             raise ValueError(f"a level needs at least one Langevin step, got inner={inner}; set solver.inner")
         self.annealing, self.step_size, self.inner = annealing, step_size, inner
 
-    def init(self, problem, start):
+    def init(self, problem: Problem, start: NoiseLevel) -> Tensor:
         return start.noise_to_signal * problem.rng.normal(problem.like)
 
-    def step(self, state, step, problem):
+    def step(self, state: Tensor, step: Step, problem: Problem) -> tuple[Tensor, Tensor, Info]:
         x, now = state, step.now
         level = NoiseLevel(now.t, 1.0, now.noise_to_signal)
         weight = self.annealing(level, problem.measurement.sigma_y)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
+from diffusion_priors.diffusion.grids import Grid
+from diffusion_priors.diffusion.levels import NoiseLevel
+from diffusion_priors.diffusion.schedules import Schedule
 from diffusion_priors.operators.requirements import INITIAL_IMAGE
-from diffusion_priors.solvers.base import noised_measurement, steps_of
+from diffusion_priors.solvers.base import Problem, Step, noised_measurement, steps_of
 from diffusion_priors.solvers.unconditional import Unconditional
 
 
@@ -22,9 +27,9 @@ class SDEdit(Unconditional):
     def __init__(self, t_star: float = 500) -> None:
         self.t_star = t_star
 
-    def plan(self, grid, schedule):
+    def plan(self, grid: Grid, schedule: Schedule) -> list[Step]:
         start = schedule.after(self.t_star, "solver.t_star")
         return steps_of([start] + [level for level in grid(schedule) if level.noise_to_signal < start.noise_to_signal])
 
-    def begin(self, problem, start):
+    def begin(self, problem: Problem, start: NoiseLevel) -> Tensor:
         return noised_measurement(problem, start)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from diffusion_priors.diffusion.levels import CLEAN
+from torch import Tensor
+
+from diffusion_priors.diffusion.grids import Grid
+from diffusion_priors.diffusion.levels import CLEAN, NoiseLevel
+from diffusion_priors.diffusion.schedules import Schedule
 from diffusion_priors.operators.requirements import INITIAL_IMAGE
-from diffusion_priors.solvers.base import Solver, Step, noised_measurement
+from diffusion_priors.solvers.base import Info, Problem, Solver, Step, noised_measurement
 
 
 class Tweedie(Solver):
@@ -20,12 +24,12 @@ class Tweedie(Solver):
     def __init__(self, t: float = 500) -> None:
         self.t = t
 
-    def plan(self, grid, schedule):
+    def plan(self, grid: Grid, schedule: Schedule) -> list[Step]:
         return [Step(schedule.after(self.t, "solver.t"), CLEAN)]
 
-    def init(self, problem, start):
+    def init(self, problem: Problem, start: NoiseLevel) -> Tensor:
         return noised_measurement(problem, start)
 
-    def step(self, state, step, problem):
+    def step(self, state: Tensor, step: Step, problem: Problem) -> tuple[Tensor, Tensor, Info]:
         x0 = problem.denoiser(state, step.now).x0
         return x0, x0, {}

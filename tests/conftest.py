@@ -1,5 +1,51 @@
-"""One thread a process: tests run side by side, and small tensors gain nothing from more."""
+"""Tests run next to each other, one thread each. A test that starts another process carries the marker `script` or `slow`."""
 
+from __future__ import annotations
+
+import multiprocessing.process
 import os
+import sys
+from collections.abc import Iterator
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors gain nothing from more threads
+
+EVENTS = {"subprocess.Popen", "os.fork", "os.posix_spawn"}
+ALLOWED = {"git"}
+"""Programs of a few milliseconds."""
+started: list[str] = []
+"""What was started since the last test ended, by the test itself or by a fixture of its module."""
+
+
+def hear(event: str, args: tuple) -> None:
+    """An audit hook of the interpreter (PEP 578)."""
+    if event in EVENTS:
+        program = str(args[0] if args else event)
+        if os.path.basename(program) not in ALLOWED:
+            started.append(program)
+
+
+def start(process: multiprocessing.process.BaseProcess) -> None:
+    """Processes of a fork server are started by the server, out of the audit hook's hearing."""
+    started.append(type(process).__name__)
+    start_process(process)
+
+
+sys.addaudithook(hear)
+start_process = multiprocessing.process.BaseProcess.start
+multiprocessing.process.BaseProcess.start = start
+
+
+def pytest_collection_finish() -> None:
+    started.clear()
+
+
+@pytest.fixture(autouse=True)
+def marked_as_what_it_starts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests without a marker answer in about a minute, all of them together."""
+    yield
+    programs, marks = started[:], {mark.name for mark in request.node.iter_markers()}
+    started.clear()
+    if programs and not marks & {"script", "slow"}:
+        pytest.fail(f"this test started {', '.join(programs)}: mark it with pytest.mark.script", pytrace=False)

@@ -50,6 +50,8 @@ LIVES_IN = {
 """Package → where it may be imported: beginnings of paths, or the scripts. Lightning is imported as pytorch_lightning."""
 HEAVY = {"torch", "torchvision", "torchmetrics", "pytorch_lightning", "lightning", "lpips", "wandb", "diffusers"}
 
+SLOW_TO_IMPORT = {"pytorch_lightning", "torchmetrics", "lpips", "diffusers"}
+
 
 def room_of(path: str) -> str:
     """The room of a path relative to the root: the longest one of BELOW that contains it."""
@@ -119,7 +121,7 @@ def loaded_by(path: str, source: str, files: dict[str, str] | None = None) -> se
             parts = name.split(".")
             if parts[0] != PACKAGE:
                 packages.add(parts[0])
-                continue
+                parts = [PACKAGE, "tests", "support", parts[0]]  # where it is a module of tests/support
             for end in range(2, len(parts) + 1):
                 for file in ("/".join(parts[1:end]) + ".py", "/".join(parts[1:end]) + "/__init__.py"):
                     known = files[file] if files and file in files else (ROOT / file).read_text() if (ROOT / file).is_file() else None
@@ -169,6 +171,17 @@ def test_rooms_that_only_read_files_load_no_torch():
     check = f"import sys, {', '.join(modules)}; heavy = {HEAVY!r} & set(sys.modules); assert not heavy, heavy"
     done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+TESTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py"))
+LIGHTNING_TESTS = ("tests/training/", "tests/evaluation/restoration/", "tests/runs/test_loggers.py")
+"""Tests of code that imports Lightning itself."""
+
+
+def test_collecting_tests_imports_nothing_slow():
+    """A folder is collected in two seconds, 1.5 of them for torch. A test imports slower packages inside a fixture or a function."""
+    light = [path for path in TESTS if not path.startswith(LIGHTNING_TESTS)]
+    assert {path: slow for path in light if (slow := loaded_by(path, (ROOT / path).read_text()) & SLOW_TO_IMPORT)} == {}
 
 
 def test_a_solver_fits_on_one_screen():

@@ -1,22 +1,20 @@
-"""The configuration: every yaml against the constructor it is for, and every combination composed as Hydra does it."""
+"""The configuration: every yaml against the constructor it is for, and every option composed as Hydra does it."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
 from functools import cache
-from itertools import product
+from typing import TYPE_CHECKING
 
-import hydra
 import pytest
 import yaml
-from hydra.errors import HydraException
-from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
 
 from diffusion_priors.conf import PROJECT
-from diffusion_priors.evaluation.restoration.output import OutputFolder
-from diffusion_priors.evaluation.restoration.sample_run import Restoration
+from diffusion_priors.conf.settings import EvaluateSettings, SampleSettings, TrainSettings
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 CONF = PROJECT / "conf"
 FILES = sorted(path.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml"))
@@ -50,12 +48,16 @@ PRESETS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def configuration():
+    import hydra
+
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         yield
 
 
 @cache
 def compose(main: str, *overrides: str) -> DictConfig:
+    import hydra
+
     return hydra.compose(main, overrides=list(overrides))
 
 
@@ -82,7 +84,14 @@ def packages(defaults: list) -> set[str]:
 def arguments(target: str) -> dict[str, inspect.Parameter]:
     """The named arguments of a class or function. What nn.Module takes as *args and **kwargs, it only refuses."""
     gathering = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return {name: p for name, p in inspect.signature(get_object(target)).parameters.items() if p.kind not in gathering}
+    return {name: p for name, p in signature(target).items() if p.kind not in gathering}
+
+
+@cache
+def signature(target: str) -> dict[str, inspect.Parameter]:
+    from hydra.utils import get_object
+
+    return dict(inspect.signature(get_object(target)).parameters)
 
 
 def left_open(value: object) -> bool:
@@ -117,7 +126,7 @@ def test_a_yaml_shows_every_argument_of_its_constructor_and_its_default(file, pa
 @pytest.mark.parametrize("target", sorted({node["_target_"] for _, _, node in BUILT}))
 def test_no_constructor_gathers_keys_it_does_not_know(target):
     """With *args or **kwargs a misspelt key could not be told from a right one before the class is built."""
-    assert set(arguments(target)) == set(inspect.signature(get_object(target)).parameters)
+    assert set(arguments(target)) == set(signature(target))
 
 
 def test_every_preset_is_still_one():
@@ -138,11 +147,14 @@ def test_every_yaml_of_a_group_builds_something(group):
         if group in ("experiment", "callbacks", "row", "exact_problem"):
             continue
         file = read(f"{group}/{option}.yaml")
-        assert "_target_" in file or any(entry in GROUPS[group] for entry in file.get("defaults", [])), option
+        node = file.get(group, file)  # a file at the top of the configuration names its group itself
+        assert "_target_" in node or any(entry in GROUPS[group] for entry in file.get("defaults", [])), option
 
 
 def targets(config: DictConfig) -> Iterator[tuple[str, dict]]:
     """The nodes of a composed configuration, mandatory values as ???, interpolations as they are written."""
+    from omegaconf import OmegaConf
+
     return built(OmegaConf.to_container(config, resolve=False))
 
 
@@ -153,13 +165,6 @@ def assert_fits(config: DictConfig) -> None:
             continue
         parameters = arguments(node["_target_"])
         assert set(node) - {"_target_"} == set(parameters), path
-
-
-@pytest.mark.parametrize(("solver", "operator"), list(product(GROUPS["solver"], GROUPS["operator"])))
-def test_every_solver_composes_with_every_operator(solver, operator):
-    config = compose("sample", f"solver={solver}", f"operator={operator}")
-    assert config.solver._target_ == read(f"solver/{solver}.yaml")["_target_"]
-    assert config.operator._target_ == read(f"operator/{operator}.yaml")["_target_"]
 
 
 INSIDE = {
@@ -222,14 +227,15 @@ def test_the_defaults_of_a_main_exist_and_compose(main):
     assert_fits(compose(main.removesuffix(".yaml")))
 
 
-def test_settings_of_sample_are_the_defaults_of_the_run():
-    """seed, num_samples, batch_size and overwrite: the yaml shows the signatures' values."""
-    shown = read("sample.yaml")
-    signatures = {**inspect.signature(OutputFolder).parameters, **inspect.signature(Restoration).parameters}
-    compared = {key: value for key, value in shown.items() if key in signatures and key not in GROUPS}
-    assert {"seed", "num_samples", "batch_size", "overwrite"} <= set(compared)
-    for key, value in compared.items():
-        assert signatures[key].default in (value, inspect.Parameter.empty), key
+@pytest.mark.parametrize(("main", "settings"), [("sample", SampleSettings), ("evaluate", EvaluateSettings), ("train", TrainSettings)])
+def test_settings_at_the_top_of_a_main_are_the_defaults_of_its_dataclass(main, settings):
+    """The yaml shows every setting, and no key but groups and settings."""
+    shown = {key: value for key, value in read(f"{main}.yaml").items() if key not in GROUPS and key not in ("defaults", "hydra")}
+    parameters = inspect.signature(settings).parameters
+    assert set(shown) == set(parameters)
+    for key, value in shown.items():
+        default = parameters[key].default
+        assert default is inspect.Parameter.empty or (value == default and type(value) is type(default)), key
 
 
 def test_sample_walks_fewer_steps_than_the_grids_own_default_on_every_grid():
@@ -239,10 +245,10 @@ def test_sample_walks_fewer_steps_than_the_grids_own_default_on_every_grid():
         assert compose("sample", f"grid={grid}", "grid.steps=17").grid.steps == 17
 
 
-def test_a_prior_with_learned_variance_brings_its_transition_and_the_command_line_still_wins():
-    assert compose("sample", "prior=ffhq256").transition._target_ == "diffusion_priors.diffusion.transitions.LearnedRange"
-    assert compose("sample", "prior=ffhq256", "transition=ddim").transition._target_ == "diffusion_priors.diffusion.transitions.DDIM"
-    assert compose("sample").transition._target_ == "diffusion_priors.diffusion.transitions.FixedSmall"
+def test_a_prior_with_learned_variance_brings_its_sampler_and_the_command_line_still_wins():
+    assert compose("sample", "prior=ffhq256").sampler._target_ == "diffusion_priors.diffusion.transitions.LearnedRange"
+    assert compose("sample", "prior=ffhq256", "sampler=ddim").sampler._target_ == "diffusion_priors.diffusion.transitions.DDIM"
+    assert compose("sample").sampler._target_ == "diffusion_priors.diffusion.transitions.FixedSmall"
 
 
 @pytest.mark.parametrize(
@@ -259,6 +265,8 @@ def test_a_prior_with_learned_variance_brings_its_transition_and_the_command_lin
     ],
 )
 def test_unknown_keys_and_options_are_refused(override):
+    from hydra.errors import HydraException
+
     with pytest.raises(HydraException):
         compose("sample", override)
 

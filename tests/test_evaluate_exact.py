@@ -12,6 +12,8 @@ import pytest
 import yaml
 from forks import ROOT, Run
 
+pytestmark = pytest.mark.script
+
 TUNED = ROOT / "conf" / "tuned"
 FAST = ["exact_problem.samples=40", "exact_problem.posteriors=1", "exact_problem.measurements=0", "exact_problem.ranks=9", "grid.steps=4"]
 

@@ -217,15 +217,15 @@ def test_two_stopped_processes_end_together_and_one_process_resumes(train, folde
         assert a["step"] == b["step"] and (not a["loss"] or float(b["loss"]) == pytest.approx(float(a["loss"]), rel=2e-3))
 
 
-LEARNED = dict(
-    image_size=16,
-    num_channels=8,
-    channel_mult=(1, 2),
-    attention_resolutions=(),
-    num_head_channels=8,
-    learn_sigma=True,
-    min_group_channels=4,
-)
+LEARNED = {
+    "image_size": 16,
+    "num_channels": 8,
+    "channel_mult": (1, 2),
+    "attention_resolutions": (),
+    "num_head_channels": 8,
+    "learn_sigma": True,
+    "min_group_channels": 4,
+}
 
 
 def test_fine_tuning_keeps_preconditioning_schedule_and_learned_variance(train, folder):

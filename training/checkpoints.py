@@ -69,6 +69,6 @@ def read_whole(path: Path) -> dict | None:
             if archive.testzip() is not None:
                 return None
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # a damaged file may raise anything
+    except Exception:  # noqa: BLE001 - a damaged file may raise anything
         return None
     return content if isinstance(content, dict) and "state_dict" in content else None

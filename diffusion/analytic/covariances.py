@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +16,12 @@ class Symmetric(torch.autograd.Function):
     """x ↦ F x, F linear and symmetric: the vector-Jacobian product is F itself, at half of what autograd spends on an FFT."""
 
     @staticmethod
-    def forward(context, x: Tensor, product: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(context: Any, x: Tensor, product: Callable[[Tensor], Tensor]) -> Tensor:
         context.product = product
         return product(x)
 
     @staticmethod
-    def backward(context, gradient: Tensor):
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return Symmetric.apply(gradient, context.product), None
 
 
@@ -33,7 +34,7 @@ class Covariance(nn.Module):
     shape: tuple[int, int, int]
     values: Tensor
 
-    def apply(self, gain: Gain, x: Tensor) -> Tensor:
+    def transform(self, gain: Gain, x: Tensor) -> Tensor:
         """f(S) x for images (B, C, H, W), f acting on eigenvalues."""
         return Symmetric.apply(x, lambda given: self.product(gain, given))
 
@@ -44,7 +45,7 @@ class Covariance(nn.Module):
         """S as a matrix (D, D), D = C·H·W, pixels in the order of `flatten`."""
         side = self.values.numel()
         units = torch.eye(side, dtype=torch.float64, device=self.values.device)
-        return self.apply(lambda values: values, units.view(side, *self.shape)).flatten(1)
+        return self.transform(lambda values: values, units.view(side, *self.shape)).flatten(1)
 
 
 class Dense(Covariance):
@@ -52,6 +53,8 @@ class Dense(Covariance):
 
     Raises ValueError where the matrix is not that, or does not fit images of `shape`.
     """
+
+    vectors: Tensor
 
     def __init__(self, matrix: Tensor, shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -69,11 +72,11 @@ class Dense(Covariance):
             raise ValueError(
                 f"a covariance is positive definite, and this one's least eigenvalue is {values[0]:.3g}; add a small multiple of 1"
             )
-        self.shape = tuple(shape)
+        self.shape = (shape[0], shape[1], shape[2])
         self.register_buffer("values", values)
         self.register_buffer("vectors", vectors)
 
-    def product(self, gain, x):
+    def product(self, gain: Gain, x: Tensor) -> Tensor:
         coefficients = (x.flatten(1) @ self.vectors) * gain(self.values)
         return (coefficients @ self.vectors.mT).view_as(x)
 
@@ -86,6 +89,8 @@ class Stationary(Covariance):
 
     Raises ValueError where they are not symmetric and positive.
     """
+
+    vectors: Tensor
 
     def __init__(self, spectrum: Tensor, colour: Tensor) -> None:
         super().__init__()
@@ -100,7 +105,7 @@ class Stationary(Covariance):
         self.register_buffer("values", values[:, None, None] * spectrum)
         self.register_buffer("vectors", vectors)
 
-    def product(self, gain, x):
+    def product(self, gain: Gain, x: Tensor) -> Tensor:
         half = gain(self.values[..., : x.shape[-1] // 2 + 1])
         coefficients = torch.fft.rfft2(self._turned(x, self.vectors.mT)) * half
         return self._turned(torch.fft.irfft2(coefficients, s=x.shape[-2:]), self.vectors)

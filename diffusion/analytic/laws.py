@@ -33,7 +33,7 @@ class Law(nn.Module):
     def x0(self, x: Tensor, level: NoiseLevel) -> Tensor:
         """E[x0 | x_t] = (x_t + σ² ∇ log p_t(x_t))/α (Efron 2011, Eq. 1.4: Tweedie's formula); the mean of p(x0) where α = 0."""
         if level.alpha == 0.0:
-            return sum(weight * part.mean for weight, part in self.components()).expand_as(x)
+            return sum((weight * part.mean for weight, part in self.components()), torch.zeros_like(x))
         return (x + level.sigma**2 * self.score(x, level)) / level.alpha
 
     def components(self) -> list[tuple[float, Gaussian]]:
@@ -48,23 +48,25 @@ class Law(nn.Module):
         for generator in generators:
             _, part = components[generator.choice(len(weights), p=weights)]
             z = torch.from_numpy(generator.standard_normal(self.shape)).to(part.mean)
-            images.append(part.mean + part.covariance.apply(torch.sqrt, z[None])[0])
+            images.append(part.mean + part.covariance.transform(torch.sqrt, z[None])[0])
         return torch.stack(images)
 
 
 class Gaussian(Law):
     """x0 ~ N(m, S), so x_t ~ N(α m, α² S + σ² I). `mean` (C, H, W)."""
 
+    mean: Tensor
+
     def __init__(self, mean: Tensor, covariance: Covariance) -> None:
         super().__init__()
         self.shape, self.covariance = covariance.shape, covariance
         self.register_buffer("mean", mean.double().expand(covariance.shape).clone())
 
-    def score(self, x, level):
+    def score(self, x: Tensor, level: NoiseLevel) -> Tensor:
         """−(α² S + σ² I)⁻¹ (x − α m)."""
-        return -self.covariance.apply(lambda values: 1.0 / (level.alpha**2 * values + level.sigma**2), x - level.alpha * self.mean)
+        return -self.covariance.transform(lambda values: 1.0 / (level.alpha**2 * values + level.sigma**2), x - level.alpha * self.mean)
 
-    def log_density(self, x, level):
+    def log_density(self, x: Tensor, level: NoiseLevel) -> Tensor:
         return self.log_density_from(self.score(x, level), x, level)
 
     def log_density_from(self, score: Tensor, x: Tensor, level: NoiseLevel) -> Tensor:
@@ -73,11 +75,11 @@ class Gaussian(Law):
         distance = -((x - level.alpha * self.mean) * score).flatten(1).sum(1)
         return -0.5 * (distance + values.log().sum() + values.numel() * log(2.0 * pi))
 
-    def covariance_times(self, x, level, v):
+    def covariance_times(self, x: Tensor, level: NoiseLevel, v: Tensor) -> Tensor:
         """σ² S (α² S + σ² I)⁻¹ v, wherever x is."""
-        return self.covariance.apply(lambda values: level.sigma**2 * values / (level.alpha**2 * values + level.sigma**2), v)
+        return self.covariance.transform(lambda values: level.sigma**2 * values / (level.alpha**2 * values + level.sigma**2), v)
 
-    def components(self):
+    def components(self) -> list[tuple[float, Gaussian]]:
         return [(1.0, self)]
 
 
@@ -87,12 +89,15 @@ class Mixture(Law):
     Raises ValueError for weights that are no weights: one each, none negative, of sum 1.
     """
 
+    parts: Sequence[Gaussian]
+    weights: Tensor
+
     def __init__(self, weights: Sequence[float], parts: Sequence[Gaussian]) -> None:
         super().__init__()
         if len(weights) != len(parts) or min(weights) < 0.0 or abs(sum(weights) - 1.0) > 1e-6:
             raise ValueError(f"{len(parts)} components need as many weights that sum to 1, got {list(weights)}; set prior.weights")
         self.shape = parts[0].shape
-        self.parts = nn.ModuleList(parts)
+        self.parts = nn.ModuleList(parts)  # type: ignore[assignment]  # a sequence of them that moves with this module
         self.register_buffer("weights", torch.tensor(weights, dtype=torch.float64))
 
     def _seen(self, x: Tensor, level: NoiseLevel) -> tuple[Tensor, Tensor]:
@@ -101,15 +106,15 @@ class Mixture(Law):
         densities = [part.log_density_from(score, x, level) for part, score in zip(self.parts, scores, strict=True)]
         return scores, torch.stack(densities) + self.weights.log()[:, None]
 
-    def log_density(self, x, level):
+    def log_density(self, x: Tensor, level: NoiseLevel) -> Tensor:
         return self._seen(x, level)[1].logsumexp(0)
 
-    def score(self, x, level):
+    def score(self, x: Tensor, level: NoiseLevel) -> Tensor:
         """Σ_k r_k ∇ log p_{t,k}(x), r_k ∝ w_k p_{t,k}(x) the probability that x_t came from component k."""
         scores, densities = self._seen(x, level)
         return torch.einsum("kb,kbchw->bchw", densities.softmax(0), scores)
 
-    def covariance_times(self, x, level, v):
+    def covariance_times(self, x: Tensor, level: NoiseLevel, v: Tensor) -> Tensor:
         """Σ_k r_k (C_k v + d_k d_kᵀ v), d_k = x̂0_k − x̂0: covariance within the components, and between them."""
         scores, densities = self._seen(x, level)
         chances = densities.softmax(0)
@@ -119,5 +124,5 @@ class Mixture(Law):
         within = torch.stack([part.covariance_times(x, level, v) for part in self.parts])
         return torch.einsum("kb,kbchw->bchw", chances, within) + torch.einsum("kb,kbchw->bchw", along, apart)
 
-    def components(self):
+    def components(self) -> list[tuple[float, Gaussian]]:
         return [(float(weight), part) for weight, part in zip(self.weights, self.parts, strict=True)]

@@ -33,7 +33,7 @@ class Drawn:
     def __call__(self, shape: Shape) -> Tensor:
         generators = [image_generator(self.seed, k, "mean") for k in range(self.components)]
         z = torch.stack([torch.from_numpy(generator.standard_normal(shape)) for generator in generators])
-        return self.law(shape).apply(torch.sqrt, z)
+        return self.law(shape).transform(torch.sqrt, z)
 
 
 class Given:

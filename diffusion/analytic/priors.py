@@ -32,8 +32,8 @@ class ExactNetwork(nn.Module):
 
 def exact(law: Law, schedule: Schedule) -> Prior:
     """The prior of a law. x̂0 is not clamped: a Gaussian's images know no bounds."""
-    channels, *size = law.shape
-    return Prior(ExactNetwork(law, schedule), schedule, X0(), size=tuple(size), channels=channels, clip=False)
+    channels, height, width = law.shape
+    return Prior(ExactNetwork(law, schedule), schedule, X0(), size=(height, width), channels=channels, clip=False)
 
 
 def gaussian(

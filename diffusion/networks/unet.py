@@ -7,12 +7,17 @@ trainable for a vector-Jacobian product, and the number of groups of the normali
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import gcd, log
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Norm = Callable[[int], nn.Module]
+"""Channels → their normalisation."""
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 class UNet(nn.Module):
@@ -112,7 +117,7 @@ class UNet(nn.Module):
                 f"this UNet halves the image {self.divisor.bit_length() - 1} times, so its sides must be multiples of {self.divisor}; "
                 f"got {x.shape[-2]} x {x.shape[-1]}; set prior.size"
             )
-        emb = self.time_embed(timestep_embedding(t, self.num_channels).to(self.time_embed[0].weight.dtype))
+        emb = self.time_embed(timestep_embedding(t, self.num_channels).to(next(self.time_embed.parameters()).dtype))
         skips = []
         for stage in self.input_blocks:
             x = stage(x, emb)
@@ -137,7 +142,7 @@ def timestep_embedding(t: Tensor, channels: int) -> Tensor:
 class Stage(nn.Sequential):
     """Blocks in a row; those that want the time embedding get it."""
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:  # type: ignore[override]  # nn.Sequential takes x alone
         for block in self:
             x = block(x, emb) if getattr(block, "takes_embedding", False) else block(x)
         return x
@@ -161,7 +166,9 @@ class ResBlock(nn.Module):
 
     takes_embedding = True
 
-    def __init__(self, cin, cout, embed, norm, use_scale_shift_norm, dropout, resample=None) -> None:
+    def __init__(
+        self, cin: int, cout: int, embed: int, norm: Norm, use_scale_shift_norm: bool, dropout: float, resample: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.in_layers = nn.Sequential(norm(cin), nn.SiLU(), nn.Conv2d(cin, cout, 3, padding=1))
         self.resample = resample
@@ -195,7 +202,7 @@ class AttentionBlock(nn.Module):
     The legacy order lays the qkv channels out head by head, (head, q|k|v, d); the new order q|k|v first.
     """
 
-    def __init__(self, channels: int, heads: int, norm, new_attention_order: bool) -> None:
+    def __init__(self, channels: int, heads: int, norm: Norm, new_attention_order: bool) -> None:
         super().__init__()
         if heads < 1 or channels % heads:
             raise ValueError(f"{channels} channels cannot be shared among {heads} attention heads; check num_head_channels")
@@ -240,7 +247,7 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
 
 
-def _zeroed(layer: nn.Module) -> nn.Module:
+def _zeroed(layer: Layer) -> Layer:
     """A layer that starts at zero, so that every residual block starts as the identity."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

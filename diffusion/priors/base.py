@@ -112,4 +112,5 @@ def checked_size(size: Sequence[int]) -> tuple[int, int]:
     """(height, width). Raises ValueError for anything else than two positive numbers."""
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f"an image's sides must be two positive numbers, got {list(size)}; set prior.size=[height,width]")
-    return tuple(size)
+    height, width = size
+    return height, width

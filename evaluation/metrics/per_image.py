@@ -60,6 +60,7 @@ class Metrics(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor, truth: Tensor) -> dict[str, list[float]]:
         """{"psnr": […], "ssim": […], "lpips": […], …}; NaN if an image is too small for a metric, or without LPIPS."""
+
         x, truth = self._as_stored(x), self._as_stored(truth)
         side = min(x.shape[-2:])
         values = {"psnr": psnr(x, truth)}

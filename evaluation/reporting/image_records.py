@@ -30,6 +30,11 @@ class ImageRecords:
         values = [record[key] for record in self.records if record.get(key) is not None]
         return fmean(values) if values else None
 
+    def mean_info(self, key: str) -> float | None:
+        """The mean of a value that the solver reported of itself."""
+        values = [value for record in self.records if (value := (record.get("info") or {}).get(key)) is not None]
+        return fmean(values) if values else None
+
     @property
     def restored(self) -> list[dict]:
         """The records of the samples that succeeded."""

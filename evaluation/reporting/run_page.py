@@ -101,7 +101,7 @@ def calibration_facts(found: dict | None) -> list[tuple[str, str]]:
 
 
 def columns(images: Sequence[ImageRecords], metrics: Sequence[str]) -> list[Column]:
-    """The columns of each metric side by side, then residual, deviation and seconds; only columns with a value."""
+    """The columns of each metric side by side, then residual, deviation, seconds and the values of the solver, without empty ones."""
     one = "mean of samples" if any(len(image.records) > 1 for image in images) else "restoration"
     found = []
     for name in metrics:
@@ -115,11 +115,17 @@ def columns(images: Sequence[ImageRecords], metrics: Sequence[str]) -> list[Colu
         Column("Deviation", "of samples", spec_of("deviation"), of_posterior("deviation")),
         Column("Seconds", "per sample", spec_of("seconds"), recorded("seconds")),
     ]
+    reported = dict.fromkeys(key for image in images for record in image.records for key in record.get("info") or {})
+    found += [Column(key, "of the solver", ".4g", reported_by_solver(key)) for key in reported]
     return [column for column in found if any(column.value(image) is not None for image in images)]
 
 
 def recorded(key: str) -> Callable[[ImageRecords], float | None]:
     return lambda image: image.mean(key)
+
+
+def reported_by_solver(key: str) -> Callable[[ImageRecords], float | None]:
+    return lambda image: image.mean_info(key)
 
 
 def of_posterior(key: str) -> Callable[[ImageRecords], float | None]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from diffusion_priors.evaluation.reporting.format import ABSENT, full_estimate, heading, number, plus_minus
-from diffusion_priors.evaluation.scores import SINGLE, STATISTICS, metric_of
+from diffusion_priors.evaluation.reporting.format import absent, full_estimate, heading, number, plus_minus, spec_of
+from diffusion_priors.evaluation.scores import SINGLE, STATISTICS
 from diffusion_priors.evaluation.statistics import Estimate
 from diffusion_priors.evaluation.summary import Cost, EstimateEntry, Summary
 from diffusion_priors.runs.layout import RunLayout
@@ -47,7 +47,7 @@ def facts(summary: Summary) -> list[str]:
     if cost["nfe_forward"] is not None:
         known.append(f"NFE {number(cost['nfe_forward'], '.0f')} forward + {number(cost['nfe_vjp'], '.0f')} vjp")
     if cost["seconds"]:
-        known.append(f"{number(cost['seconds']['mean'])} s a restoration")
+        known.append(f"{number(cost['seconds']['mean'])} s per restoration")
     if residual:
         known.append(f"residual {number(residual['mean'], '.4f')}")
     if summary["sigma_y"] is not None:
@@ -59,10 +59,7 @@ def facts(summary: Summary) -> list[str]:
 
 def cell(found: EstimateEntry | None, name: str, footnote: str | None) -> str:
     """26.62 ± 0.31 [25.98, 27.25]; a dash for None, with a mark if the footnote says why."""
-    metric = metric_of(name)
-    if found is None:
-        return f"{ABSENT} *" if footnote and metric.needs_weights else ABSENT
-    return full_estimate(Estimate.from_dict(found), metric.spec)
+    return absent(name, footnote) if found is None else full_estimate(Estimate.from_dict(found), spec_of(name))
 
 
 def calibration_lines(found: dict) -> list[str]:
@@ -74,6 +71,8 @@ def calibration_lines(found: dict) -> list[str]:
     last = found["groups"][-1]
     return [
         f"calibration of {found['samples']} samples, {found['images']} images: {'; '.join(shown)}",
-        f"predicted deviation and error: correlation {plus_minus(Estimate.from_dict(found['correlation']), '.2f')}; in the pixels with "
-        f"the largest deviation, predicted {number(last['predicted'], '.3f')}, error {number(last['error'], '.3f')}, on [0, 1]",
+        (
+            f"predicted deviation and error: correlation {plus_minus(Estimate.from_dict(found['correlation']), '.2f')}; in the pixels with "
+            f"the largest deviation, predicted {number(last['predicted'], '.3f')}, error {number(last['error'], '.3f')}, on [0, 1]"
+        ),
     ]

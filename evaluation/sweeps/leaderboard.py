@@ -140,7 +140,7 @@ def _pareto_plot(board: Leaderboard) -> dict[str, Figure]:
             best = pareto_set([(cost, -metric_of(metric).gain * found.mean) for cost, found in zip(seconds, means, strict=True)])
             points = [Point(board.title(job), seconds[i], means[i], i in best) for i, job in enumerate(jobs)]
             title = f"{heading(metric)} against time; dashed: the jobs that no other beats in both"
-            return {"pareto": pareto_plot(points, "seconds an image", f"{heading(metric)}, 95 % interval", title)}
+            return {"pareto": pareto_plot(points, "seconds per image", f"{heading(metric)}, 95 % interval", title)}
     return {}
 
 

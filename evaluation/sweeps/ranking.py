@@ -9,7 +9,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from diffusion_priors.evaluation.reporting.finished_run import FinishedRun
-from diffusion_priors.evaluation.reporting.format import ABSENT, forward_and_vjp, heading, number, plus_minus, signed_difference, spec_of
+from diffusion_priors.evaluation.reporting.format import absent, forward_and_vjp, heading, number, plus_minus, signed_difference, spec_of
 from diffusion_priors.evaluation.scores import METRICS, SINGLE, metric_of
 from diffusion_priors.evaluation.statistics import Estimate, paired
 from diffusion_priors.evaluation.sweeps.parameters import swept_parameters, words
@@ -67,9 +67,8 @@ class Leaderboard:
     def footnotes(self) -> list[str]:
         """Why values are missing or not reliable, each note once."""
         notes = [f"* {note}" for note in dict.fromkeys(row.job.summary.get("footnote") for row in self.rows) if note]
-        for row in self.rows:
-            if row.job.summary["failed"]:
-                notes.append(f"{self.title(row.job)}: {row.job.summary['failed']} of {row.job.summary['records']} restorations failed")
+        failed = [row.job for row in self.rows if row.job.summary["failed"]]
+        notes += [f"{self.title(job)}: {job.summary['failed']} of {job.summary['records']} restorations failed" for job in failed]
         if self.objective not in METRICS:
             notes.append(f"The direction of {self.objective} is not known: the order assumes that higher is better")
         return notes + self._comparability()
@@ -100,7 +99,7 @@ class Leaderboard:
 
     def headings(self) -> list[str]:
         parameters, metrics = [p.heading for p in self.parameters], map(heading, self.metrics)
-        return ["#", *parameters, *metrics, "NFE forward + vjp", "seconds an image", self.difference_heading]
+        return ["#", *parameters, *metrics, "NFE forward + vjp", "seconds per image", self.difference_heading]
 
     def cells(self, rank: int, row: RankedJob) -> list[str]:
         job = row.job
@@ -111,9 +110,7 @@ class Leaderboard:
 
     def _mean(self, job: FinishedRun, metric: str) -> str:
         found = job.estimate(SINGLE.key, metric)
-        if found is None and metric_of(metric).needs_weights and job.summary.get("footnote"):
-            return f"{ABSENT} *"
-        return plus_minus(found, spec_of(metric))
+        return absent(metric, job.summary.get("footnote")) if found is None else plus_minus(found, spec_of(metric))
 
     def as_table(self, style: str, clean: Callable[[str], str] = str) -> str:
         """The ranked jobs in one of tabulate's styles; `clean` is applied to every text."""

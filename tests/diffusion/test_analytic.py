@@ -56,7 +56,7 @@ def test_a_power_spectrum_is_its_dense_covariance(shape):
         torch.testing.assert_close(matrix[0, pixels], torch.tensor(0.7 * 0.16, dtype=torch.float64))
     dense, x = Dense(matrix, shape), images(2, shape)
     for gain in (torch.sqrt, lambda values: 1.0 / (values + 0.1), torch.log):
-        torch.testing.assert_close(covariance.apply(gain, x), dense.apply(gain, x))
+        torch.testing.assert_close(covariance.transform(gain, x), dense.transform(gain, x))
     torch.testing.assert_close(covariance.values.flatten().sort()[0], dense.values)
 
 

@@ -94,5 +94,5 @@ def test_noise_has_the_type_of_the_images(dtype):
 
 
 def test_an_image_without_a_generator_is_refused():
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="shorter"):
         ImageRandom([image_generator(0)]).normal(torch.zeros(2, *SHAPE))

@@ -4,79 +4,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 import yaml
-from misfortune import Mischief, break_writing
-from safetensors.torch import load_file
-from tiny_training import FLAGS, Batches, Keep, batches, fit, images, tiny_prior, training_of, weights
+from misfortune import Mischief
+from tiny_prior import FLAGS, NETWORKS, RANGES, SCHEDULES, priors, tiny_prior, weights
 from torch import nn
 
 from diffusion_priors.diffusion.checkpoints import Checkpoint, load_strictly
-from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.networks.unet import UNet
-from diffusion_priors.diffusion.preconditioning import X0, Eps, Score, V
+from diffusion_priors.diffusion.preconditioning import X0
 from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.priors.folder import from_folder
 from diffusion_priors.diffusion.priors.training import from_training
-from diffusion_priors.diffusion.schedules import Betas, Cosine, Linear
-from diffusion_priors.training.callbacks import average
+from diffusion_priors.diffusion.schedules import Betas, Linear
 from diffusion_priors.training.export import Export
 
-NETWORKS = {
-    "plain": {},
-    "learned variance": {"learn_sigma": True, "resblock_updown": False},
-    "grey": {"in_channels": 1, "attention_resolutions": (8,), "num_head_channels": -1, "num_heads": 2, "new_attention_order": True},
-    "deep": {"channel_mult": (1, 1.5, 2), "num_res_blocks": 2, "use_scale_shift_norm": False, "dropout": 0.25, "max_groups": 2},
-}
-SCHEDULES = {
-    "linear": Linear(20, 1e-3, 0.3),
-    "cosine": Cosine(20, s=0.02, max_beta=0.9),
-    "betas": Betas([0.1 / 3.0, 0.1, 0.2, 1.0 / 3.0, 0.7]),
-}
-KINDS = [Eps, X0, V, Score]
-RANGES = [(-1.0, 1.0), (0.0, 1.0), (-0.5, 2.0), (0.0, 255.0)]
+
+def export(prior: Prior, folder: Path) -> None:
+    """Write the folder of a prior."""
+    Export()(folder, prior, {}, lambda prior: {})
 
 
-def priors() -> list:
-    """Every network with every schedule; preconditionings and pixel ranges alternate."""
-    pairs = [(network, schedule) for network in NETWORKS for schedule in SCHEDULES]
-    return [pytest.param(n, s, KINDS[i % 4], RANGES[(i + i // 4) % 4], id=f"{n}-{s}-{KINDS[i % 4].name}") for i, (n, s) in enumerate(pairs)]
-
-
-def assert_same_denoiser(found: Prior, expected: Prior) -> None:
-    """x̂0 and the variance fraction are equal bit for bit, at every level looked at."""
-    assert found.image_schedule.table == expected.image_schedule.table
-    assert (found.size, found.channels, found.clip) == (expected.size, expected.channels, expected.clip)
-    mine, theirs = Denoiser(found), Denoiser(expected)
-    x = 2.0 * images(2, found.channels)
-    for level in expected.image_schedule.table[:: max(1, len(expected.image_schedule.table) // 3)]:
-        one, other = mine(x, level), theirs(x, level)
-        assert torch.equal(one.x0, other.x0)
-        assert (one.variance_fraction is None) == (other.variance_fraction is None)
-        assert one.variance_fraction is None or torch.equal(one.variance_fraction, other.variance_fraction)
-
-
-def nothing(prior: Prior) -> dict[str, float]:
-    return {}
-
-
-# Exported and read again
-
-
-@pytest.mark.parametrize("half", [False, True], ids=["float32", "half"])
-@pytest.mark.parametrize(("network", "schedule", "kind", "pixel_range"), priors())
-def test_an_exported_prior_is_the_same_denoiser(network, schedule, kind, pixel_range, half, tmp_path):
-    prior = tiny_prior(NETWORKS[network], SCHEDULES[schedule], kind(), pixel_range)
-    Export(half=half)(tmp_path, prior, {}, nothing)
-    if half:
-        with torch.no_grad():
-            for parameter in prior.network.parameters():
-                parameter.copy_(torch.from_numpy(parameter.numpy().astype(np.float16).astype(np.float32)))
-    found = from_folder(str(tmp_path))
-    assert torch.equal(weights(found.network), weights(prior.network))
-    assert all(parameter.dtype == torch.float32 for parameter in found.network.parameters())
-    assert_same_denoiser(found, prior)
+# Descriptions
 
 
 @pytest.mark.parametrize(("network", "schedule", "kind", "pixel_range"), priors())
@@ -104,109 +53,7 @@ def test_numpy_s_betas_become_plain_numbers(tmp_path):
     assert torch.load(tmp_path / "card.ckpt", weights_only=True)["prior"] == yaml.safe_load(yaml.safe_dump(card)) == card
 
 
-def test_the_file_on_disk_is_half_the_size(tmp_path):
-    prior = tiny_prior()
-    for half, dtype in ((False, torch.float32), (True, torch.float16)):
-        Export(half=half)(tmp_path / str(half), prior, {}, nothing)
-        assert {tensor.dtype for tensor in load_file(tmp_path / str(half) / "weights.safetensors").values()} == {dtype}
-
-
-@pytest.mark.parametrize("half", [False, True])
-def test_the_card_says_what_was_trained(half, tmp_path):
-    """The card holds facts of the run, the texts of the caller, and the validation of each precision with the weights of that precision."""
-    prior = tiny_prior({"learn_sigma": True}, Cosine(30), V(), (0.0, 1.0))
-    texts = {"name": "tests", "summary": "noise of a ünit test", "limits": "all", "licence": "CC0"}
-    training = {"steps": 3, "weighting": "MinSNR"}
-
-    def measure(one: Prior) -> dict[str, float]:
-        assert one.schedule is prior.schedule and not one.network.out[2].weight.isnan().any()
-        return {"sum": weights(one.network).double().sum().item()}
-
-    exact = weights(prior.network).numpy()
-    card = Export(half, data="sixteen squares", **texts)(tmp_path, prior, training, measure)
-    written = yaml.safe_load((tmp_path / "card.yaml").read_text(encoding="utf-8"))
-    assert written == card
-    assert {key: written[key] for key in texts} == texts
-    assert written["training"] == {"data": "sixteen squares"} | training
-    assert written["parameters"] == sum(tensor.numel() for tensor in load_file(tmp_path / "weights.safetensors").values())
-    values = {"float32": {"sum": exact.astype(np.float64).sum()}}
-    if half:
-        values["half"] = {"sum": exact.astype(np.float16).astype(np.float64).sum()}
-    assert written["validation"].keys() == values.keys()
-    for precision, expected in values.items():
-        assert written["validation"][precision]["sum"] == pytest.approx(expected["sum"], rel=1e-12)
-    assert np.array_equal(weights(prior.network).numpy(), exact)  # exporting does not change the prior
-    assert ("half" in written["weights"]) is half
-    assert {key: written[key] for key in prior.describe()} == prior.describe()
-    assert written["schedule"] == {"kind": "cosine", "steps": 30, "s": 0.008, "max_beta": 0.999}
-    assert (written["preconditioning"], written["pixel_range"], written["size"], written["channels"]) == ("v", [0.0, 1.0], [16, 16], 3)
-
-
-@pytest.mark.parametrize("failing", ["weights.safetensors", "card.yaml"])
-@pytest.mark.parametrize("before", [False, True], ids=["new", "over an old one"])
-@pytest.mark.parametrize("how", ["write", "rename"])
-def test_exported_files_are_complete_or_absent(how, before, failing, tmp_path, monkeypatch):
-    folder, old, new = tmp_path / "prior", tiny_prior(seed=1), tiny_prior(seed=2)
-    if before:
-        Export()(folder, old, {"run": "old"}, nothing)
-    kept = {path.name: path.read_bytes() for path in folder.iterdir()} if before else {}
-    break_writing(monkeypatch, failing, how)
-    with pytest.raises(OSError, match=rf"cannot write .*{failing}: .*no room.*; make room"):
-        Export()(folder, new, {"run": "new"}, nothing)
-    monkeypatch.undo()
-
-    assert sorted(path.name for path in folder.iterdir()) == sorted(
-        {*kept} | ({"weights.safetensors"} if failing == "card.yaml" else set())
-    )
-    for name, content in kept.items():
-        assert ((folder / name).read_bytes() == content) is (name == failing or failing == "weights.safetensors")
-    if before:  # either prior is right, but all its tensors must be of one run
-        found = weights(from_folder(str(folder)).network)
-        assert torch.equal(found, weights((old if failing == "weights.safetensors" else new).network))
-    else:
-        with pytest.raises(FileNotFoundError, match="is missing"):
-            from_folder(str(folder))
-    Export()(folder, new, {"run": "again"}, nothing)
-    assert torch.equal(weights(from_folder(str(folder)).network), weights(new.network))
-
-
-# A checkpoint of training
-
-
-class Seen(pl.Callback):
-    """Keeps the denoiser with averaged weights after each step, before Lightning restores the current weights."""
-
-    def __init__(self) -> None:
-        self.denoisers = []
-
-    def on_validation_epoch_end(self, trainer, pl_module) -> None:
-        self.denoisers.append(pl_module.denoiser())
-
-
-TRAINED = {
-    "colour": ({}, Linear(10), Eps(), (-1.0, 1.0)),
-    "grey with learned variance": ({"in_channels": 1, "learn_sigma": True}, Cosine(10), V(), (0.0, 1.0)),
-    "betas": ({"use_scale_shift_norm": False}, Betas([0.1, 0.3, 0.6] * 4), Score(), (-0.5, 0.5)),
-}
-
-
-@pytest.mark.parametrize("kind", TRAINED)
-def test_a_checkpoint_of_training_is_its_averaged_prior(kind, tmp_path):
-    prior, seen, path = tiny_prior(*TRAINED[kind]), Seen(), tmp_path / "step.ckpt"
-    module = training_of(prior, steps=4)
-    data = Batches(batches(4, channels=prior.channels))
-    fit(module, data, [seen, average(0.7), Keep(path, 2)], validate_every=1, clip=1.0)
-    expected = seen.denoisers[1]
-    assert not torch.equal(weights(expected), weights(seen.denoisers[2]))
-
-    found = from_training(str(path))
-    assert torch.equal(weights(found.network), weights(expected))
-    assert_same_denoiser(found, prior.with_network(expected.network))
-    assert type(found.preconditioning) is type(prior.preconditioning)
-
-    network = UNet(**prior.network.flags)
-    Checkpoint(path=str(path)).load_into(network)
-    assert torch.equal(weights(network), weights(expected))
+# Checkpoints of training
 
 
 def test_the_caller_may_change_size_and_clip(tmp_path):
@@ -251,7 +98,7 @@ def test_an_invalid_card_is_refused_in_one_line(wrong, source, tmp_path):
     key, value, message = WRONG[wrong]
     prior = tiny_prior()
     if source == "folder":
-        Export()(tmp_path, prior, {}, nothing)
+        export(prior, tmp_path)
         (tmp_path / "card.yaml").write_text(yaml.safe_dump(prior.describe() | {key: value}))
         load, path, name = from_folder, tmp_path, "card.yaml"
     else:
@@ -350,7 +197,7 @@ def test_a_checkpoint_with_code_is_refused_and_not_run(place, tmp_path):
 
 
 def test_a_card_with_code_is_refused_and_not_run(tmp_path):
-    Export()(tmp_path, tiny_prior(), {}, nothing)
+    export(tiny_prior(), tmp_path)
     (tmp_path / "card.yaml").write_text(f"network: !!python/object/apply:os.mkdir [{tmp_path / 'made'}]\n")
     with pytest.raises(ValueError, match=r"card\.yaml is no prior card"):
         from_folder(str(tmp_path))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
 from sweep_folder import METRICS, record
 
+from diffusion_priors.evaluation.reporting.finished_run import read_summary
 from diffusion_priors.evaluation.reporting.summary_text import outcome, table
 from diffusion_priors.evaluation.summary import summarise
 
@@ -22,8 +24,8 @@ def two_samples() -> list[dict]:
     return [*good, record("b", 1, error="not finite after step 3")]
 
 
-def test_images_are_the_units_and_failures_have_no_score():
-    """(10 + 20) / 2 and 30, not (10 + 20 + 30) / 3; of the best each metric its own."""
+def test_the_units_are_images_and_failures_have_no_score():
+    """(10 + 20) / 2 and 30, not (10 + 20 + 30) / 3; the best is chosen for each metric."""
     found = of(
         two_samples(), [{"id": "a", "psnr": 18.0, "ssim": 0.6, "lpips": 0.1}, {"id": "b", "psnr": None, "ssim": None, "lpips": None}], 2
     )
@@ -35,7 +37,7 @@ def test_images_are_the_units_and_failures_have_no_score():
     assert found["first_failure"] == "b: not finite after step 3"
 
 
-def test_one_sample_is_no_posterior():
+def test_one_sample_has_no_posterior_statistics():
     found = of([record("a", psnr=10.0, ssim=0.5)])
     assert {*found["statistics"]} == {"measurement", "single"}
     assert found["statistics"]["single"]["psnr"] == {"mean": 10.0, "se": None, "low": None, "high": None, "n": 1}
@@ -49,19 +51,19 @@ def test_the_order_of_the_records_changes_nothing():
     assert of(shuffled, (), 2)["measurements"] == kept["measurements"]
 
 
-def test_the_hash_of_the_measurements_is_that_of_all_and_of_their_names():
+def test_the_hash_of_the_measurements_depends_on_all_of_them_and_on_their_names():
     base = of([record("a"), record("b")])["measurements"]
     assert of([record("a"), record("b", y="z")])["measurements"] != base != of([record("a")])["measurements"]
     assert of([record("a", y=None)])["measurements"] is None
 
 
-def test_costs_are_means_and_the_largest_memory():
+def test_costs_are_means_but_memory_is_the_maximum():
     records = [record("a", seconds=1.0), record("b", seconds=3.0) | {"peak_memory_mib": 900.0}]
     cost = of(records)["cost"]
     assert (cost["nfe_forward"], cost["nfe_vjp"], cost["seconds"]["mean"], cost["peak_memory_mib"]) == (250.0, 250.0, 2.0, 900.0)
 
 
-def test_all_failed_has_a_table_without_figures():
+def test_a_run_without_a_restoration_has_a_table_of_dashes():
     found = of([record("a", error="not finite"), record("b", error="not finite")])
     assert found["statistics"]["single"]["psnr"] is None and found["failed"] == 2
     (row,) = [line for line in table(found).splitlines() if line.startswith("restoration")]
@@ -76,9 +78,39 @@ def test_the_table_labels_every_row_and_says_why_lpips_is_missing():
     rows = {label: next(line for line in text.splitlines() if line.startswith(label)) for label in labels}
     assert "20.50 ± 0.50 [14.15, 26.85]" in rows[labels[2]] and "10.50" in rows[labels[1]] and "11.00" in rows[labels[3]]
     assert all(row.endswith("– *") for row in rows.values()) and text.endswith("* LPIPS: no trunk")
-    assert "2 images · NFE 250 forward + 250 vjp · 1.00 s a restoration · residual 0.0500 · sigma_y 0.05 · peak memory 512 MiB" in text
+    assert "2 images · NFE 250 forward + 250 vjp · 1.00 s per restoration · residual 0.0500 · sigma_y 0.05 · peak memory 512 MiB" in text
 
 
-def test_the_outcome_says_where_everything_is(tmp_path):
+def test_the_outcome_says_where_the_results_are(tmp_path):
     text = outcome(of([record("a", psnr=10.0)]), tmp_path)
     assert all(f"{tmp_path / name}" in text for name in ("images", "figure.png", "report.html"))
+
+
+UNKNOWN_COST = dict.fromkeys(("residual", "sigma_y", "nfe_forward", "nfe_vjp", "seconds", "peak_memory_mib"))
+"""Images made elsewhere have scores and nothing else."""
+
+
+@pytest.mark.parametrize(
+    "records", [two_samples(), [record("a", error="not finite")], [record("a", y=None)], [record("a", psnr=20.0) | UNKNOWN_COST]]
+)
+def test_what_is_written_fits_the_schema_that_readers_check(records, tmp_path):
+    posterior = [{"id": "a", "psnr": 18.0, "ssim": 0.6, "lpips": 0.1}]
+    for samples in (1, 2):
+        found = of(records, posterior, samples) | {
+            "footnote": "LPIPS: no trunk",
+            "distribution": {"fid": 12.5},
+            "calibration": {"images": 0},
+        }
+        (tmp_path / "summary.json").write_text(json.dumps(found))
+        assert read_summary(tmp_path / "summary.json") == found
+
+
+def test_the_best_of_a_metric_whose_direction_is_unknown_is_the_highest():
+    records = [record("a", k) | {"mine": value, "mine_measurement": None} for k, value in enumerate((1.0, 3.0))]
+    found = summarise("title", records, [{"id": "a", "mine": 2.0}], ("mine",), 2)
+    assert found["statistics"]["best_of_n"]["mine"]["mean"] == 3.0
+
+
+def test_a_run_that_stopped_early_is_not_complete():
+    assert of([record("a")])["complete"] is True
+    assert summarise("title", [record("a")], [], METRICS, 1, complete=False)["complete"] is False

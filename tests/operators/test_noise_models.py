@@ -1,18 +1,21 @@
-"""Measurement noise: its moments, its place and its independence of the batch."""
+"""Measurement noise: its moments, its likelihood, where it is added, and its independence of the batch."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from operator_cases import generators, random_images
+from operator_cases import generators, random_images, random_like
+from scipy import stats
 from torch import Tensor
 
 import conf
+from diffusion_priors.diffusion.image_random import image_generator
 from diffusion_priors.operators.identity import Identity
 from diffusion_priors.operators.inpainting import InpaintBox, InpaintRandom
 from diffusion_priors.operators.noise_models import Gaussian, NoiseModel, NoNoise, Poisson
@@ -35,7 +38,7 @@ def measure(noise: NoiseModel, operator, x: Tensor, ids, seed: int = 0):
 
 @every_noise
 @every_operator
-def test_an_image_has_the_noise_it_has_alone(config, operator):
+def test_the_noise_of_an_image_does_not_depend_on_the_batch(config, operator):
     x = random_images(3, 2, 16, 20)
     together = measure(built(config), operator(), x, (4, 7, 9))
     for b, name in enumerate((4, 7, 9)):
@@ -46,7 +49,7 @@ def test_an_image_has_the_noise_it_has_alone(config, operator):
 
 @every_noise
 def test_noise_belongs_to_the_image_and_the_seed(config):
-    """The same again for the same image and seed, and independent of that of another image or seed."""
+    """The same image and seed give the same noise; another image or seed gives independent noise."""
     noise = built(config)
     x = random_images(1, 3, 48, 64).repeat(2, 1, 1, 1)
     y, again, other = (measure(noise, Identity(), x, (1, 2), seed).y for seed in (0, 0, 1))
@@ -71,8 +74,8 @@ def test_missing_pixels_carry_no_noise(config, operator):
 
 
 @every_noise
-def test_a_given_measurement_is_taken_as_it_is_where_it_is_measured(config):
-    """Missing pixels are cleared, no noise is added, and σ_y is what it is for a measurement of one's own."""
+def test_a_given_measurement_is_kept_on_its_support(config):
+    """Missing pixels are set to 0, no noise is added, and σ_y is that of a measurement made here."""
     x = random_images(2, 3, 24, 20)
     noise, operator = built(config), InpaintRandom()
     own = measure(noise, operator, x, (1, 2))
@@ -90,7 +93,7 @@ def test_noise_takes_the_type_of_the_image(config):
 
 @every_noise
 def test_the_root_mean_square_of_the_noise_is_sigma_y(config):
-    """Per image within five standard errors, on images of all greys."""
+    """Per image within five standard errors, on images with all grey levels."""
     noise, x = built(config), random_images(3, 3, 96, 128)
     measurement = measure(noise, Identity(), x, range(3))
     squares = (measurement.y - x).square().flatten(1)
@@ -140,7 +143,7 @@ def test_poisson_noise_has_its_moments(peak, grey):
     assert ((measurement.sigma_y.flatten() - sigma).abs() <= 5.0 * sigma / (2.0 * (rate * n) ** 0.5)).all()
 
 
-def test_there_is_no_light_below_black():
+def test_negative_light_counts_as_none():
     y = Poisson(255.0).sample(torch.full((1, 1, 4, 4), -1.3), generators([1]))
     assert (y == -1.0).all()
     assert (Poisson(255.0).measured(Identity(), y).sigma_y == 0.0).all()
@@ -149,7 +152,7 @@ def test_there_is_no_light_below_black():
 @pytest.mark.parametrize("grey", [-0.9, 0.8])
 @pytest.mark.parametrize("operator", [InpaintRandom(0.2), InpaintBox()], ids=lambda operator: type(operator).__name__)
 def test_sigma_y_of_poisson_noise_is_that_of_the_measured_pixels(operator, grey):
-    """Missing pixels are filled with 0, which is no light of theirs: σ_y = 2 √(light/peak) whatever is missing."""
+    """Missing pixels are filled with 0 and do not count as light: σ_y = 2 √(light/peak) whatever is missing."""
     x, peak = torch.full((2, 3, 64, 80), grey, dtype=torch.float64), 255.0
     measurement = measure(Poisson(peak), operator, x, (1, 2))
     rate, n = peak * (grey + 1.0) / 2.0, 3 * operator.mask.sum() / len(operator.mask)
@@ -157,7 +160,7 @@ def test_sigma_y_of_poisson_noise_is_that_of_the_measured_pixels(operator, grey)
     assert ((measurement.sigma_y.flatten() - sigma).abs() <= 5.0 * sigma / (rate * n) ** 0.5).all()
 
 
-def test_no_noise_is_the_measurement_itself():
+def test_without_noise_y_is_the_clean_measurement():
     x = random_images(2, 3, 8, 12)
     measurement = measure(NoNoise(), SuperResolution(4), x, (1, 2))
     assert torch.equal(measurement.y, SuperResolution(4).draw(x, generators((1, 2)))(x))
@@ -165,7 +168,7 @@ def test_no_noise_is_the_measurement_itself():
 
 
 def numbers(label: str) -> dict[str, float]:
-    """The sigma a label states in either unit."""
+    """The sigma that a label states, per unit."""
     return {unit: float(value) for value, unit in re.findall(r"([\d.e+-]+) in (\[[-\d]+, 1\])", label)}
 
 
@@ -184,6 +187,59 @@ def test_the_label_of_poisson_noise_states_both_units(peak):
     assert sigma == pytest.approx(2 * grey)
 
 
+def test_the_label_of_a_measurement_that_is_no_image_states_its_own_unit():
+    for noise in (Gaussian(0.1), Poisson(255.0)):
+        label = noise.label("k-space of [-1, 1] images")
+        assert label.endswith("in k-space of [-1, 1] images") and "[0, 1]" not in label
+
+
+def test_complex_noise_is_circular():
+    """Real and imaginary parts are independent, each of standard deviation σ (5 standard errors); seeds behave as for real y."""
+    clean = random_like(torch.zeros(2, 1, 64, 80, dtype=torch.complex128))
+    n = Gaussian(0.3).sample(clean, generators((1, 2))) - clean
+    parts = torch.stack([n.real, n.imag]).flatten(1)
+    assert ((parts.var(1) - 0.3**2).abs() <= 5.0 * 2.0**0.5 * 0.3**2 / parts.shape[1] ** 0.5).all()
+    assert torch.corrcoef(parts)[0, 1].abs() <= 5.0 / parts.shape[1] ** 0.5
+    torch.testing.assert_close(Gaussian(0.3).sample(clean[1:], generators((2,))) - clean[1:], n[1:], rtol=1e-12, atol=1e-13)
+    sigma = Gaussian(0.3).sigma(clean, torch.ones(()))
+    assert sigma.shape == (2, 1, 1, 1) and not sigma.is_complex()
+
+
+def test_noise_streams_are_those_of_existing_runs():
+    """The first numbers of image 1 at seed 0: runs of earlier versions can be repeated."""
+    clean = torch.zeros(1, 1, 1, 3, dtype=torch.float64)
+    expected = torch.from_numpy(image_generator(0, 1, "measurement").standard_normal((1, 1, 3)))
+    torch.testing.assert_close(Gaussian(1.0).sample(clean, generators([1]))[0], expected, rtol=0, atol=0)
+    counts = image_generator(0, 1, "measurement").poisson(np.full((1, 1, 3), 20.0))
+    assert (Poisson(40.0).sample(clean, generators([1]))[0].numpy() == counts / 40.0 * 2.0 - 1.0).all()
+
+
+@pytest.mark.parametrize("peak", [3.0, 255.0])
+def test_the_poisson_likelihood_is_the_probability_of_the_counts(peak):
+    """Against SciPy, 0 counts and black included; light from black is impossible."""
+    counts, light = torch.tensor([0.0, 0.0, 1.0, 7.0, 40.0]), torch.tensor([0.0, 2.5, 0.3, 9.0, 33.0])
+    y, clean = (2.0 * values.double().view(1, 1, 1, -1) / peak - 1.0 for values in (counts, light))
+    expected = -stats.poisson.logpmf(counts.numpy(), light.numpy()).sum()
+    assert Poisson(peak).nll(y, clean, torch.ones(())).item() == pytest.approx(expected, rel=1e-6)
+    assert Poisson(peak).nll(y, torch.full_like(y, -1.0), torch.ones(())).item() == float("inf")
+    gradient = Poisson(peak).nll_gradient(y, torch.full_like(y, -1.2), torch.ones(()))
+    assert gradient.isfinite().all() and (gradient[..., 2:] < 0.0).all()
+
+
+@pytest.mark.parametrize("noise", [NoNoise(), Gaussian(0.0)], ids=["none", "zero"])
+def test_noise_without_a_density_has_no_likelihood(noise):
+    y = random_images(1, 1, 3, 3)
+    assert not noise.has_density and Gaussian(0.1).has_density and Poisson().has_density
+    for value in (noise.nll, noise.nll_gradient):
+        with pytest.raises(ValueError, match=r"no density; set .*noise_model\.sigma=0\.05"):
+            value(y, y, torch.ones(()))
+
+
+def test_poisson_noise_refuses_a_complex_measurement():
+    with pytest.raises(ValueError, match="complex; set noise_model=gaussian"):
+        Poisson().sample(torch.zeros(1, 1, 4, 4, dtype=torch.complex64), generators([1]))
+
+
 @pytest.mark.parametrize("sigma", [-0.05, float("nan")])
 def test_a_negative_sigma_is_refused(sigma):
     with pytest.raises(ValueError, match=rf"sigma={sigma}; set noise_model\.sigma"):
@@ -191,6 +247,6 @@ def test_a_negative_sigma_is_refused(sigma):
 
 
 @pytest.mark.parametrize("peak", [0.0, -1.0, float("nan")])
-def test_a_peak_without_light_is_refused(peak):
+def test_a_peak_that_is_not_positive_is_refused(peak):
     with pytest.raises(ValueError, match=rf"peak={peak}; set noise_model\.peak"):
         Poisson(peak)

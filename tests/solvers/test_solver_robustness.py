@@ -149,7 +149,7 @@ def test_the_callers_gradient_mode_changes_nothing(name, operator, tmp_path):
 def test_no_graph_is_kept_and_nothing_of_the_network_is_trained(name):
     solver, problem, plan = start(name, Identity())
     seen = []
-    solution = solver.solve(problem, plan, observe=lambda progress: seen.append(progress), remember=True)
+    solution = solver.solve(problem, plan, observe=seen.append, remember=True)
     for tensor in (solution.x0, *solution.trajectory, *(p.x for p in seen), *(p.x0 for p in seen)):
         assert not tensor.requires_grad
         assert tensor.grad_fn is None
@@ -174,7 +174,7 @@ def test_measurement_and_operator_are_not_written_to(name, tmp_path):
 def test_an_observer_sees_every_step(name):
     solver, problem, plan = start(name, Identity())
     seen = []
-    solution = solver.solve(problem, plan, observe=lambda progress: seen.append(progress), remember=True)
+    solution = solver.solve(problem, plan, observe=seen.append, remember=True)
     total = len(plan)
     assert len(solution.trajectory) == len(plan) + 1
     assert [progress.index for progress in seen] == list(range(total))

@@ -76,7 +76,7 @@ def run_all(chosen: Sequence[str], folder: Path, extra) -> None:
     for command in chosen:
         done = run(command, folder, extra(command))
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        assert done.stdout.strip(), command
+        assert done.stdout.strip() or "examples/" in command, command
 
 
 def draw_faces(folder: Path, size: int, *places: str) -> None:

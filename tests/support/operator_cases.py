@@ -1,4 +1,4 @@
-"""What the operator tests share: a case for every conf/operator/*.yaml and boundary, drawn as a run draws it."""
+"""A case for every conf/operator/*.yaml and boundary, drawn as a run draws it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ import conf
 from diffusion_priors.diffusion.image_random import image_generator
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.linear import LinearOperator
+from diffusion_priors.operators.measurement import Measurement
+from diffusion_priors.operators.noise_models import Gaussian
 from diffusion_priors.operators.separable import Boundary
 
 BOUNDARIES = get_args(Boundary)
@@ -34,7 +36,7 @@ def write_mask(folder: Path, sides: tuple[int, int]) -> Path:
 
 
 def write_kernel(folder: Path, sides: tuple[int, int]) -> Path:
-    """An asymmetric kernel, even-sided and odd-sided, with a negative entry."""
+    """An asymmetric kernel with one even and one odd side, and a negative entry."""
     kernel = np.random.default_rng(0).uniform(size=(4, 5))
     kernel[0, 0] = -0.2
     np.save(folder / "kernel.npy", kernel / kernel.sum())
@@ -42,12 +44,12 @@ def write_kernel(folder: Path, sides: tuple[int, int]) -> Path:
 
 
 PATHS = {"inpaint_mask": write_mask, "deblur_kernel": write_kernel}
-"""What stands in for the mandatory `path` of a yaml."""
+"""Operator → the function that writes a file for its mandatory `path`."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """An operator as its yaml describes it, with one of its boundaries where it has them."""
+    """An operator as its yaml describes it, with one boundary if it has boundaries."""
 
     name: str
     boundary: str | None = None
@@ -63,8 +65,12 @@ class Case:
     def linear(self) -> bool:
         return issubclass(get_object(self.config._target_), LinearOperator)
 
+    @property
+    def has_spectrum(self) -> bool:
+        return get_object(self.config._target_).has_spectrum or (self.linear and self.boundary == "circular")
+
     def sides(self, seed: int = 0, least: int = 16, most: int = 28) -> tuple[int, int]:
-        """A random height and width that the operator takes, not equal."""
+        """A random height and width that the operator accepts; they differ."""
         factor = self.config.get("factor", 1)
         counts = random.Random(f"{self}{seed}").sample(range(-(-least // factor), most // factor + 1), 2)
         return counts[0] * factor, counts[1] * factor
@@ -87,6 +93,7 @@ ALL = [
     Case(name, boundary) for name, path in CONFIGS.items() for boundary in (BOUNDARIES if "boundary" in OmegaConf.load(path) else [None])
 ]
 LINEAR = [case for case in ALL if case.linear]
+WITH_SPECTRUM = [case for case in ALL if case.has_spectrum]
 
 
 def generators(ids: Iterable[int], seed: int = 0) -> list[Generator]:
@@ -98,25 +105,42 @@ def random_images(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64
     return torch.rand(shape, generator=Generator().manual_seed(seed), dtype=torch.float64).mul(2.0).sub(1.0).to(dtype)
 
 
+def random_like(y: Tensor, seed: int = 0) -> Tensor:
+    """Uniform numbers in [-1, 1] shaped like y, complex where y is."""
+    if not y.is_complex():
+        return random_images(*y.shape, seed=seed, dtype=y.dtype)
+    return torch.view_as_complex(random_images(*y.shape, 2, seed=seed)).to(y.dtype)
+
+
 def norms(x: Tensor) -> Tensor:
     """‖x‖₂ per image."""
     return torch.linalg.vector_norm(x.flatten(1), dim=1)
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:
-    """⟨a, b⟩ per image."""
-    return (a * b).flatten(1).sum(1)
+    """Re⟨a, b⟩ per image."""
+    return (components(a) * components(b)).sum(1)
+
+
+def components(y: Tensor) -> Tensor:
+    """The real numbers in y, (B, n): real and imaginary parts of a complex one."""
+    return (torch.view_as_real(y) if y.is_complex() else y).flatten(1)
 
 
 def dense(operator: Operator, channels: int = 1) -> Tensor:
-    """The matrix of an operator drawn for one image, from its values on the unit vectors."""
+    """The matrix of an operator drawn for one image, from its values on the unit vectors; real, one row per component of y."""
     shape = (channels, *operator.image_shape[-2:])
     count = channels * shape[1] * shape[2]
-    return operator(torch.eye(count, dtype=torch.float64).view(count, *shape)).flatten(1).T
+    return components(operator(torch.eye(count, dtype=torch.float64).view(count, *shape))).T
+
+
+def measurement(operator: Operator, y: Tensor, sigma: float = 0.3) -> Measurement:
+    """y, with Gaussian noise."""
+    return Gaussian(sigma).measured(operator, y)
 
 
 def largest_singular_value(operator: LinearOperator, x: Tensor, steps: int = 30) -> Tensor:
-    """‖A‖ per image, from below, by power iteration on AᵀA."""
+    """‖A‖ per image, from below, by power iteration on AᴴA."""
     for _ in range(steps):
         x = operator.adjoint(operator(x))
         x = x / norms(x).view(-1, 1, 1, 1)
@@ -124,16 +148,16 @@ def largest_singular_value(operator: LinearOperator, x: Tensor, steps: int = 30)
 
 
 def by_conjugate_gradients(operator: LinearOperator) -> bool:
-    """Whether A⁺ is iterated, so that it is exact up to `cg_tolerance` only."""
+    """Whether A⁺ is iterated: then it is exact up to `cg_tolerance` only."""
     return not operator.has_spectrum
 
 
-def misfit_bound(operator: LinearOperator, x: Tensor) -> Tensor:
-    """A bound on ‖A A⁺A x − A x‖ per image, from what the operator says of its A⁺.
+def residual_bound(operator: LinearOperator, x: Tensor) -> Tensor:
+    """A bound on ‖A A⁺A x − A x‖ per image, from the operator's own limits.
 
-    In closed form, c (2 + c) ‖A‖ ‖x‖ with c its cutoff. By conjugate gradients, for the error e = x̂ − x:
-    ‖A e‖² = ⟨e, AᵀA e⟩ ≤ ‖e‖ · tol · ‖AᵀA x‖ where they met the tolerance, with ‖e‖ ≤ ‖x‖ since it falls in every step;
-    where they stopped after k steps instead, ‖A e‖ ≤ ‖A‖ ‖x‖/(2k + 1) (Nemirovskii & Polyak 1984).
+    In closed form it is c (2 + c) ‖A‖ ‖x‖ with the cutoff c. By conjugate gradients, the error e = x̂ − x has
+    ‖A e‖² = ⟨e, AᴴA e⟩ ≤ ‖e‖ · tol · ‖AᴴA x‖ where the tolerance was met, with ‖e‖ ≤ ‖x‖ since it falls in every step;
+    after k steps without meeting it, ‖A e‖ ≤ ‖A‖ ‖x‖/(2k + 1) (Nemirovskii & Polyak 1984).
     """
     y, norm = operator(x), largest_singular_value(operator, x)
     if by_conjugate_gradients(operator):

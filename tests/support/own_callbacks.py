@@ -11,8 +11,8 @@ import pytorch_lightning as pl
 from diffusion_priors.evaluation.restoration.callbacks import EvaluationCallback
 
 
-class Told(pl.Callback):
-    """This process is told to stop, as a scheduler would, when it has done `batches` batches; all jobs of a sweep count."""
+class Stopping(pl.Callback):
+    """Sends this process SIGTERM, as a scheduler does, after `batches` batches; all jobs of a sweep count."""
 
     done = 0
 
@@ -20,16 +20,16 @@ class Told(pl.Callback):
         self.batches = batches
 
     def on_predict_batch_end(self, *args, **kwargs) -> None:
-        Told.done += 1
-        if Told.done == self.batches:
+        Stopping.done += 1
+        if Stopping.done == self.batches:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Ending(EvaluationCallback):
-    """Leaves a line a call in endings.jsonl: what it was given, and whether the run was marked as done before."""
+    """Appends what each call was given to endings.jsonl, and whether there was a summary before."""
 
     def on_evaluation_end(self, folder, summary, records, loggers) -> None:
         with (folder / "endings.jsonl").open("a") as stream:
             done = (folder / "summary.json").exists()
-            told = {"summary": summary, "records": list(records), "loggers": [type(one).__name__ for one in loggers], "done": done}
-            stream.write(json.dumps(told) + "\n")
+            call = {"summary": summary, "records": list(records), "loggers": [type(one).__name__ for one in loggers], "done": done}
+            stream.write(json.dumps(call) + "\n")

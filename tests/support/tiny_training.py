@@ -1,4 +1,4 @@
-"""A prior that is small enough to train in a test, and batches that are fixed before the run."""
+"""Training of a tiny prior in a test, on batches that are fixed before the run."""
 
 from __future__ import annotations
 
@@ -8,61 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from tiny_prior import images
+from torch import Tensor
 
-from diffusion_priors.diffusion.networks.unet import UNet
-from diffusion_priors.diffusion.preconditioning import Eps, Preconditioning
 from diffusion_priors.diffusion.priors.base import Prior
-from diffusion_priors.diffusion.schedules import Linear, Schedule
 from diffusion_priors.runs.trainer import TrainerSettings
 from diffusion_priors.training.checkpoints import WholeFiles
 from diffusion_priors.training.module import PriorTraining, TrainingBatch
 from diffusion_priors.training.optimisation import AdamW, ConstantRate
 from diffusion_priors.training.weightings import Simple
 
-FLAGS = {
-    "image_size": 16,
-    "num_channels": 8,
-    "channel_mult": [1, 2],
-    "attention_resolutions": [],
-    "num_head_channels": 8,
-    "min_group_channels": 4,
-    "learn_sigma": False,
-}
-
-
-def scrambled(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Move every weight: layers that start at zero would hide the rest of the network from the output."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            spread = 0.5 / max(parameter[0].numel(), 1) ** 0.5 if parameter.dim() > 1 else 0.1
-            parameter.add_(spread * torch.randn(parameter.shape, generator=generator))
-    return network
-
-
-def tiny_prior(
-    flags: dict | None = None,
-    schedule: Schedule | None = None,
-    preconditioning: Preconditioning | None = None,
-    pixel_range: tuple[float, float] = (-1.0, 1.0),
-    seed: int = 0,
-) -> Prior:
-    """A prior of 16 x 16 images, its weights a function of the seed alone."""
-    torch.manual_seed(seed)
-    network = scrambled(UNet(**FLAGS | (flags or {})), seed)
-    return Prior(network, schedule or Linear(10), preconditioning or Eps(), (16, 16), network.flags["in_channels"], pixel_range)
-
 
 def training_of(prior: Prior, steps: int = 4, lr: float = 1e-2) -> PriorTraining:
     return PriorTraining(prior, Simple(), AdamW(lr), ConstantRate(warmup=0), steps)
-
-
-def images(count: int, channels: int = 3, seed: int = 0) -> Tensor:
-    """(count, C, 16, 16) in [-1, 1], from bytes, with black and white among them."""
-    generator = np.random.default_rng(seed)
-    drawn = generator.integers(-60, 316, (count, channels, 16, 16)).clip(0, 255)
-    return torch.from_numpy(drawn.astype(np.float32)) / 127.5 - 1.0
 
 
 def batch_of(x0: Tensor, index: Sequence[int], seed: int = 0) -> TrainingBatch:
@@ -115,11 +73,6 @@ def fit(
     trainer = TrainerSettings("cpu").training(callbacks, module.steps, validate_every, accumulate, clip, [], [WholeFiles()])
     trainer.fit(module, datamodule=data, ckpt_path=resume and str(resume), weights_only=True)
     return trainer
-
-
-def weights(module: nn.Module) -> Tensor:
-    """All parameters, one after the other."""
-    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()]).clone()
 
 
 class Keep(pl.Callback):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from lazy import Lazy
+from tiny_prior import tiny_prior, weights
 from torch import multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
@@ -33,7 +34,7 @@ def stream() -> TrainingStream:
 
 
 def module() -> PriorTraining:
-    return tiny.training_of(tiny.tiny_prior({"learn_sigma": True})).double()
+    return tiny.training_of(tiny_prior({"learn_sigma": True})).double()
 
 
 def share(rank: int, world: int) -> TrainingBatch:
@@ -82,4 +83,4 @@ def test_two_process_gradients_equal_one_process_gradients(tmp_path):
     assert (gradient(half) - expected).norm() > 0.05 * expected.norm()  # one share alone is another gradient
     for rank in (0, 1):
         torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt", weights_only=True), expected, rtol=1e-9, atol=1e-14)
-    assert tiny.weights(whole).numel() == expected.numel()
+    assert weights(whole).numel() == expected.numel()

@@ -1,4 +1,4 @@
-"""Two runs compared: the right pairs, the right sign, and nothing that sets the runs apart kept back."""
+"""Two runs compared: the right pairs, the right sign, and a note for everything else that differs."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def gains():
     return np.random.default_rng(0).normal(0.5, 0.4, len(NAMES)).round(3)
 
 
-def test_figures_against_scipy(tmp_path, plain_run, gains):
+def test_the_statistics_agree_with_scipy(tmp_path, plain_run, gains):
     better = write_run(tmp_path / "better", shifted(gains))
     found = compare(better, plain_run)
     psnr = only(found, "psnr")
@@ -86,7 +86,7 @@ def test_figures_against_scipy(tmp_path, plain_run, gains):
 
 
 @pytest.mark.parametrize(("metric", "up"), [("psnr", True), ("ssim", True), ("lpips", False), ("lpips_vgg", False), ("seconds", False)])
-def test_the_better_run_is_told_whichever_way_the_metric_points(tmp_path, metric, up):
+def test_the_better_run_is_named_in_either_direction_of_the_metric(tmp_path, metric, up):
     base = [row(name, lpips_vgg=row(name)["lpips"]) for name in NAMES]
     gains = np.random.default_rng(1).uniform(0.01, 0.03, len(NAMES))
     raised = write_run(tmp_path / "raised", [one | {metric: one[metric] + gain} for one, gain in zip(base, gains, strict=True)])
@@ -98,14 +98,14 @@ def test_the_better_run_is_told_whichever_way_the_metric_points(tmp_path, metric
     assert one.verdict().split(" ", 1)[1] == back.verdict().split(" ", 1)[1]
 
 
-def test_a_residual_has_no_better_side(tmp_path, plain_run):
+def test_a_residual_has_no_better_direction(tmp_path, plain_run):
     more = write_run(tmp_path / "more", shifted(np.linspace(0.01, 0.02, 12), "residual"))
     one = only(compare(plain_run, more), "residual")
     assert one.verdict().startswith("second is higher by 0.015") and one.won_lost == (None, None)
     assert (one.to_dict()["lower"], one.to_dict()["won"]) == (12, None)
 
 
-def test_words(tmp_path, plain_run):
+def test_the_verdict_in_words(tmp_path, plain_run):
     """A difference with its interval from either side, one within chance, one of no spread."""
     gains = np.array([0.1, 0.5, 0.9] * 4)
     half = stats.t.ppf(0.975, 11) * gains.std(ddof=1) / np.sqrt(12)
@@ -114,8 +114,8 @@ def test_words(tmp_path, plain_run):
     assert words.startswith(f"first is better by 0.50 dB (95 % interval {0.5 - half:.2f} to {0.5 + half:.2f}, p = 0.0")
     assert only(compare(plain_run, run), "psnr").verdict() == words.replace("first", "second")
     chance = write_run(tmp_path / "chance", shifted(np.array([-0.5, 0.4, 0.2, -0.3] * 3)))
-    told = only(compare(chance, plain_run), "psnr").verdict()
-    assert told.startswith("no difference larger than chance (−0.05 dB, 95 % interval −0.") and "p = 0." in told
+    says = only(compare(chance, plain_run), "psnr").verdict()
+    assert says.startswith("no difference larger than chance (−0.05 dB, 95 % interval −0.") and "p = 0." in says
     alike = write_run(tmp_path / "alike", [row(name, psnr=20.5) for name in NAMES])
     flat = write_run(tmp_path / "flat", [row(name, psnr=20.0) for name in NAMES])
     assert only(compare(alike, flat), "psnr").verdict() == "first is better by 0.50 dB, by the same amount on every image"
@@ -123,7 +123,7 @@ def test_words(tmp_path, plain_run):
     assert only(compare(even, flat), "psnr").verdict().startswith("no difference larger than chance (0.00 dB")
 
 
-def test_one_image_says_nothing_of_others(tmp_path, plain_run):
+def test_one_image_says_nothing_about_others(tmp_path, plain_run):
     run = write_run(tmp_path / "run", shifted(np.array([0.5]), names=NAMES[:1]))
     found = compare(run, plain_run)
     assert only(found, "psnr").verdict() == "first is better by 0.50 dB on the only image, which says nothing about others"
@@ -144,7 +144,7 @@ def test_samples_of_an_image_are_one_value(tmp_path, plain_run):
     ]
 
 
-def test_posterior_means_are_figures_of_their_own(tmp_path):
+def test_posterior_means_are_compared_separately(tmp_path):
     def posterior(gain: float) -> list[dict]:
         return [
             {"id": name, "samples": 2, "deviation": 0.02, "psnr": row(name)["psnr"] + gain * (1 + i % 3)} for i, name in enumerate(NAMES)
@@ -166,7 +166,7 @@ def test_posterior_means_are_figures_of_their_own(tmp_path):
     assert {one.statistic.key for one in alone.rows} == {"single"}
 
 
-def test_images_pair_by_name_whatever_their_order_and_number(tmp_path, plain_run, gains):
+def test_images_are_paired_by_name_in_any_order_and_number(tmp_path, plain_run, gains):
     records = shifted(gains)[::-1][:-2] + [row(f"other-{i}") for i in range(5)]
     found = compare(write_run(tmp_path / "run", records), plain_run)
     assert found.images == 10 and only(found, "psnr").difference.estimate.mean == pytest.approx(gains[2:].mean())
@@ -199,7 +199,13 @@ def test_an_image_without_a_value_is_left_out_of_that_metric_alone(tmp_path, pla
     assert found.notes == ["lpips has values in the second run only: not compared"]
 
 
-def test_other_measurements_and_seeds_are_told(tmp_path, plain_run):
+def test_what_a_solver_reports_of_itself_is_not_compared(tmp_path, plain_run):
+    run = write_run(tmp_path / "run", [row(name, info={"ess": 3.5, "inner_steps": 4}) for name in NAMES])
+    found = compare(run, plain_run)
+    assert [one.metric.name for one in found.rows] == ["psnr", "ssim", "lpips", "residual", "seconds"] and found.notes == []
+
+
+def test_different_measurements_and_seeds_are_noted(tmp_path, plain_run):
     records = [row(name, measurement_hash=f"y-{name}" if i else "another", seed=int(i > 5)) for i, name in enumerate(NAMES)]
     found = compare(plain_run, write_run(tmp_path / "run", records))
     assert found.notes == [
@@ -208,12 +214,12 @@ def test_other_measurements_and_seeds_are_told(tmp_path, plain_run):
     ]
 
 
-def test_without_measurements_nothing_is_said_of_them(tmp_path):
+def test_runs_without_measurements_have_no_note_about_them(tmp_path):
     first, second = (write_run(tmp_path / key, [row(name, measurement_hash=None) for name in NAMES]) for key in "ab")
     assert compare(first, second).notes == []
 
 
-def test_other_truths_under_the_same_names_are_told(tmp_path, plain_run):
+def test_different_truths_under_the_same_names_are_noted(tmp_path, plain_run):
     other = write_run(tmp_path / "other", [row(name) for name in NAMES])
     for root, levels in ((plain_run, (10, 20, 30)), (other, (10, 20, 31))):
         for name, level in zip(NAMES[:3], levels, strict=True):
@@ -227,7 +233,7 @@ def test_other_truths_under_the_same_names_are_told(tmp_path, plain_run):
         compare(plain_run, other)
 
 
-def test_unfinished_and_failed_runs_are_told(tmp_path, plain_run):
+def test_unfinished_and_failed_runs_are_noted(tmp_path, plain_run):
     early = write_run(tmp_path / "early", [row(name) for name in NAMES], complete=False)
     assert [note[:32] for note in compare(early, plain_run).notes] == ["the first run is not finished: o"]
     write_summary(early, [row(name) for name in NAMES], complete=False)
@@ -244,13 +250,13 @@ def test_records_of_several_processes_are_read(tmp_path, plain_run, gains):
     assert only(compare(run, plain_run), "psnr").difference.estimate.mean == pytest.approx(gains.mean())
 
 
-def test_times_shared_by_a_batch_are_told(tmp_path, plain_run):
+def test_times_shared_by_a_batch_are_noted(tmp_path, plain_run):
     run = write_run(tmp_path / "run", [row(name, seconds=float(i // 4)) for i, name in enumerate(NAMES)])
     (note,) = compare(plain_run, run).notes
     assert note.startswith("the images of a batch share one time")
 
 
-def test_configurations_are_set_side_by_side(tmp_path, plain_run):
+def test_differences_of_the_configurations_are_listed(tmp_path, plain_run):
     config = CONFIG | {"solver": {"_target_": "diffusion_priors.solvers.sdedit.SDEdit", "t_star": 500}, "data": {"root": "a|b"}}
     run = write_run(tmp_path / "run", [row(name) for name in NAMES], config=config, choices=CHOICES | {"solver": "sdedit"})
     found = compare(plain_run, run)
@@ -264,7 +270,7 @@ def test_configurations_are_set_side_by_side(tmp_path, plain_run):
     assert "a\\|b" in found.markdown() and "a|b" in found.text() and "output_dir" not in found.text()
 
 
-def test_text_markdown_and_plain_hold_the_same(tmp_path, plain_run, gains):
+def test_text_markdown_and_dictionary_agree(tmp_path, plain_run, gains):
     run = write_run(tmp_path / "run", shifted(gains, seed=1), config=CONFIG | {"seed": 1})
     found = compare(run, plain_run)
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
@@ -279,7 +285,7 @@ def test_text_markdown_and_plain_hold_the_same(tmp_path, plain_run, gains):
     assert bars and {line.count("|") for line in bars[:5]} == {12}
 
 
-def test_numbers_as_written():
+def test_numbers_have_a_true_minus_sign_and_no_negative_zero():
     assert [number(value, ".2f") for value in (-0.001, -1.234, 12.0)] == ["0.00", "−1.23", "12.00"]
     assert [p_value(p) for p in (3e-5, 0.000412, 0.3, 1.0)] == ["p < 0.0001", "p = 0.00041", "p = 0.3", "p = 1"]
 
@@ -290,30 +296,33 @@ def test_small_differences_keep_their_digits(tmp_path, plain_run):
     assert only(compare(run, plain_run), "ssim").verdict().startswith(f"first is better by {gains.mean():.6f} (")
 
 
-def test_folders_that_are_no_runs(tmp_path, plain_run):
+def test_folders_that_are_not_runs_are_refused(tmp_path, plain_run):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     write_run(tmp_path / "sweep" / "solver=dps", [row(NAMES[0])])
-    for path, told in (
+    for path, says in (
         (tmp_path / "none", "no folder "),
         (tmp_path / "file", "no folder "),
         (tmp_path / "empty", "holds no records; name the output folder of a run"),
         (tmp_path / "sweep", "it is the folder of a sweep: name one of its jobs, such as .*solver=dps"),
     ):
-        with pytest.raises(FileNotFoundError, match=told):
+        with pytest.raises(FileNotFoundError, match=says):
             compare(plain_run, path)
+    (tmp_path / "empty" / "not_applicable.txt").write_text("solver=ddrm needs a spectrum\n")
+    with pytest.raises(ValueError, match="empty holds no results: solver=ddrm needs a spectrum; name the output folder of another run"):
+        compare(plain_run, tmp_path / "empty")
     with pytest.raises(ValueError, match="names one folder twice"):
         compare(plain_run, plain_run.parent / "empty" / ".." / plain_run.name)
 
 
-def test_runs_without_an_image_in_common(tmp_path, plain_run):
+def test_runs_without_an_image_in_common_are_refused(tmp_path, plain_run):
     other = write_run(tmp_path / "other", [row("x"), row("y"), row(NAMES[0], error="not finite")])
     with pytest.raises(ValueError, match=r"no image in common: there are 12 images .* and 2 images \(and 1 failed\)"):
         compare(plain_run, other)
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "told"),
+    ("file", "content", "says"),
     [
         ("records.jsonl", '{"id": "a", "sample": 0}\nnot JSON\n', "line 2 of .* is damaged"),
         ("records.jsonl", '{"sample": 0}\n', "one lacks its id or sample"),
@@ -328,15 +337,15 @@ def test_runs_without_an_image_in_common(tmp_path, plain_run):
         ("summary.json", "[]", r"summary\.json is damaged: Input should be a valid dictionary"),
     ],
 )
-def test_damaged_folders(tmp_path, plain_run, file, content, told):
+def test_damaged_folders_are_refused_in_one_line(tmp_path, plain_run, file, content, says):
     run = write_run(tmp_path / "run", [row(name) for name in NAMES])
     (run / file).write_text(content)
-    with pytest.raises(ValueError, match=told) as caught:
+    with pytest.raises(ValueError, match=says) as caught:
         compare(plain_run, run)
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_without_its_configuration(tmp_path, plain_run):
+def test_a_folder_without_its_configuration_is_refused(tmp_path, plain_run):
     run = write_run(tmp_path / "run", [row(name) for name in NAMES])
     (run / "config.yaml").unlink()
     with pytest.raises(FileNotFoundError, match=r"config\.yaml is missing"):

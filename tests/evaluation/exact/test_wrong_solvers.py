@@ -119,6 +119,7 @@ def test_missing_noise_is_detected():
     assert found["ranks"] < 1e-10
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_batch_size():
     """A sample is a function of (seed, measurement, sample number): batches of 301 give the samples of one batch, up to rounding."""
     whole = compared()

@@ -226,6 +226,7 @@ def weights(tmp_path_factory) -> Iterator[Path]:
     next(folder.glob("*.pth")).unlink()
 
 
+@pytest.mark.slow
 @needs_fidelity
 def test_inception_equals_torch_fidelity(weights, sets):
     """The features equal those that torch-fidelity computes from the file, and no other draw is disturbed."""

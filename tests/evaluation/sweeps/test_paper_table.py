@@ -1,4 +1,4 @@
-"""Tables in the paper's layout: their files read back, and which image stands where."""
+"""Tables in the layout of the paper: their files read back, and which image is where."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from PIL import Image
 from sweep_folder import base_config, record, records_of, write_images, write_job
 
-from diffusion_priors.conf.build import check_types
 from diffusion_priors.evaluation.reporting.figure import GAP, LABEL, TILE, TITLE
 from diffusion_priors.evaluation.sweeps.jobs import read_jobs
 from diffusion_priors.evaluation.sweeps.latex import latex
@@ -29,7 +26,7 @@ def job(root, row, place, records, footnote=None, finished=True, **config):
 
 
 def fill(root, footnotes=("", "", "", "")) -> None:
-    """A job per row, placed in the order of ROWS, which is not that of the folders; no LPIPS where there is a footnote."""
+    """A job per row of ROWS, in an order that is not that of the folders; no LPIPS if there is a footnote."""
     for index, (row, psnr) in enumerate(ROWS.items()):
         lpips = None if footnotes[index] else [0.1, 0.2, 0.3]
         job(root, row, PLACES[index], records_of([psnr - 1, psnr, psnr + 1], lpips), footnotes[index] or None)
@@ -71,7 +68,7 @@ def test_rows_in_order_of_place_with_mean_and_standard_error(tmp_path):
     assert [cells[0], *cells[2:]] == expected and "3 images, ± standard error" in lines
 
 
-def test_csv_holds_the_figures_in_full(tmp_path):
+def test_csv_holds_all_digits(tmp_path):
     fill(tmp_path)
     write(tmp_path)
     rows = csv_rows(tmp_path / "table2.csv")
@@ -118,13 +115,13 @@ def test_latex_escapes(text, expected):
     assert latex(text) == expected
 
 
-def test_a_row_that_begins_with_a_bracket_is_no_argument_of_the_line_before(tmp_path):
+def test_a_row_that_begins_with_a_bracket_is_not_an_argument_of_the_row_before(tmp_path):
     job(tmp_path, "[best] of *", 0, records_of([20.0, 21.0], [0.1, 0.2]))
     write(tmp_path)
     assert tex_rows((tmp_path / "table2.tex").read_text())[1][0] == "{[}best{]} of {*}"
 
 
-def test_cells_without_a_value_say_why_once(tmp_path):
+def test_cells_without_a_value_share_the_note_that_says_why(tmp_path):
     fill(tmp_path, ("LPIPS: no a_b & 5 % trunk", "", "LPIPS: no a_b & 5 % trunk", ""))
     bad = job(tmp_path, "SDEdit (t* = 750)", 5, [], finished=False)
     (bad / "error.txt").write_text("Traceback\nRuntimeError: out of | memory\n")
@@ -147,7 +144,7 @@ def test_cells_without_a_value_say_why_once(tmp_path):
     assert by_name["SDEdit (t* = 750)"]["note"] == "failed: RuntimeError: out of | memory"
 
 
-def test_failed_restorations_are_told(tmp_path):
+def test_failed_restorations_have_a_note(tmp_path):
     diverged = record("face-2", error="not finite")
     job(tmp_path, "some", 0, [*records_of([20.0, 22.0], [0.1, 0.2]), diverged])
     job(tmp_path, "all", 1, [diverged], footnote="LPIPS: none")
@@ -168,7 +165,7 @@ def test_one_image_has_no_standard_error(tmp_path):
     assert terminal_rows(text)[1] == ["DPS", "20.00", "0.100"] and text.endswith("\n\n1 image")
 
 
-def test_the_measurements_row_comes_first_where_all_jobs_share_them(tmp_path):
+def test_the_row_of_the_measurements_comes_first_if_all_jobs_share_them(tmp_path):
     fill(tmp_path)
     assert terminal_rows(write(tmp_path, measurement=True))[1] == ["Measurement", "15.00 ± 0.00", "– [1]"]
     assert terminal_rows(write(tmp_path))[1][0] == "SDEdit (t* = 250)"
@@ -184,7 +181,7 @@ def test_the_measurements_row_comes_first_where_all_jobs_share_them(tmp_path):
     assert terminal_rows(write(tmp_path, measurement=True))[1][0] == "some [1]"
 
 
-def test_jobs_without_a_row_go_by_their_folder_and_those_that_never_began_come_last(tmp_path):
+def test_jobs_without_a_label_have_the_name_of_their_folder_and_jobs_without_a_place_come_last(tmp_path):
     job(tmp_path, "", 3, records_of([20.0, 21.0]))
     job(tmp_path, "last", 5, records_of([20.0, 21.0]))
     (tmp_path / "a never").mkdir()
@@ -192,7 +189,7 @@ def test_jobs_without_a_row_go_by_their_folder_and_those_that_never_began_come_l
     assert [row[0] for row in terminal_rows(write(tmp_path))[1:]] == ["row=3", "last", "a never"]
 
 
-def test_other_columns_and_heading(tmp_path):
+def test_columns_and_heading_can_be_set(tmp_path):
     fill(tmp_path)
     text = write(tmp_path, heading="Noise Level (t)", columns=("ssim", "psnr", "lpips_vgg"), caption="")
     assert terminal_rows(text)[:2] == [
@@ -218,7 +215,7 @@ def tiles(path: Path) -> list[list[tuple[int, int, int]]]:
         return [[sheet.getpixel((x, TITLE + TILE // 2 + i * (TILE + LABEL + GAP))) for x in middle] for i in range(rows)]
 
 
-def test_restorations_are_a_row_per_method(tmp_path):
+def test_restorations_have_a_row_per_method(tmp_path):
     fill(tmp_path)
     for index, place in enumerate(PLACES):
         folder = tmp_path / f"row={place}"
@@ -244,7 +241,7 @@ def test_labels_name_the_method_and_its_psnr(tmp_path):
     assert [text for text, _ in row] == ["Clean image", "Noisy image\nnot saved", "Denoised, t = 100\n21.00 dB"]
 
 
-def test_denoising_shows_the_noisy_image_and_a_gap_where_there_is_none(tmp_path):
+def test_denoising_shows_the_noisy_image_and_a_grey_tile_without_one(tmp_path):
     for place, noisy in enumerate(({"noisy": BLUE}, {})):
         folder = job(tmp_path, f"t = {place}", place, records_of([20.0]))
         write_images(folder, "face-0", truth=GREEN, measurement=GREY, restoration_0=RED, **noisy)
@@ -252,6 +249,25 @@ def test_denoising_shows_the_noisy_image_and_a_gap_where_there_is_none(tmp_path)
     write(tmp_path, figure=Denoising())
     empty = (238, 238, 238)
     assert tiles(tmp_path / "table2.png") == [[empty, BLUE, RED], [GREEN, empty, RED]]
+
+
+def test_a_measurement_that_is_not_an_image_leaves_a_tile_that_says_so(tmp_path):
+    folder = job(tmp_path, "DPS", 0, records_of([20.5]))
+    write_images(folder, "face-0", truth=GREEN, restoration_0=RED)
+    (folder / "images/face-0/measurement.safetensors").write_bytes(b"any")
+    write(tmp_path, figure=Restorations())
+    assert tiles(tmp_path / "table2.png") == [[(238, 238, 238), GREEN, RED]]
+    (row,) = Restorations().rows([("DPS", read_jobs(tmp_path)[0])], None)
+    assert [text.split("\n")[1] for text, _ in row if "\n" in text] == ["not an image", "20.50 dB"]
+
+
+def test_a_job_that_is_not_applicable_is_a_row_of_dashes_with_its_reason(tmp_path):
+    fill(tmp_path)
+    folder = job(tmp_path, "DDRM", 7, [], finished=False)
+    (folder / "not_applicable.txt").write_text("solver=ddrm needs a spectrum\n")
+    text = write(tmp_path)
+    rows = {row[0]: row[1:] for row in terminal_rows(text)}
+    assert rows["DDRM"] == ["– [1]", "– [1]"] and "[1] not applicable: solver=ddrm needs a spectrum" in text
 
 
 def test_failed_jobs_and_jobs_without_images_have_no_row(tmp_path):
@@ -264,7 +280,7 @@ def test_failed_jobs_and_jobs_without_images_have_no_row(tmp_path):
     assert tiles(tmp_path / "table2.png") == [[GREY, GREY, RED]]
 
 
-def test_samples_of_seeds_in_rows_and_no_table_without_columns(tmp_path):
+def test_without_columns_there_is_no_table_but_rows_of_samples(tmp_path):
     for seed in range(2):
         folder = job(tmp_path, "", seed, [record("unconditional", y=None)], seed=seed)
         images = {f"restoration_{k}": (100 * seed, k * 20, 0) for k in range(11)}
@@ -280,7 +296,12 @@ def test_samples_of_seeds_in_rows_and_no_table_without_columns(tmp_path):
         Samples(columns=0)
 
 
-def test_a_config_node_builds_the_table(tmp_path):
+def test_a_config_node_builds_the_table():
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from diffusion_priors.conf.build import check_types
+
     config = OmegaConf.create(
         {
             "_target_": "diffusion_priors.evaluation.sweeps.paper_table.PaperTable",

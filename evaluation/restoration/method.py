@@ -40,10 +40,9 @@ class Method:
         return self.solver.plan(self.grid, self.prior.image_schedule)
 
     def blank_measurement(self) -> Tensor:
-        """A(0) for one image. Raises ValueError where the operator does not fit images of this size."""
-        like = torch.zeros(1, *self.image_shape)
-        self.operator.draw(like, [image_generator(0, "check")])
-        return self.operator(like)
+        """The measurement (1, …) of a grey image. Raises ValueError where operator and noise model do not fit it."""
+        grey, generators = torch.zeros(1, *self.image_shape), [image_generator(0, "check")]
+        return self.noise_model.measure(self.operator.draw(grey, generators), grey, generators).y
 
     def check_compatible(self) -> None:
         """Raises ValueError, in one line, for parts that cannot be used together."""

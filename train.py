@@ -19,7 +19,8 @@ SET_BY_PRIOR = ("network", "schedule", "preconditioning")
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 @job
 def main(config: DictConfig) -> None:
-    from diffusion_priors.conf.build import build_training, source_state
+    from diffusion_priors.conf.build import build_training
+    from diffusion_priors.conf.provenance import source_state
     from diffusion_priors.training.run import NotFinite
 
     hydra_config = HydraConfig.get()

@@ -15,7 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 from diffusion_priors.conf import PROJECT
 from diffusion_priors.conf.checks import check_types, check_values
 from diffusion_priors.conf.command import NotApplicableStop, Stop, one_line, refusing
-from diffusion_priors.conf.provenance import source_state as source_state
 from diffusion_priors.conf.settings import EvaluateSettings, SampleSettings, TrainSettings
 from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.evaluation.exact.experiment import ExactExperiment

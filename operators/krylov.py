@@ -1,4 +1,4 @@
-"""Conjugate gradients for a batch: every image has its own step sizes and stops by itself."""
+"""Conjugate gradients for a batch: every image has its own step sizes and stops by itself, with a step of 0."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def cg(matvec: Map, b: Tensor, tolerance: float, iterations: int, start: Tensor 
         step = torch.where(active, gamma / _positive(inner(p, q)), 0.0)
         x, r = x + _rows(step, x) * p, r - _rows(step, x) * q
         fresh = squared_norm(r)
-        p = torch.where(_rows(active, p), r + _rows(fresh / _positive(gamma), p) * p, p)
-        gamma = torch.where(active, fresh, gamma)
+        p = r + _rows(fresh / _positive(gamma), p) * p
+        gamma = fresh
     return x
 
 
@@ -50,8 +50,8 @@ def cgls(forward: Map, adjoint: Map, y: Tensor, weight: Tensor | float, toleranc
         x, r = x + _rows(step, x) * p, r - _rows(step, r) * q
         s = adjoint(r) - weight * x
         fresh = squared_norm(s)
-        p = torch.where(_rows(active, p), s + _rows(fresh / _positive(gamma), p) * p, p)
-        gamma = torch.where(active, fresh, gamma)
+        p = s + _rows(fresh / _positive(gamma), p) * p
+        gamma = fresh
     return x
 
 

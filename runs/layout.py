@@ -9,6 +9,7 @@ figure.png, reliability.png, report.html
 summary.json            written last: a folder without it is unfinished
 error.txt               the traceback of a job that failed
 not_applicable.txt      why the solver cannot be used for this operator, noise model or sampler
+csv/, tensorboard/, wandb/             of dashboards
 exact_posterior.json, clouds.npz       of a run against an exact posterior, instead of records and images
 """
 
@@ -122,6 +123,18 @@ class RunLayout:
     @property
     def clouds(self) -> Path:
         return self.root / CLOUDS
+
+    @property
+    def csv(self) -> Path:
+        return self.root / "csv"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.root / "tensorboard"
+
+    @property
+    def wandb(self) -> Path:
+        return self.root / "wandb"
 
     def results(self) -> list[Path]:
         """The files that follow from the records: a run that starts over deletes them."""

@@ -7,12 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import current_thread, main_thread
 
-from diffusion_priors.runs.exit_codes import OF_SIGNAL
 
-CODES = OF_SIGNAL
-
-
-class ToldToStop(Exception):
+class StopRequested(Exception):
     """Ends a training run early; what is done is kept. The message says what asked for it."""
 
 
@@ -28,15 +24,6 @@ class Listener:
     def __init__(self) -> None:
         self.received: str | None = None
         self.mine: list[int] = []
-
-    @property
-    def told(self) -> str | None:
-        """`received`, by the name that training/ uses."""
-        return self.received
-
-    @told.setter
-    def told(self, value: str) -> None:
-        self.received = value
 
     @contextmanager
     def listening(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from diffusion_priors.runs.files import write_whole
 from diffusion_priors.runs.loggers import log_image
-from diffusion_priors.runs.signals import Listener, ToldToStop
+from diffusion_priors.runs.signals import Listener, StopRequested
 from diffusion_priors.training.checkpoints import CheckpointFolder
 from diffusion_priors.training.journal import TrainingLog, stepped
 from diffusion_priors.training.validation import Findings, Validation
@@ -94,7 +94,7 @@ class Checkpoints(pl.Callback):
     """Save a checkpoint every `every` steps, at the end, and on a stop signal, but never one whose loss is not finite.
 
     A step that is validated, such as the last one, is saved after its validation: a resumed run then has all its values.
-    SIGTERM, SIGUSR1, Ctrl-C and `max_seconds` end the run with ToldToStop after the current step and its validation.
+    SIGTERM, SIGUSR1, Ctrl-C and `max_seconds` end the run with StopRequested after the current step and its validation.
     A second Ctrl-C ends it at once.
     """
 
@@ -131,21 +131,21 @@ class Checkpoints(pl.Callback):
             pass  # on_validation_end saves it, and stops if requested
         elif (trainer.world_size == 1 or step % self.ranks_agree_every == 0) and self._stop_requested(trainer):
             self._save(trainer, pl_module)
-            raise ToldToStop(self.listener.told or "another process")
+            raise StopRequested(self.listener.received or "another process")
         elif step % self.every == 0:
             self._save(trainer, pl_module)
 
     def on_validation_end(self, trainer, pl_module) -> None:
         self._save(trainer, pl_module)
         if trainer.global_step < self.steps and self._stop_requested(trainer):
-            raise ToldToStop(self.listener.told or "another process")
+            raise StopRequested(self.listener.received or "another process")
 
     def _stop_requested(self, trainer: pl.Trainer) -> bool:
         """Whether any process received a stop signal. All processes have to call this together."""
         listener = self.listener
-        if listener.told is None and self.max_seconds is not None and monotonic() - self.started > self.max_seconds:
-            listener.told = "max_hours"
-        return trainer.strategy.reduce_boolean_decision(listener.told is not None, all=False)
+        if listener.received is None and self.max_seconds is not None and monotonic() - self.started > self.max_seconds:
+            listener.received = "max_hours"
+        return trainer.strategy.reduce_boolean_decision(listener.received is not None, all=False)
 
     def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if self.saved == trainer.global_step:

@@ -15,10 +15,11 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from diffusion_priors.diffusion.checkpoints import load_strictly
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.runs.exit_codes import FAILED, OF_SIGNAL, TIMED_OUT
 from diffusion_priors.runs.files import write_whole
-from diffusion_priors.runs.loggers import NoLogger, Wandb
+from diffusion_priors.runs.loggers import Dashboard
 from diffusion_priors.runs.memory import activation_bytes, free_bytes
-from diffusion_priors.runs.signals import CODES, ToldToStop
+from diffusion_priors.runs.signals import StopRequested
 from diffusion_priors.runs.trainer import TrainerSettings
 from diffusion_priors.training.callbacks import Checkpoints, NotFinite, Validate, Watch, average
 from diffusion_priors.training.checkpoints import WholeFiles
@@ -32,8 +33,6 @@ from diffusion_priors.training.validation import Validation, denoising_psnr
 from diffusion_priors.training.weightings import Weighting
 
 __all__ = ["NotFinite", "Training"]
-
-FAILED, TIMED_OUT = 1, 124
 
 
 @dataclass
@@ -53,7 +52,7 @@ class Training:
     trainer: TrainerSettings
     validation: Validation
     export: Export
-    logger: NoLogger | Wandb
+    logger: Dashboard
     output: Path
     steps: int = 10000
     batch_size: int = 16
@@ -156,8 +155,8 @@ class Training:
             with checkpoints.listener.listening():
                 trainer.fit(module, datamodule=self.data, ckpt_path=self.found and str(self.found.path), weights_only=True)
             code = 0
-        except ToldToStop as error:
-            code = CODES.get(str(error), TIMED_OUT)
+        except StopRequested as error:
+            code = OF_SIGNAL.get(str(error), TIMED_OUT)
             if self.first:
                 self.stopped = (f"stopped by {error} at step {trainer.global_step} of {self.steps}; run the same command to resume", code)
         except NotFinite as error:

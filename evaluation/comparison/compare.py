@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tabulate import tabulate
 
 from diffusion_priors.evaluation.comparison.metric_comparison import HEADINGS, MetricComparison, compare_metric
-from diffusion_priors.evaluation.comparison.notes import changes, notes
+from diffusion_priors.evaluation.comparison.notes import Pairs, changes, notes
 from diffusion_priors.evaluation.reporting.finished_run import FinishedRun, read_run
 from diffusion_priors.evaluation.reporting.image_records import ImageRecords
 from diffusion_priors.evaluation.scores import POSTERIOR_MEAN, SINGLE, Statistic, metric_of
@@ -99,6 +99,8 @@ def comparable_run(folder: Path) -> FinishedRun:
         images = run.images
     except ValueError as error:
         raise ValueError(f"{folder}: {error}; evaluate again") from error
+    if not images and run.not_applicable is not None:
+        raise ValueError(f"{folder} holds no results: {run.not_applicable}; name the output folder of another run")
     if not images:
         jobs = sorted(path.parent for path in folder.glob(f"*/{RECORDS}"))
         hint = f"it is the folder of a sweep: name one of its jobs, such as {jobs[0]}" if jobs else "name the output folder of a run"
@@ -108,9 +110,6 @@ def comparable_run(folder: Path) -> FinishedRun:
     if not RunLayout(folder).config.is_file():
         raise FileNotFoundError(f"{RunLayout(folder).config} is missing; evaluate again")
     return run
-
-
-Pairs = Sequence[tuple[ImageRecords, ImageRecords]]
 
 
 def _rows(statistic: Statistic, pairs: Pairs, scores: Callable[[ImageRecords], dict[str, float | None]]) -> list[MetricComparison]:

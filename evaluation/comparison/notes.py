@@ -19,6 +19,7 @@ IGNORED = ("output_dir", "overwrite")
 """Configuration keys that do not change the results of a run."""
 
 Pairs = Sequence[tuple[ImageRecords, ImageRecords]]
+"""What the first and the second run have on record of each image in common."""
 
 
 def notes(first: FinishedRun, second: FinishedRun, pairs: Pairs) -> list[str]:

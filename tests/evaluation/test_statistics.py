@@ -1,4 +1,4 @@
-"""Means, intervals and paired tests: against textbooks, by counting, and by simulating what they promise."""
+"""Means, intervals and paired tests: against textbooks, by counting, and by simulating their coverage."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def t_tail(t: float, degrees: int) -> float:
 
 
 def binomial(p: float, n: int, deviations: float = 4.0) -> float:
-    """How far a rate counted over n trials may be from p."""
+    """How far a rate over n trials may be from p."""
     return deviations * sqrt(p * (1 - p) / n)
 
 
-def test_estimate_is_the_mean_and_students_interval():
+def test_an_estimate_is_the_mean_with_students_interval():
     values = np.random.default_rng(0).normal(3.0, 2.0, 7).tolist()
     mean = sum(values) / 7
     se = sqrt(sum((v - mean) ** 2 for v in values) / 6) / sqrt(7)
@@ -47,13 +47,13 @@ def test_estimate_of_two_values_by_hand():
     assert estimate([3.0, 5.0]).to_dict() == pytest.approx({"mean": 4.0, "se": 1.0, "low": 4.0 - half, "high": 4.0 + half, "n": 2})
 
 
-def test_values_that_do_not_exist_are_left_out():
+def test_missing_and_non_finite_values_are_ignored():
     values = [1.0, None, 2.0, nan, 4.0, float("inf"), float("-inf")]
     assert estimate(values) == estimate([1.0, 2.0, 4.0])
     assert estimate([]) is None and estimate([None, nan]) is None
 
 
-def test_one_value_has_no_interval_and_identical_values_one_of_no_width():
+def test_one_value_has_no_interval_and_equal_values_have_an_interval_of_width_zero():
     assert estimate([None, 5.0]) == Estimate(5.0, None, None, None, 1)
     assert estimate([0.5, 0.5, 0.5]) == Estimate(0.5, 0.0, 0.5, 0.5, 3)
 
@@ -63,8 +63,8 @@ def test_estimate_does_not_lose_digits_far_from_zero():
     assert estimate(values).se == pytest.approx(1 / sqrt(3), rel=1e-6)
 
 
-def test_interval_covers_the_truth_as_often_as_it_says():
-    """Normal values, n = 5: an interval of the normal's 1.96 would cover 0.88 of the time."""
+def test_the_interval_covers_the_true_mean_at_its_nominal_rate():
+    """Normal values, n = 5: an interval of ± 1.96 standard errors would cover in only 88 % of the cases."""
     trials, values = 8000, np.random.default_rng(1).normal(10.0, 3.0, (8000, 5))
     found = [estimate(row) for row in values]
     covered = sum(one.low <= 10.0 <= one.high for one in found) / trials
@@ -93,15 +93,15 @@ def test_paired_on_darwins_maize():
     assert found.wilcoxon == pytest.approx(2 * np.mean(sums <= smaller))
 
 
-def test_t_test_and_interval_say_the_same():
+def test_the_t_test_and_the_interval_agree():
     rng = np.random.default_rng(2)
     for _ in range(200):
         found = paired(rng.normal(0.6, 1.0, 8), rng.normal(0.0, 1.0, 8))
         assert (found.t_test < 1 - LEVEL) == (not found.estimate.low <= 0.0 <= found.estimate.high)
 
 
-def test_pairs_are_kept_together():
-    """A gap on one side takes its pair away and leaves the others aligned."""
+def test_a_missing_value_removes_its_pair_only():
+    """A missing value on one side removes its pair and leaves the others aligned."""
     first, second = [1.0, None, 3.0, 4.0, 6.0, nan], [0.5, 2.0, nan, 1.0, 5.9, None]
     assert paired(first, second) == paired([1.0, 4.0, 6.0], [0.5, 1.0, 5.9])
     assert paired([None], [1.0]) is None and paired([], []) is None
@@ -109,8 +109,8 @@ def test_pairs_are_kept_together():
         paired([1.0, 2.0], [1.0])
 
 
-def test_a_common_part_cancels():
-    """Images that are hard for both runs do not hide the difference."""
+def test_what_both_runs_have_in_common_cancels():
+    """Images that are hard for both runs do not hide the difference between them."""
     rng = np.random.default_rng(3)
     hard, gain = rng.normal(25.0, 5.0, 30), 0.3 + rng.normal(0.0, 0.2, 30)
     found = paired(hard + gain, hard)
@@ -119,7 +119,7 @@ def test_a_common_part_cancels():
     assert stats.ttest_ind(hard + gain, hard).pvalue > 0.5
 
 
-def test_no_test_where_there_is_nothing_to_test():
+def test_without_a_difference_there_is_no_test():
     alone = paired([2.0], [1.0])
     assert (alone.estimate, alone.t_test, alone.wilcoxon) == (Estimate(1.0, None, None, None, 1), None, None)
     same = paired([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
@@ -127,8 +127,8 @@ def test_no_test_where_there_is_nothing_to_test():
 
 
 @pytest.mark.parametrize("amount", [1.0, 0.1, -1e-9])
-def test_pairs_that_differ_by_one_amount_have_no_t_test(amount):
-    """The spread is zero, or rounding: dividing by it would claim a certainty of 1e-30 from five images."""
+def test_pairs_that_all_differ_by_the_same_amount_have_no_t_test(amount):
+    """The spread is zero, or rounding: dividing by it would give p = 1e-30 from five images."""
     second = [0.3, 0.7, 1.1, 20.0, 5.0]
     for found in (paired([value + amount for value in second], second), paired([amount] * 5, [0.0] * 5)):
         assert found.t_test is None
@@ -138,7 +138,7 @@ def test_pairs_that_differ_by_one_amount_have_no_t_test(amount):
     assert 0.0 < spread.t_test < 1e-12
 
 
-def test_p_values_are_uniform_where_the_runs_are_alike():
+def test_p_values_are_uniform_if_the_runs_do_not_differ():
     """Skewed, correlated scores whose differences are symmetric about 0, as for two runs of one method."""
     rng = np.random.default_rng(4)
     trials = 1000
@@ -151,7 +151,7 @@ def test_p_values_are_uniform_where_the_runs_are_alike():
             assert np.mean(np.array(values) <= alpha) == pytest.approx(alpha, abs=binomial(alpha, trials, 3.0)), name
 
 
-def test_plain_values_are_json_s():
+def test_dictionaries_hold_plain_values_for_json():
     plain = paired(*SLEEP).to_dict()
     assert set(plain) == {"mean", "se", "low", "high", "n", "t_test", "wilcoxon"}
     assert {type(value) for value in plain.values()} == {float, int}

@@ -73,11 +73,30 @@ def test_the_likelihood_is_the_normal_density_of_the_measured_components(case, t
     torch.testing.assert_close(found.nll(x), -(kept * law.log_prob(components(found.y))).sum(1), rtol=1e-11, atol=1e-9)
 
 
+def test_an_operator_may_predict_entries_that_are_not_measured():
+    """They count neither in values nor in gradients, although A x0 is not 0 there."""
+
+    class HalfMeasured(Identity):
+        def support(self, y):
+            return torch.tensor([1.0, 0.0], dtype=y.dtype).view(2, 1, 1)
+
+    x, x0 = random_images(2, 2, 5, 6), random_images(2, 2, 5, 6, seed=1)
+    found = measurement(HalfMeasured().draw(x, generators(range(2))), x)
+    alone = measurement(Identity().draw(x[:, :1], generators(range(2))), x[:, :1])
+    for value in ("norm", "rms_residual", "nll"):
+        torch.testing.assert_close(getattr(found, value)(x0), getattr(alone, value)(x0[:, :1]), rtol=1e-12, atol=0)
+    for gradient in ("norm_gradient", "squared_residual_gradient", "nll_gradient"):
+        result = getattr(found, gradient)(x0)
+        torch.testing.assert_close(result[:, :1], getattr(alone, gradient)(x0[:, :1]), rtol=1e-12, atol=0)
+        assert (result[:, 1:] == 0.0).all()
+
+
 @every_operator
 def test_a_repeated_measurement_has_the_values_of_its_images(case, tmp_path):
     found, x = drawn(case, tmp_path)
     copies = torch.cat([x, x + 0.1, x - 0.1]).view(3, 3, *x.shape[1:]).transpose(0, 1).flatten(0, 1)
     repeated = found.repeat(3)
+    assert torch.equal(repeated.sigma_y, found.sigma_y.repeat_interleave(3, 0))
     for value in ("norm", "nll", "rms_residual"):
         expected = torch.stack([getattr(found, value)(copies[j::3]) for j in range(3)], 1).flatten()
         torch.testing.assert_close(getattr(repeated, value)(copies), expected, rtol=1e-11, atol=1e-11)

@@ -1,4 +1,4 @@
-"""Measurement noise: its moments, its place and its independence of the batch."""
+"""Measurement noise: its moments, its likelihood, where it is added, and its independence of the batch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def measure(noise: NoiseModel, operator, x: Tensor, ids, seed: int = 0):
 
 @every_noise
 @every_operator
-def test_an_image_has_the_noise_it_has_alone(config, operator):
+def test_the_noise_of_an_image_does_not_depend_on_the_batch(config, operator):
     x = random_images(3, 2, 16, 20)
     together = measure(built(config), operator(), x, (4, 7, 9))
     for b, name in enumerate((4, 7, 9)):
@@ -49,7 +49,7 @@ def test_an_image_has_the_noise_it_has_alone(config, operator):
 
 @every_noise
 def test_noise_belongs_to_the_image_and_the_seed(config):
-    """The same again for the same image and seed, and independent of that of another image or seed."""
+    """The same image and seed give the same noise; another image or seed gives independent noise."""
     noise = built(config)
     x = random_images(1, 3, 48, 64).repeat(2, 1, 1, 1)
     y, again, other = (measure(noise, Identity(), x, (1, 2), seed).y for seed in (0, 0, 1))
@@ -74,7 +74,7 @@ def test_missing_pixels_carry_no_noise(config, operator):
 
 
 @every_noise
-def test_a_given_measurement_is_taken_as_it_is_where_it_is_measured(config):
+def test_a_given_measurement_is_kept_on_its_support(config):
     """Missing pixels are set to 0, no noise is added, and σ_y is that of a measurement made here."""
     x = random_images(2, 3, 24, 20)
     noise, operator = built(config), InpaintRandom()
@@ -93,7 +93,7 @@ def test_noise_takes_the_type_of_the_image(config):
 
 @every_noise
 def test_the_root_mean_square_of_the_noise_is_sigma_y(config):
-    """Per image within five standard errors, on images of all greys."""
+    """Per image within five standard errors, on images with all grey levels."""
     noise, x = built(config), random_images(3, 3, 96, 128)
     measurement = measure(noise, Identity(), x, range(3))
     squares = (measurement.y - x).square().flatten(1)
@@ -143,7 +143,7 @@ def test_poisson_noise_has_its_moments(peak, grey):
     assert ((measurement.sigma_y.flatten() - sigma).abs() <= 5.0 * sigma / (2.0 * (rate * n) ** 0.5)).all()
 
 
-def test_there_is_no_light_below_black():
+def test_negative_light_counts_as_none():
     y = Poisson(255.0).sample(torch.full((1, 1, 4, 4), -1.3), generators([1]))
     assert (y == -1.0).all()
     assert (Poisson(255.0).measured(Identity(), y).sigma_y == 0.0).all()
@@ -152,7 +152,7 @@ def test_there_is_no_light_below_black():
 @pytest.mark.parametrize("grey", [-0.9, 0.8])
 @pytest.mark.parametrize("operator", [InpaintRandom(0.2), InpaintBox()], ids=lambda operator: type(operator).__name__)
 def test_sigma_y_of_poisson_noise_is_that_of_the_measured_pixels(operator, grey):
-    """Missing pixels are filled with 0, which is no light of theirs: σ_y = 2 √(light/peak) whatever is missing."""
+    """Missing pixels are filled with 0 and do not count as light: σ_y = 2 √(light/peak) whatever is missing."""
     x, peak = torch.full((2, 3, 64, 80), grey, dtype=torch.float64), 255.0
     measurement = measure(Poisson(peak), operator, x, (1, 2))
     rate, n = peak * (grey + 1.0) / 2.0, 3 * operator.mask.sum() / len(operator.mask)
@@ -160,7 +160,7 @@ def test_sigma_y_of_poisson_noise_is_that_of_the_measured_pixels(operator, grey)
     assert ((measurement.sigma_y.flatten() - sigma).abs() <= 5.0 * sigma / (rate * n) ** 0.5).all()
 
 
-def test_no_noise_is_the_measurement_itself():
+def test_without_noise_y_is_the_clean_measurement():
     x = random_images(2, 3, 8, 12)
     measurement = measure(NoNoise(), SuperResolution(4), x, (1, 2))
     assert torch.equal(measurement.y, SuperResolution(4).draw(x, generators((1, 2)))(x))
@@ -168,7 +168,7 @@ def test_no_noise_is_the_measurement_itself():
 
 
 def numbers(label: str) -> dict[str, float]:
-    """The sigma a label states in either unit."""
+    """The sigma that a label states, per unit."""
     return {unit: float(value) for value, unit in re.findall(r"([\d.e+-]+) in (\[[-\d]+, 1\])", label)}
 
 
@@ -187,7 +187,7 @@ def test_the_label_of_poisson_noise_states_both_units(peak):
     assert sigma == pytest.approx(2 * grey)
 
 
-def test_a_measurement_that_is_no_image_has_its_own_unit_alone():
+def test_the_label_of_a_measurement_that_is_no_image_states_its_own_unit():
     for noise in (Gaussian(0.1), Poisson(255.0)):
         label = noise.label("k-space of [-1, 1] images")
         assert label.endswith("in k-space of [-1, 1] images") and "[0, 1]" not in label
@@ -235,7 +235,7 @@ def test_noise_without_a_density_has_no_likelihood(noise):
             value(y, y, torch.ones(()))
 
 
-def test_photons_are_not_counted_in_a_complex_measurement():
+def test_poisson_noise_refuses_a_complex_measurement():
     with pytest.raises(ValueError, match="complex; set noise_model=gaussian"):
         Poisson().sample(torch.zeros(1, 1, 4, 4, dtype=torch.complex64), generators([1]))
 
@@ -247,6 +247,6 @@ def test_a_negative_sigma_is_refused(sigma):
 
 
 @pytest.mark.parametrize("peak", [0.0, -1.0, float("nan")])
-def test_a_peak_without_light_is_refused(peak):
+def test_a_peak_that_is_not_positive_is_refused(peak):
     with pytest.raises(ValueError, match=rf"peak={peak}; set noise_model\.peak"):
         Poisson(peak)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from diffusion_priors.operators.base import Operator, uniform
 from diffusion_priors.operators.linear import LinearOperator
+from diffusion_priors.operators.random_matrix import RandomMatrix
 
 
 class Plain(LinearOperator):
@@ -209,6 +210,14 @@ def test_a_buffer_without_one_row_per_image_is_refused():
 def test_every_image_needs_a_generator():
     with pytest.raises(ValueError, match="got 3 images and 2 generators"):
         Operator().draw(random_images(3, *SHAPE), generators(range(2)))
+
+
+def test_random_measurements_are_no_image_even_in_the_shape_of_one():
+    like = random_images(1, 1, 1, 12)
+    operator = RandomMatrix(rows=12).draw(like, generators([0]))
+    y = operator(like)
+    assert y.shape == like.shape and operator.as_image(y) is None
+    torch.testing.assert_close(operator.initial_image(y), like, rtol=1e-8, atol=1e-8)
 
 
 def test_dense_is_the_matrix():

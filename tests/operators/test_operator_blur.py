@@ -1,4 +1,4 @@
-"""Blur against independent references, and what is random about a camera shake."""
+"""Blur against independent references, and the law of random camera shakes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def gaussian(size: int, std: float) -> np.ndarray:
 
 
 def convolved(x: np.ndarray, kernel: np.ndarray, boundary: str) -> np.ndarray:
-    """y_i = Σ_j k_j x_{i−(j−c)}, c = size // 2, as it stands."""
+    """y_i = Σ_j k_j x_{i−(j−c)}, c = size // 2, term by term."""
     (h, w), (height, width) = kernel.shape, x.shape
     continued = np.pad(x, ((h, h), (w, w)), mode=NUMPY[boundary])
     y = np.zeros_like(x)
@@ -58,7 +58,7 @@ def test_gaussian_blur_is_the_truncated_gaussian(size, std, boundary):
 
 @every_boundary
 def test_gaussian_blur_is_the_convolution_with_its_kernel(boundary, tmp_path):
-    """One A by matrices and by FFT, and one A⁺ of what is well conditioned."""
+    """Matrices and FFT give the same A and, for a well-conditioned kernel, the same A⁺."""
     x = random_images(2, 3, 17, 22)
     separable, convolution = drawn(DeblurGaussian(5, 0.6, boundary), x), drawn(from_array(gaussian(5, 0.6), tmp_path, boundary), x)
     torch.testing.assert_close(separable(x), convolution(x), rtol=1e-12, atol=1e-13)
@@ -100,7 +100,7 @@ def test_a_kernel_of_odd_sides_is_convolved_as_scipy_does(boundary, tmp_path):
 @every_boundary
 @pytest.mark.parametrize("shape", [(3, 3), (4, 5)])
 def test_the_pseudoinverse_of_a_convolution_is_that_of_its_matrix(shape, boundary, tmp_path):
-    """A kernel with 1 at its centre and ½ in all beside: singular values in [½, 1½], so conjugate gradients are exact to 4 tol."""
+    """The kernel is 1 at its centre and small elsewhere: singular values lie in [½, 1½], so conjugate gradients are exact to 4 tol."""
     x = random_images(1, 1, 8, 11)
     kernel = np.random.default_rng(3).normal(size=shape)
     kernel[shape[0] // 2, shape[1] // 2] = 0.0
@@ -124,7 +124,7 @@ def test_the_pseudoinverse_of_a_singular_convolution_is_that_of_its_matrix(tmp_p
 
 
 def test_an_array_is_taken_as_it_is(tmp_path):
-    """A kernel that does not sum to 1 scales the brightness; integers are numbers too."""
+    """A kernel that does not sum to 1 scales the brightness; integers are accepted."""
     x = torch.ones(1, 1, 6, 7, dtype=torch.float64)
     kernel = np.array([[1, 2], [3, -1]])
     torch.testing.assert_close(drawn(from_array(kernel, tmp_path), x)(x), 5.0 * x, rtol=1e-13, atol=0)
@@ -132,7 +132,7 @@ def test_an_array_is_taken_as_it_is(tmp_path):
 
 @pytest.mark.parametrize("depth", [8, 16])
 def test_an_image_is_scaled_to_sum_one(depth, tmp_path):
-    """Whatever its bits, the kernel is proportional to the grey levels, the image's rows being the kernel's."""
+    """At either bit depth the kernel is proportional to the grey levels, and the image's rows are the kernel's."""
     grey = np.random.default_rng(4).integers(0, 2**depth, size=(3, 5)).astype(f"uint{depth}")
     Image.fromarray(grey).save(tmp_path / "kernel.png")
     x = torch.zeros(1, 1, 9, 11, dtype=torch.float64)
@@ -142,13 +142,13 @@ def test_an_image_is_scaled_to_sum_one(depth, tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, -3, 2, 8])
-def test_a_gaussian_without_a_middle_is_refused(size):
+def test_a_gaussian_of_even_size_is_refused(size):
     with pytest.raises(ValueError, match=rf"size={size}; set operator\.size"):
         DeblurGaussian(size=size)
 
 
 @pytest.mark.parametrize("std", [0.0, -1.5, float("nan")])
-def test_a_gaussian_without_width_is_refused(std):
+def test_a_gaussian_of_no_positive_width_is_refused(std):
     with pytest.raises(ValueError, match=rf"{std}; set operator\.std"):
         DeblurGaussian(std=std)
 
@@ -176,7 +176,7 @@ def test_a_kernel_larger_than_the_image_is_refused(sides, tmp_path):
     ],
     ids=["not finite", "sums to zero", "black", "a row", "a stack", "empty"],
 )
-def test_a_kernel_that_is_none_is_refused(kernel, seen, tmp_path):
+def test_an_invalid_kernel_is_refused(kernel, seen, tmp_path):
     with pytest.raises(ValueError, match=r"kernel\.npy .*" + re.escape(seen)):
         from_array(kernel, tmp_path)
 
@@ -204,19 +204,19 @@ def test_a_kernel_that_cannot_be_read_is_refused(name, content, tmp_path):
 
 
 @pytest.mark.parametrize("size", [-1, 0, 1, 4, 16])
-def test_a_shake_without_a_middle_is_refused(size):
+def test_a_motion_kernel_of_even_or_small_size_is_refused(size):
     with pytest.raises(ValueError, match=rf"size={size}; set operator\.size"):
         DeblurMotion(size=size)
 
 
 @pytest.mark.parametrize("intensity", [-0.1, 1.1, float("nan")])
-def test_an_intensity_that_is_none_is_refused(intensity):
+def test_an_intensity_outside_0_and_1_is_refused(intensity):
     with pytest.raises(ValueError, match=rf"{intensity}; set operator\.intensity"):
         DeblurMotion(intensity=intensity)
 
 
 def shakes(images: int, size: int, intensity: float, seed: int = 0) -> Tensor:
-    """Kernels (B, size, size), each seen as the blur of a single bright pixel."""
+    """Kernels (B, size, size): the blur of a single bright pixel."""
     x = torch.zeros(images, 1, 2 * size, 2 * size + 1, dtype=torch.float64)
     x[..., size, size] = 1.0
     y = drawn(DeblurMotion(size, intensity, "zero"), x, seed)(x)[:, 0]
@@ -235,22 +235,22 @@ def covariance(kernels: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("size", [5, 15, 31])
 @pytest.mark.parametrize("intensity", [0.0, 0.5, 1.0])
-def test_a_shake_is_a_nonnegative_kernel_of_sum_one(size, intensity):
+def test_a_motion_kernel_is_nonnegative_and_sums_to_one(size, intensity):
     kernels = shakes(16, size, intensity)
     assert (kernels >= -1e-14).all()
     torch.testing.assert_close(kernels.sum((1, 2)), torch.ones(16, dtype=torch.float64), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize(("intensity", "apart"), [(0.0, 1e-3), (0.5, 0.1), (1.0, 0.1)])
-def test_every_image_is_shaken_its_own_way(intensity, apart):
-    """At intensity 0 an image's kernel is one angle, and two of eight may come close."""
+def test_every_image_has_its_own_motion_kernel(intensity, apart):
+    """At intensity 0 a kernel is one angle, so two of eight may be similar."""
     kernels = shakes(8, 15, intensity).flatten(1)
     distances = torch.cdist(kernels, kernels) / norms(kernels)[:, None]
     assert (distances[~torch.eye(8, dtype=torch.bool)] > apart).all()
 
 
 @pytest.mark.parametrize("size", [9, 15, 31])
-def test_a_steady_hand_draws_a_straight_line_as_long_as_the_kernel_allows(size):
+def test_without_intensity_the_path_is_a_straight_line_of_full_length(size):
     """At intensity 0 the path is a segment of length L = size − 3, of variance L²/12 along itself, up to N²/(N − 1)² for N points.
 
     Splatting adds f (1 − f) ≤ ¼ pixels² to either axis, f a point's fractional place.
@@ -261,7 +261,7 @@ def test_a_steady_hand_draws_a_straight_line_as_long_as_the_kernel_allows(size):
     assert (major >= along).all() and (major <= along * (n / (n - 1)) ** 2 + 0.25).all()
 
 
-def test_a_steady_hand_moves_in_any_direction():
+def test_straight_paths_have_every_direction():
     """cos 2θ and sin 2θ have mean 0 and variance ½, within five standard errors."""
     n = 800
     spread = covariance(shakes(n, 15, 0.0))
@@ -270,7 +270,7 @@ def test_a_steady_hand_moves_in_any_direction():
     assert (doubled.mean(0).abs() <= 5.0 * (0.5 / n) ** 0.5).all()
 
 
-def test_a_shakier_hand_draws_a_less_straight_line():
+def test_more_intensity_makes_paths_less_straight():
     """The share of the variance across the path grows with the intensity, and the path still covers some pixels."""
     shares = []
     for intensity in (0.0, 0.25, 0.5, 1.0):
@@ -281,7 +281,7 @@ def test_a_shakier_hand_draws_a_less_straight_line():
     assert shares == sorted(shares) and shares[-1] > 10.0 * shares[0]
 
 
-def test_splatting_keeps_every_point_where_it_is():
+def test_splatting_keeps_the_position_of_every_point():
     """The kernel's mean is the path's, and each point adds f (1 − f) to the variance of either axis."""
     path = 1.0 + 4.0 * (random_images(3, 50, 2) + 1.0) / 2.0
     kernels = splat(path, 7)[:, 0]
@@ -294,7 +294,7 @@ def test_splatting_keeps_every_point_where_it_is():
     torch.testing.assert_close(covariance(kernels), expected, rtol=1e-11, atol=1e-11)
 
 
-def test_a_shake_is_drawn_for_the_image_whatever_the_image():
+def test_a_motion_kernel_depends_on_the_id_of_the_image_alone():
     """The kernel depends neither on the size of the images nor on their channels."""
     small, large = DeblurMotion(9), DeblurMotion(9)
     drawn(small, random_images(2, 1, 9, 12))

@@ -14,7 +14,7 @@ from diffusion_priors.operators.inpainting import InpaintBox, InpaintMask, Inpai
 
 
 def holes(operator, x, seed: int = 0) -> torch.Tensor:
-    """Missing pixels (B, H, W), checked to be missing in y and to be nothing else."""
+    """Missing pixels (B, H, W), after a check that y is 0 there and x elsewhere."""
     operator.draw(x, generators(range(len(x)), seed))
     y = operator(x)
     missing = operator.support(y).expand_as(x) == 0.0
@@ -60,7 +60,7 @@ def test_a_random_box_keeps_its_size_and_its_margin(size, margin):
 
 
 def test_a_random_box_is_equally_likely_everywhere():
-    """Each of 3 × 4 places n/12 times, within five standard errors of a binomial."""
+    """Each of the 3 × 4 places occurs n/12 times, within five standard errors of a binomial."""
     n = 1200
     found = holes(InpaintBox((3, 5), random_place=True, margin=2), random_images(n, 1, 9, 12))
     places, counts = torch.stack([hole.nonzero().amin(0) for hole in found]).unique(dim=0, return_counts=True)
@@ -77,7 +77,7 @@ def test_a_random_box_belongs_to_the_image_and_the_seed():
 
 @pytest.mark.parametrize("keep", [0.08, 0.3, 0.92])
 def test_random_pixels_are_known_with_probability_keep(keep):
-    """Per image within five standard errors, and neighbours and images independently."""
+    """Per image within five standard errors; neighbours and images are independent."""
     sides = (192, 256)
     n = sides[0] * sides[1]
     known = (~holes(InpaintRandom(keep), random_images(2, 2, *sides))).double()
@@ -116,7 +116,7 @@ def test_a_mask_image_of_sixteen_bits_has_its_mid_grey_at_half_the_range(tmp_pat
         ({"place": (1, 2), "random_place": True}, "[1, 2]"),
     ],
 )
-def test_a_box_that_is_none_is_refused(settings, seen):
+def test_invalid_box_settings_are_refused(settings, seen):
     with pytest.raises(ValueError, match=re.escape(seen)) as refusal:
         InpaintBox(**settings)
     assert "operator." in str(refusal.value)
@@ -148,13 +148,13 @@ def test_a_box_on_an_image_of_one_pixel_is_refused():
 
 
 @pytest.mark.parametrize("keep", [0.0, 1.0, -0.1, 1.5, float("nan")])
-def test_a_probability_that_is_none_is_refused(keep):
+def test_a_probability_outside_0_and_1_is_refused(keep):
     with pytest.raises(ValueError, match=rf"{keep}; set operator\.keep"):
         InpaintRandom(keep)
 
 
 @pytest.mark.parametrize(("grey", "word"), [(255, "missing"), (0, "known"), (127, "known"), (128, "missing")])
-def test_a_mask_that_hides_nothing_or_everything_is_refused(grey, word, tmp_path):
+def test_a_mask_with_nothing_missing_or_nothing_known_is_refused(grey, word, tmp_path):
     Image.new("L", (4, 3), grey).save(tmp_path / "mask.png")
     with pytest.raises(ValueError, match=rf"mask\.png has nothing {word}"):
         InpaintMask(str(tmp_path / "mask.png"))

@@ -49,7 +49,7 @@ def test_bicubic_reduction_is_that_of_torch_in_the_interior(factor, boundary):
 @every_boundary
 @pytest.mark.parametrize("small", [(5, 7), (2, 1)], ids=["large", "small"])
 def test_the_boundary_of_bicubic_reduction_continues_the_image(factor, boundary, small):
-    """The same as reducing the continued image, also where the kernel is wider than the image."""
+    """It equals the reduction of the continued image, also where the kernel is wider than the image."""
     sides = (small[0] * factor, small[1] * factor)
     x = random_images(2, 1, *sides)
     pad = 3 * factor
@@ -82,7 +82,7 @@ def test_the_cubic_kernel_interpolates_and_reproduces_parabolas():
 
 @pytest.mark.parametrize("operator", [SuperResolution, SuperResolutionBicubic])
 @pytest.mark.parametrize("factor", [1, 0, -4])
-def test_a_factor_that_reduces_nothing_is_refused(operator, factor):
+def test_a_factor_below_two_is_refused(operator, factor):
     with pytest.raises(ValueError, match=rf"at least 2, got {factor}; set operator\.factor"):
         operator(factor)
 

@@ -1,4 +1,4 @@
-"""Dashboards: what they are told, what they leave, and how a run's end reaches them."""
+"""Dashboards: what is logged, the files they leave, and how the end of a run reaches them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ from diffusion_priors.conf import PROJECT
 from diffusion_priors.conf.build import build_evaluation
 from diffusion_priors.conf.provenance import source_state
 from diffusion_priors.evaluation.restoration.callbacks import EvaluationCallback, LogRun
-from diffusion_priors.runs import loggers as module
+from diffusion_priors.runs import loggers
+from diffusion_priors.runs import weights_and_biases as module
 from diffusion_priors.runs.image_table import image_rows
-from diffusion_priors.runs.loggers import CSV, Dashboard, TensorBoard, Wandb, figures, has_key, log_image
+from diffusion_priors.runs.loggers import CSV, Dashboard, TensorBoard, log_image, summary_values
 from diffusion_priors.runs.records import read_records
+from diffusion_priors.runs.weights_and_biases import Wandb, has_key
 
 ESTIMATE = {"mean": 12.5, "se": 0.5, "low": 11.0, "high": 14.0, "n": 3}
 SUMMARY = {
@@ -38,7 +40,7 @@ SUMMARY = {
     "cost": {"nfe_forward": 4.0, "seconds": ESTIMATE, "peak_memory_mib": None},
     "distribution": {"fid": 30.0},
 }
-FIGURES = {
+VALUES = {
     "count/images": 3,
     "count/records": 3,
     "count/failed": 1,
@@ -54,7 +56,7 @@ FIGURES = {
 
 @pytest.fixture
 def keyless(monkeypatch, tmp_path):
-    """A home without a key, and no word from the environment."""
+    """A home without a key, and an environment without settings of wandb."""
     for name in ("WANDB_API_KEY", "WANDB_MODE", "NETRC"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -72,10 +74,10 @@ def paint(path: Path, value: int | np.ndarray, mode: str = "RGB") -> None:
     Image.fromarray(np.broadcast_to(np.asarray(value, dtype=np.uint8), shape).copy()).save(path)
 
 
-def test_figures_are_those_that_have_a_value():
-    assert figures(SUMMARY) == FIGURES
+def test_only_values_that_exist_are_published():
+    assert summary_values(SUMMARY) == VALUES
     without = {key: value for key, value in SUMMARY.items() if key != "distribution"}
-    assert figures(without) == {key: value for key, value in FIGURES.items() if key != "distribution/fid"}
+    assert summary_values(without) == {key: value for key, value in VALUES.items() if key != "distribution/fid"}
 
 
 def test_a_key_is_found_where_wandb_looks_for_it(keyless, monkeypatch):
@@ -109,13 +111,13 @@ def test_auto_is_online_with_a_key(keyless, monkeypatch, mode, key, word, offlin
     assert made[0]["offline"] is offline
 
 
-def test_a_run_has_the_id_of_its_folder_until_it_is_begun_anew(keyless, monkeypatch):
+def test_a_run_has_the_id_of_its_folder_until_it_starts_over(keyless, monkeypatch):
     ids = []
     monkeypatch.setattr(module, "WandbLogger", lambda **settings: ids.append(settings["id"]) or SimpleNamespace(experiment=None))
-    for folder, anew in (("a", False), ("a", False), ("b", False), ("a", True), ("a", False)):
-        Wandb()(keyless / folder, {}, anew)
-    first, again, other, anew, after = ids
-    assert first == again and anew == after and len({first, other, anew}) == 3
+    for folder, restart in (("a", False), ("a", False), ("b", False), ("a", True), ("a", False)):
+        Wandb()(keyless / folder, {}, restart)
+    first, again, other, restarted, after = ids
+    assert first == again and restarted == after and len({first, other, restarted}) == 3
 
 
 def test_no_connection_is_one_clear_line(keyless, monkeypatch):
@@ -133,14 +135,14 @@ def test_rows_cannot_be_negative():
 
 
 def run_file(folder: Path) -> Path:
-    """The file of the only run in a folder, when it is over."""
+    """The file of the only run in a folder, once the run is closed."""
     (path,) = folder.glob("wandb/offline-run-*/*.wandb")
     return wandb_file.finished(path)
 
 
 @pytest.mark.script
-def test_no_rows_and_no_artifacts_means_neither(keyless, monkeypatch):
-    """The figures alone, and nothing is left in the environment; a second run in the process is another one."""
+def test_without_rows_and_artifacts_only_values_are_sent(keyless, monkeypatch):
+    """Nothing is left in the environment, and a second run in the process is another one."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     for name, rows in (("a", 0), ("b", 1)):
         dashboard = Wandb(rows=rows)
@@ -149,22 +151,22 @@ def test_no_rows_and_no_artifacts_means_neither(keyless, monkeypatch):
         dashboard.finish(7)
         path = run_file(keyless / name)
         shown = wandb_file.summary(path)
-        assert {key: shown.get(key) for key in FIGURES} == FIGURES
+        assert {key: shown.get(key) for key in VALUES} == VALUES
         assert shown.get("images.nrows") == (rows or None) and list(wandb_file.artifacts(path)) == ["run_table"] * rows
         assert wandb_file.exit_code(path) == 7 and wandb_file.config(path)["seed"] == 3 and wandb_file.run(path).display_name == name
     assert "WANDB_DATA_DIR" not in module.os.environ
 
 
-def test_rows_hold_images_where_there_are_any(tmp_path):
+def test_rows_hold_the_images_that_exist(tmp_path):
     """Truth 10, restoration 30: an error of 20 / 255, which is 80 where 0.25 is white; 200 more is white."""
     for name, mode in (("colour", "RGB"), ("grey", "L")):
         paint(tmp_path / "images" / name / "truth.png", 10, mode)
         paint(tmp_path / "images" / name / "restoration-1.png", 30, mode)
     paint(tmp_path / "images" / "far" / "truth.png", 250)
     paint(tmp_path / "images" / "far" / "restoration-0.png", [250, 50, 250])
-    records = [record("colour", 1), record("grey", 1), record("far"), record("colour", 0, None, "diverged")]
+    records = [record("colour", 1), record("grey", 1) | {"info": {"ess": 2.0}}, record("far"), record("colour", 0, None, "diverged")]
     rows = image_rows(tmp_path, records)
-    assert len({tuple(row) for row in rows}) == 1
+    assert len({tuple(row) for row in rows}) == 1 and [row["info/ess"] for row in rows] == [None, 2.0, None, None]
     errors = [None if row["error"] is None else np.unique(np.asarray(row["error"])).tolist() for row in rows]
     assert errors == [[80], [80], [255], None]
     assert [row["restoration"] for row in rows[::3]] == [tmp_path / "images" / "colour" / "restoration-1.png", None]
@@ -180,22 +182,22 @@ def read(path: Path) -> list[dict]:
         return list(csv.DictReader(stream))
 
 
-def test_csv_keeps_each_part_of_a_run_and_drops_them_when_it_is_begun_anew(tmp_path):
-    for anew in (False, False):
-        (logger,) = CSV()(tmp_path, {}, anew)
+def test_csv_keeps_each_part_of_a_run_and_removes_them_when_it_starts_over(tmp_path):
+    for restart in (False, False):
+        (logger,) = CSV()(tmp_path, {}, restart)
         logger.log_metrics({"running/psnr": 11.0}, step=2)
         CSV().publish([logger], tmp_path, SUMMARY, [])
     for part in ("version_0", "version_1"):
         running, end = read(tmp_path / "csv" / part / "metrics.csv")
         assert (running["step"], running["running/psnr"], end["step"]) == ("2", "11.0", "3")
-        assert {key: float(end[key]) for key in FIGURES} == FIGURES
+        assert {key: float(end[key]) for key in VALUES} == VALUES
     (logger,) = CSV()(tmp_path, {}, True)
     logger.log_metrics({"loss": 1.0}, step=50)
     assert read(tmp_path / "csv" / "version_0" / "metrics.csv") == [{"loss": "1.0", "step": "50"}]
     assert not (tmp_path / "csv" / "version_1").exists()
 
 
-def test_tensorboard_holds_figures_images_and_the_configuration(tmp_path):
+def test_tensorboard_holds_values_images_and_the_configuration(tmp_path):
     pytest.importorskip("tensorboard", reason='pip install -e ".[tensorboard]"')
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams import plugin_data_pb2
@@ -209,7 +211,7 @@ def test_tensorboard_holds_figures_images_and_the_configuration(tmp_path):
     found = EventAccumulator(str(tmp_path / "tensorboard"))
     found.Reload()
     scalars = {name: [(event.step, event.value) for event in found.Scalars(name)] for name in found.Tags()["scalars"]}
-    assert scalars == {"running/psnr": [(2, 11.0)]} | {name: [(3, value)] for name, value in FIGURES.items()}
+    assert scalars == {"running/psnr": [(2, 11.0)]} | {name: [(3, value)] for name, value in VALUES.items()}
     shapes = {name: (image.step, image.width, image.height) for name in found.Tags()["images"] for image in found.Images(name)}
     assert shapes == {"figure": (3, 5, 4), "samples": (2, 6, 4)}
     started = plugin_data_pb2.HParamsPluginData.FromString(found.PluginTagToContent("hparams")["_hparams_/session_start_info"])
@@ -218,19 +220,19 @@ def test_tensorboard_holds_figures_images_and_the_configuration(tmp_path):
     assert not (tmp_path / "tensorboard").exists()
 
 
-def test_tensorboard_that_is_not_installed_is_named_with_its_remedy(monkeypatch):
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+def test_a_missing_tensorboard_is_refused_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setattr(loggers, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'pip install -e "\.\[tensorboard\]"'):
         TensorBoard()
 
 
 class Recorder(Dashboard):
-    """Remembers what it was told; is its own logger."""
+    """Records all calls; is its own logger."""
 
     def __init__(self) -> None:
         self.rows, self.published, self.codes = [], [], []
 
-    def __call__(self, folder, config, anew=False):
+    def __call__(self, folder, config, restart=False):
         return []
 
     def log_metrics(self, values, step):
@@ -244,7 +246,7 @@ class Recorder(Dashboard):
 
 
 def test_running_means_count_every_restoration_once(tmp_path):
-    """b is on record, and its batch is restored again with c; d failed, so that its step has the same mean."""
+    """b is on record, and its batch is restored again with c; d failed, so its step has the same mean."""
     (tmp_path / "records.jsonl").write_text("".join(json.dumps(one) + "\n" for one in (record("a", 0, 8.0), record("b", 0, 10.0))))
     recorder = Recorder()
     trainer = SimpleNamespace(loggers=[recorder])
@@ -262,7 +264,7 @@ TINY = [
 
 
 def evaluation(folder: Path, *overrides: str, **parts):
-    """A run as evaluate.py has it, `parts` in the place of what the configuration names."""
+    """A run of evaluate.py, with `parts` instead of those that the configuration names."""
     with hydra.initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         config = hydra.compose("evaluate", overrides=[*TINY, *overrides])
     plain = OmegaConf.to_container(config, resolve=True)
@@ -270,8 +272,8 @@ def evaluation(folder: Path, *overrides: str, **parts):
     for name, part in parts.items():
         setattr(run, name, part)
     run.check(plain)
-    told = {"choices": {}, "overrides": [], "command": "python evaluate.py", "source": source_state(PROJECT)}
-    text = OmegaConf.to_yaml(OmegaConf.create({"config": plain, **told}))
+    made_by = {"choices": {}, "overrides": [], "command": "python evaluate.py", "source": source_state(PROJECT)}
+    text = OmegaConf.to_yaml(OmegaConf.create({"config": plain, **made_by}))
     return run, lambda: run.run(plain, text, "title")
 
 
@@ -308,7 +310,7 @@ def test_the_dashboard_gets_the_exit_code_of_a_stop(tmp_path):
     assert len(read_records(tmp_path / "run")) == 2 and not (tmp_path / "run" / "summary.json").exists()
 
 
-def test_failed_restorations_are_exit_code_1_and_published_all_the_same(tmp_path):
+def test_failed_restorations_give_exit_code_1_and_are_published(tmp_path):
     recorder = Recorder()
     _, go = evaluation(tmp_path / "run", "+prior.network.above=-9.0", logger=recorder)
     assert go()["failed"] == 4
@@ -316,7 +318,7 @@ def test_failed_restorations_are_exit_code_1_and_published_all_the_same(tmp_path
 
 
 class Stumbling(EvaluationCallback):
-    """Raises the first time it is told of the end."""
+    """Raises the first time it is called."""
 
     times = 0
 
@@ -326,8 +328,8 @@ class Stumbling(EvaluationCallback):
             raise RuntimeError("stumbled")
 
 
-def test_an_end_that_could_not_be_told_is_told_by_the_next_run(tmp_path):
-    """Nothing is restored again; and what is told then is what was told first."""
+def test_results_that_could_not_be_published_are_published_by_the_next_run(tmp_path):
+    """Nothing is restored again, and the same results are published."""
     recorder, stumbling = Recorder(), Stumbling()
     _, go = evaluation(tmp_path / "run", logger=recorder, callbacks={"stumbling": stumbling})
     with pytest.raises(RuntimeError, match="stumbled"):
@@ -340,7 +342,7 @@ def test_an_end_that_could_not_be_told_is_told_by_the_next_run(tmp_path):
 
 
 def test_csv_of_an_evaluation(tmp_path):
-    """From the group's option to the rows: a running one per batch, then the end."""
+    """A row of running means per batch, then one of the summary."""
     _, go = evaluation(tmp_path / "run", "logger=csv")
     summary = go()
     rows = read(tmp_path / "run" / "csv" / "version_0" / "metrics.csv")
@@ -351,7 +353,7 @@ def test_csv_of_an_evaluation(tmp_path):
 
 @pytest.mark.script
 def test_wandb_of_lightning_takes_images(keyless, monkeypatch):
-    """What train.py's validation shows."""
+    """The validation of train.py sends images."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     (logger,) = Wandb()(keyless / "run", {})
     assert isinstance(logger, WandbLogger)
@@ -361,9 +363,9 @@ def test_wandb_of_lightning_takes_images(keyless, monkeypatch):
     assert wandb_file.history(path)[0]["trainer/global_step"] == 50 and wandb_file.summary(path)["samples.count"] == 1
 
 
-def test_calibration_is_among_the_figures():
+def test_calibration_is_among_the_values():
     found = {"mean": 0.4, "se": 0.01, "low": 0.38, "high": 0.42, "n": 3}
     calibration = {"images": 3, "coverage": {"0.5": found}, "correlation": None}
     summary = {"images": 3, "records": 12, "failed": 0, "sigma_y": None, "statistics": {}, "cost": {}, "calibration": calibration}
-    told = {name: value for name, value in figures(summary).items() if name.startswith("calibration")}
-    assert told == {"calibration/coverage_0.5": 0.4, "calibration/coverage_0.5_se": 0.01}
+    published = {name: value for name, value in summary_values(summary).items() if name.startswith("calibration")}
+    assert published == {"calibration/coverage_0.5": 0.4, "calibration/coverage_0.5_se": 0.01}

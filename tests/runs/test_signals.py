@@ -1,4 +1,4 @@
-"""Signals: noted, not died of; left to whoever listens already; given back afterwards where none came."""
+"""Signals are recorded and do not end the process; handlers that exist are left alone, and ours are removed afterwards."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from threading import Thread
 
 import pytest
 
-from diffusion_priors.runs.signals import CODES, Listener
+from diffusion_priors.runs.exit_codes import OF_SIGNAL, STOPPED
+from diffusion_priors.runs.signals import Listener
 
 NUMBERS = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
 
@@ -29,17 +30,17 @@ def now() -> list:
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_a_signal_is_noted_and_the_process_lives(number):
+def test_a_signal_is_recorded_and_the_process_lives(number):
     listener = Listener()
     with listener.listening():
-        assert listener.told is None
+        assert listener.received is None
         os.kill(os.getpid(), number)
-        assert listener.told == number.name and CODES[listener.told] == 128 + number
+        assert listener.received == number.name and OF_SIGNAL[listener.received] == 128 + number in STOPPED
     assert now() == [signal.SIG_IGN, signal.default_int_handler, signal.SIG_IGN]
 
 
-def test_on_its_way_out_the_scheduler_is_not_listened_to_again():
-    """It would die of srun's SIGTERM and so look cancelled, where it was told to make room and is to be requeued."""
+def test_signals_of_the_scheduler_are_ignored_while_the_process_ends():
+    """srun's SIGTERM would end it as if it were cancelled, but a job that made room is to be requeued."""
     with Listener().listening():
         os.kill(os.getpid(), signal.SIGUSR1)
     os.kill(os.getpid(), signal.SIGTERM)  # ends nothing
@@ -47,7 +48,7 @@ def test_on_its_way_out_the_scheduler_is_not_listened_to_again():
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_second_ctrl_c_is_one():
+def test_a_second_ctrl_c_raises_keyboard_interrupt():
     listener = Listener()
     with pytest.raises(KeyboardInterrupt), listener.listening():
         os.kill(os.getpid(), signal.SIGINT)
@@ -55,44 +56,44 @@ def test_a_second_ctrl_c_is_one():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_ctrl_c_after_the_scheduler_is_no_second_one():
+def test_ctrl_c_after_a_signal_of_the_scheduler_is_the_first_one():
     listener = Listener()
     with listener.listening():
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
-        assert listener.told == "SIGINT"
+        assert listener.received == "SIGINT"
 
 
-def test_the_schedulers_first_word_is_the_reason():
-    """A requeued job must not look like a cancelled one where srun ends its slower processes."""
+def test_the_first_signal_of_the_scheduler_is_recorded():
+    """A job to be requeued must not look cancelled because srun ends its slower processes."""
     listener = Listener()
     with listener.listening():
         os.kill(os.getpid(), signal.SIGUSR1)
         os.kill(os.getpid(), signal.SIGTERM)
-        assert listener.told == "SIGUSR1"
+        assert listener.received == "SIGUSR1"
 
 
-def test_a_signal_that_somebody_listens_to_is_left_to_them():
-    """As submitit does to SIGUSR1 and SIGTERM."""
+def test_a_signal_that_has_a_handler_is_left_to_it():
+    """submitit handles SIGUSR1 and SIGTERM."""
     heard = []
     signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
     listener = Listener()
     with listener.listening():
         os.kill(os.getpid(), signal.SIGTERM)
-        assert heard == [signal.SIGTERM] and listener.told is None
+        assert heard == [signal.SIGTERM] and listener.received is None
         os.kill(os.getpid(), signal.SIGUSR1)
-        assert listener.told == "SIGUSR1"
+        assert listener.received == "SIGUSR1"
 
 
-def test_handlers_are_given_back_where_the_run_fails():
+def test_the_old_handlers_are_back_after_an_error():
     before = now()
     with pytest.raises(ValueError, match="the run failed"), Listener().listening():
         raise ValueError("the run failed")
     assert now() == before
 
 
-def test_outside_the_main_thread_nothing_is_touched():
-    """Python lets the main thread alone set handlers."""
+def test_outside_the_main_thread_no_handler_is_set():
+    """Python lets only the main thread set handlers."""
     seen = []
 
     def elsewhere() -> None:

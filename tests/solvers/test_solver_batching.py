@@ -69,6 +69,8 @@ EVALUATIONS = {
     "score_ald_langevin": (7, 0),  # denoises once more at the end
     "dps": (6, 6),
     "dps_score": (6, 6),
+    "ddrm": (6, 0),
+    "diffpir": (6, 0),
 }
 """Forwards and vector-Jacobian products of six levels."""
 

@@ -1,4 +1,4 @@
-"""A real browser without a window, driven over the DevTools protocol through two pipes: no port, no further package."""
+"""A real headless browser, controlled with the DevTools protocol over two pipes: it needs no port and no package."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "ArrowDown": 40, "ArrowUp": 38, "Ente
 
 
 class Browser:
-    """One tab. What a page asks of the network and complains about since `open` is in `requests` and `complaints`."""
+    """One tab. `requests` and `complaints` hold what the page has requested from the network and logged since `open`."""
 
     def __init__(self, profile: Path, patience: float = 60.0) -> None:
         program = next((found for name in NAMES if (found := shutil.which(name))), None)
@@ -67,7 +67,7 @@ class Browser:
         os.close(self.writer)
 
     def call(self, method: str, **parameters: object) -> dict:
-        """The result of a DevTools command; events that come meanwhile are noted."""
+        """The result of a DevTools command; events that arrive before it are recorded."""
         self.number += 1
         message = {"id": self.number, "method": method, "params": parameters}
         if self.session:
@@ -81,7 +81,7 @@ class Browser:
             self._note(answer)
 
     def open(self, page: Path, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Show a file in a window of that size and wait until it is loaded."""
+        """Show a file in a window of this size and wait until it is loaded."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
         self.call("Page.navigate", url="about:blank")
@@ -91,13 +91,13 @@ class Browser:
             self._note(self._receive())
 
     def run(self, script: str) -> object:
-        """The value of a JavaScript expression, awaited where it is a promise."""
+        """The value of a JavaScript expression; a promise is awaited."""
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
     def click(self, selector: str, across: float = 0.5) -> None:
-        """Press and release the mouse in the middle of the first element that matches, or `across` of its width."""
+        """Click the first element that matches, in the middle or at the fraction `across` of its width."""
         x, y = self.run(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}});"
             f"const b = e.getBoundingClientRect(); return [b.left + {across} * b.width, b.top + b.height / 2]; }})()"
@@ -106,7 +106,7 @@ class Browser:
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def press(self, key: str) -> None:
-        """Press and release a key where the focus is."""
+        """Press and release a key on the element that has the focus."""
         for kind in ("keyDown", "keyUp"):
             text = "\r" if key == "Enter" and kind == "keyDown" else ""
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, text=text, windowsVirtualKeyCode=KEYS[key])
@@ -129,26 +129,26 @@ class Browser:
         return json.loads(message)
 
     def _note(self, event: dict) -> None:
-        told = event.get("params", {})
+        details = event.get("params", {})
         match event.get("method"):
-            case "Network.requestWillBeSent" if not told["request"]["url"].startswith("data:"):
-                self.requests.append(told["request"]["url"])
+            case "Network.requestWillBeSent" if not details["request"]["url"].startswith("data:"):
+                self.requests.append(details["request"]["url"])
             case "Network.loadingFailed":
-                self.complaints.append(f"failed: {told}")
+                self.complaints.append(f"failed: {details}")
             case "Runtime.exceptionThrown":
-                self.complaints.append(f"exception: {told['exceptionDetails']}")
-            case "Runtime.consoleAPICalled" if told["type"] in ("error", "warning", "assert"):
-                self.complaints.append(f"console: {told['args']}")
-            case "Log.entryAdded" if told["entry"]["level"] in ("error", "warning"):
-                self.complaints.append(f"log: {told['entry']}")
+                self.complaints.append(f"exception: {details['exceptionDetails']}")
+            case "Runtime.consoleAPICalled" if details["type"] in ("error", "warning", "assert"):
+                self.complaints.append(f"console: {details['args']}")
+            case "Log.entryAdded" if details["entry"]["level"] in ("error", "warning"):
+                self.complaints.append(f"log: {details['entry']}")
             case "Page.javascriptDialogOpening":
-                self.complaints.append(f"dialog: {told}")
+                self.complaints.append(f"dialog: {details}")
             case "Page.loadEventFired":
                 self.loaded = True
 
 
 def _pipe() -> tuple[int, int]:
-    """The two ends of a pipe, numbered above the 3 and 4 that the browser is to find them under."""
+    """The two ends of a pipe, with numbers above 3 and 4: under these the browser expects its own ends."""
     ends = os.pipe()
     high = tuple(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in ends)
     for end in ends:

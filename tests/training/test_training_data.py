@@ -1,4 +1,6 @@
-"""Training data: item k is a function of (seed, k), a run can go on anywhere, and what is drawn is drawn fairly."""
+"""Training data: item k is a function of (seed, k), a run can resume at any step, and every draw has the right distribution."""
+
+from __future__ import annotations
 
 import itertools
 import pickle
@@ -6,17 +8,23 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
+from lazy import Lazy
 from PIL import Image
 from scipy import stats
 
 from diffusion_priors.images.fit import Crop, Exact
 from diffusion_priors.images.io import read_image
-from diffusion_priors.training.data import ImageFolder, Positions, TrainingStream, ValidationImages, collate
 from diffusion_priors.training.image_store import ImageStore
+
+if TYPE_CHECKING:
+    from diffusion_priors.training.data import ImageFolder, TrainingStream
+
+data = Lazy("diffusion_priors.training.data")
 
 SHAPE = (3, 4, 5)
 
@@ -28,7 +36,7 @@ def image_store(count: int = 7, shape: tuple[int, ...] = SHAPE) -> ImageStore:
 
 def make_stream(store: ImageStore | None = None, kept=None, total=1000, batch_size=4, flip=True, seed=0) -> TrainingStream:
     store = store or image_store()
-    return TrainingStream(store, np.arange(len(store)) if kept is None else np.asarray(kept), total, batch_size, flip, seed)
+    return data.TrainingStream(store, np.arange(len(store)) if kept is None else np.asarray(kept), total, batch_size, flip, seed)
 
 
 def equal(a, b) -> bool:
@@ -36,20 +44,20 @@ def equal(a, b) -> bool:
 
 
 def shown(stream: TrainingStream, k: int) -> tuple[int, bool]:
-    """Which image item k is, and whether it is mirrored."""
+    """The index of item k's image, and whether it is mirrored."""
     x0 = stream[k].x0.double().numpy()
     for index, pixels in enumerate(stream.store.pixels):
         for mirrored, image in ((False, pixels), (True, pixels[..., ::-1])):
             if np.abs(x0 - (image.astype(float) / 127.5 - 1)).max() < 1e-6:
                 return index, mirrored
-    raise AssertionError(f"item {k} is no image of the store")
+    raise AssertionError(f"item {k} is not an image of the store")
 
 
 # Item k
 
 
-def test_an_item_does_not_depend_on_what_came_before():
-    """In another order, from a new object, from a copy sent to another process: the same item."""
+def test_an_item_does_not_depend_on_earlier_items():
+    """The same item in another order, from a new object, and from a pickled copy."""
     stream = make_stream()
     items = [stream[k] for k in range(40)]
     for k in (39, 3, 17, 3, 0, 22):
@@ -59,7 +67,7 @@ def test_an_item_does_not_depend_on_what_came_before():
     assert equal(make_stream()[10**12], make_stream()[10**12])
 
 
-def test_the_global_generators_are_neither_read_nor_moved():
+def test_the_global_generators_are_neither_used_nor_changed():
     states = torch.get_rng_state(), np.random.get_state()[1].copy()
     first = make_stream()[5]
     assert torch.equal(torch.get_rng_state(), states[0]) and np.array_equal(np.random.get_state()[1], states[1])
@@ -68,19 +76,18 @@ def test_the_global_generators_are_neither_read_nor_moved():
     assert equal(make_stream()[5], first)
 
 
-def test_the_batch_size_moves_levels_only():
+def test_the_batch_size_affects_only_the_levels():
     small, large = make_stream(batch_size=2), make_stream(batch_size=8)
     for k in range(20):
         assert equal(small[k][:2], large[k][:2])
     assert any(small[k].index != large[k].index for k in range(20))
 
 
-@pytest.mark.script
-def test_workers_change_nothing():
-    """The loader of a run, with processes and without, against the items one by one."""
+def test_the_number_of_workers_changes_nothing():
+    """The loader of a run, with and without worker processes, compared with the single items."""
     stream = make_stream()
     for workers in (0, 2):
-        loader = torch.utils.data.DataLoader(stream, batch_sampler=Positions(3, 7, 4), num_workers=workers, collate_fn=collate)
+        loader = torch.utils.data.DataLoader(stream, batch_sampler=data.Positions(3, 7, 4), num_workers=workers, collate_fn=data.collate)
         for step, batch in zip(range(3, 7), loader, strict=True):
             for b in range(4):
                 assert equal([part[b] for part in batch], stream[4 * step + b])
@@ -107,7 +114,7 @@ def test_an_epoch_shows_every_kept_image_once(kept):
         assert sorted(shown(stream, k)[0] for k in range(epoch * n, (epoch + 1) * n)) == list(kept)
 
 
-def test_every_order_of_an_epoch_is_as_likely():
+def test_every_order_of_an_epoch_is_equally_likely():
     """Chi-square over the six orders of three images, and over those of neighbouring epochs."""
     stream, epochs = make_stream(image_store(3, (1, 1, 2)), flip=False), 900
     orders = [tuple(shown(stream, 3 * epoch + i)[0] for i in range(3)) for epoch in range(epochs)]
@@ -118,7 +125,7 @@ def test_every_order_of_an_epoch_is_as_likely():
 
 
 def test_half_of_the_images_are_mirrored():
-    """Binomial; neither an image nor a place in the epoch decides it, and neighbours are independent."""
+    """Binomial; independent of the image and of the position in the epoch, and neighbours are independent."""
     stream, n = make_stream(), 2100
     views = [shown(stream, k) for k in range(n)]
     mirrored = np.array([flag for _, flag in views])
@@ -129,7 +136,7 @@ def test_half_of_the_images_are_mirrored():
         assert len(flags) == 300 and stats.binomtest(sum(flags), 300).pvalue > 1e-3
 
 
-def test_without_flip_every_image_is_as_it_is():
+def test_without_flip_no_image_is_mirrored():
     stream = make_stream(flip=False)
     assert not any(shown(stream, k)[1] for k in range(200))
 
@@ -137,7 +144,7 @@ def test_without_flip_every_image_is_as_it_is():
 # Noise
 
 
-def test_noise_is_standard_normal_and_every_item_s_own():
+def test_noise_is_standard_normal_and_independent_between_items():
     stream, n = make_stream(), 300
     z = torch.stack([stream[k].z for k in range(n)]).double().flatten(1).numpy()
     assert z.shape == (n, 60) and stream[0].z.dtype == torch.float32
@@ -160,7 +167,7 @@ def test_noise_and_mirroring_are_independent():
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 8, 40])
 def test_a_batch_has_one_level_in_each_part_of_the_schedule(batch_size):
-    """T/B levels to a part: one item in each, the same distance apart all the way round."""
+    """Each part of T/B levels has one item, and all neighbours are equally far apart, cyclically."""
     stream, total = make_stream(total=1000, batch_size=batch_size), 1000
     for batch in range(30):
         t = np.sort([stream[batch * batch_size + i].index.item() for i in range(batch_size)])
@@ -169,8 +176,8 @@ def test_a_batch_has_one_level_in_each_part_of_the_schedule(batch_size):
 
 
 @pytest.mark.parametrize(("total", "batch_size"), [(1000, 7), (10, 3), (4, 16), (1, 2)])
-def test_the_levels_of_a_batch_are_as_even_as_whole_numbers_allow(total, batch_size):
-    """Any stretch of m levels holds B m/T items, to within one."""
+def test_the_levels_of_a_batch_are_as_even_as_integers_allow(total, batch_size):
+    """Every range of m levels contains B m/T items, to within one."""
     stream = make_stream(total=total, batch_size=batch_size)
     for batch in range(20):
         t = np.array([stream[batch * batch_size + i].index.item() for i in range(batch_size)])
@@ -180,7 +187,7 @@ def test_the_levels_of_a_batch_are_as_even_as_whole_numbers_allow(total, batch_s
 
 
 @pytest.mark.parametrize("place", [0, 1, 3])
-def test_at_every_place_of_a_batch_every_level_is_as_likely(place):
+def test_at_each_position_of_a_batch_every_level_is_equally_likely(place):
     """Chi-square over ten levels, and over pairs of neighbouring batches."""
     stream = make_stream(total=10, batch_size=4)
     t = [stream[4 * batch + place].index.item() for batch in range(2000)]
@@ -189,13 +196,13 @@ def test_at_every_place_of_a_batch_every_level_is_as_likely(place):
     assert stats.chisquare([pairs[pair] for pair in itertools.product(range(10), repeat=2)]).pvalue > 1e-3
 
 
-def test_levels_are_whole_numbers_and_images_are_single_precision():
+def test_levels_are_integers_and_images_are_single_precision():
     item = make_stream()[0]
     assert (item.index.dtype, item.index.ndim, item.x0.dtype) == (torch.int64, 0, torch.float32)
 
 
-def test_no_level_goes_with_an_image():
-    """Over many epochs an image sees all of the schedule, whether or not the batch size divides their number."""
+def test_levels_are_independent_of_the_images():
+    """Over many epochs an image gets all levels, whether or not the batch size divides the number of images."""
     for count, batch_size in ((4, 4), (6, 4)):
         stream = make_stream(image_store(count, (1, 1, 2)), total=1000, batch_size=batch_size)
         views = [(shown(stream, k)[0], stream[k].index.item()) for k in range(300 * count)]
@@ -209,30 +216,34 @@ SPLITS = [(world, accumulate) for world in (1, 2, 3, 4) for accumulate in (1, 2,
 
 
 @pytest.mark.parametrize(("world", "accumulate"), SPLITS)
-def test_the_ranks_and_turns_of_a_step_share_exactly_its_items(world, accumulate):
-    """Turn after turn, and in a turn rank after rank: the items 24 s … 24 s + 23 in order."""
-    ranks = [list(Positions(0, 5, 24, accumulate, rank, world)) for rank in range(world)]
-    assert all(len(turns) == 5 * accumulate for turns in ranks)
+def test_the_ranks_and_micro_batches_of_a_step_partition_its_items(world, accumulate):
+    """Micro-batch by micro-batch, and within one rank by rank, they are the items 24 s … 24 s + 23 in order."""
+    ranks = [list(data.Positions(0, 5, 24, accumulate, rank, world)) for rank in range(world)]
+    assert all(len(micro_batches) == 5 * accumulate for micro_batches in ranks)
     for step in range(5):
-        turns = range(step * accumulate, (step + 1) * accumulate)
-        assert [k for turn in turns for rank in ranks for k in rank[turn]] == list(range(24 * step, 24 * step + 24))
-        assert {len(rank[turn]) for turn in turns for rank in ranks} == {24 // (world * accumulate)}
+        own = range(step * accumulate, (step + 1) * accumulate)
+        assert [k for micro_batch in own for rank in ranks for k in rank[micro_batch]] == list(range(24 * step, 24 * step + 24))
+        assert {len(rank[micro_batch]) for micro_batch in own for rank in ranks} == {24 // (world * accumulate)}
 
 
-@pytest.mark.parametrize("first", [0, 1, 4, 5])
-@pytest.mark.parametrize(("world", "accumulate"), SPLITS)
-def test_going_on_at_a_step_gives_the_tail_of_the_whole(world, accumulate, first):
-    for rank in range(world):
-        whole, tail = (Positions(start, 5, 24, accumulate, rank, world) for start in (0, first))
-        assert list(tail) == list(whole)[first * accumulate :]
-        assert len(tail) == len(whole) == len(list(whole)) == 5 * accumulate
+def test_a_resumed_run_gets_the_remaining_positions():
+    """For every split, from the first step, the second, the last and the end, and for runs drawn at random."""
+    cases = [(5, first, world, accumulate, 24 // (world * accumulate)) for world, accumulate in SPLITS for first in (0, 1, 4, 5)]
+    rng = np.random.default_rng(0)
+    cases += [(steps, rng.integers(steps + 1), *rng.integers(1, 6, 3)) for steps in rng.integers(1, 12, 40)]
+    for steps, first, world, accumulate, share in cases:
+        batch_size = world * accumulate * share
+        for rank in range(world):
+            whole, tail = (data.Positions(start, steps, batch_size, accumulate, rank, world) for start in (0, first))
+            assert list(tail) == list(whole)[first * accumulate :]
+            assert len(tail) == len(whole) == len(list(whole)) == steps * accumulate
 
 
 # A folder of images
 
 
 def fill(root: Path, names: list[str]) -> Path:
-    """An image per name, its pixels made of the name."""
+    """One image per name, whose pixels depend on the name."""
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -244,7 +255,7 @@ def fill(root: Path, names: list[str]) -> Path:
 @pytest.fixture
 def read(tmp_path):
     def read(root: Path, **options) -> ImageFolder:
-        folder = ImageFolder(str(root), cache=str(tmp_path / "cache"), **options)
+        folder = data.ImageFolder(str(root), cache=str(tmp_path / "cache"), **options)
         folder.read(3, (4, 5))
         return folder
 
@@ -262,14 +273,14 @@ NAMES = [f"{chr(97 + i % 3)}/{i:03d}.png" for i in range(60)]
 @pytest.mark.parametrize(
     ("count", "holdout", "expected"), [(60, 5, 5), (60, 12, 12), (60, 64, 12), (24, 64, 4), (5, 64, 1), (4, 64, 1), (2, 3, 1), (60, 1, 1)]
 )
-def test_the_holdout_is_apart_and_at_most_a_fifth(count, holdout, expected, tmp_path, read):
+def test_the_holdout_is_disjoint_and_at_most_a_fifth(count, holdout, expected, tmp_path, read):
     held, training = names_of(folder := read(fill(tmp_path / "p", NAMES[:count]), holdout=holdout))
     assert len(held) == expected == len(folder.fixed) and not held & training and held | training == set(NAMES[:count])
     assert len(folder.training) == count - expected
 
 
-def test_the_holdout_does_not_depend_on_the_files_order_or_place(tmp_path, read):
-    """Written in another order, elsewhere, or zipped: the same names."""
+def test_the_holdout_depends_only_on_the_names(tmp_path, read):
+    """The same names are held out from files written in another order, in another folder, and from a zip."""
     shuffled = [NAMES[i] for i in np.random.default_rng(0).permutation(60)]
     first, second = fill(tmp_path / "p", NAMES), fill(tmp_path / "elsewhere" / "q", shuffled)
     with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
@@ -279,14 +290,14 @@ def test_the_holdout_does_not_depend_on_the_files_order_or_place(tmp_path, read)
     assert names_of(read(second, holdout=6)) == expected and names_of(read(tmp_path / "p.zip", holdout=6)) == expected
 
 
-def test_a_larger_holdout_holds_the_smaller_one(tmp_path, read):
+def test_a_larger_holdout_contains_the_smaller_one(tmp_path, read):
     root = fill(tmp_path / "p", NAMES)
     sizes = [names_of(read(root, holdout=count))[0] for count in (1, 3, 7, 12)]
     assert all(small < large for small, large in itertools.pairwise(sizes))
 
 
-def test_a_new_image_moves_no_other_into_the_holdout(tmp_path, read):
-    """It takes the place of one, or of none; over many it is taken about as often as any other would be."""
+def test_a_new_image_never_moves_another_one_into_the_holdout(tmp_path, read):
+    """It replaces one image or none, about as often as chance predicts."""
     root, taken = fill(tmp_path / "p", NAMES), 0
     before, _ = names_of(read(root, holdout=6))
     for i in range(15):
@@ -296,17 +307,17 @@ def test_a_new_image_moves_no_other_into_the_holdout(tmp_path, read):
         assert after - before <= {new} and len(after) == 6
         taken += new in after
         before = after
-    assert taken <= 6  # 15 · 6/68 is 1.3
+    assert taken <= 6  # expected: 15 · 6/68 = 1.3
 
 
 def test_the_holdout_is_spread_over_the_names(tmp_path, read):
-    """Not the first of the folder, nor the last: Kolmogorov-Smirnov over their ranks."""
+    """Kolmogorov-Smirnov test of their ranks."""
     names = [f"{i:04d}.png" for i in range(300)]
     folder = read(fill(tmp_path / "p", names), holdout=60)
     assert stats.kstest(folder.fixed / 300, "uniform").pvalue > 1e-3
 
 
-def test_another_folder_to_validate_on_leaves_all_to_train_on(tmp_path, read):
+def test_with_a_validation_folder_all_images_are_trained_on(tmp_path, read):
     root, other = fill(tmp_path / "p", NAMES[:8]), fill(tmp_path / "v", ["x.png", "y.png", "z.png"])
     (root / "broken.png").write_bytes(b"nothing")
     (other / "bad.png").write_bytes(b"nothing")
@@ -316,7 +327,7 @@ def test_another_folder_to_validate_on_leaves_all_to_train_on(tmp_path, read):
     assert [name for name, _ in read(root, holdout=1).skipped] == ["broken.png"]
 
 
-def test_one_image_cannot_be_trained_on_and_held_out(tmp_path, read):
+def test_a_single_image_needs_a_validation_folder(tmp_path, read):
     root = fill(tmp_path / "p", ["only.png"])
     with pytest.raises(ValueError, match=r"p has one image, .*; set data\.validation") as refused:
         read(root)
@@ -324,7 +335,7 @@ def test_one_image_cannot_be_trained_on_and_held_out(tmp_path, read):
     assert names_of(read(root, validation=str(fill(tmp_path / "v", ["x.png"])))) == ({"x.png"}, {"only.png"})
 
 
-def test_held_out_images_come_with_their_names_and_as_read(tmp_path, read):
+def test_held_out_images_have_their_names_and_pixels(tmp_path, read):
     root = fill(tmp_path / "p", NAMES)
     folder = read(root, holdout=6)
     pairs = folder.held_out(4)
@@ -344,26 +355,26 @@ def test_held_out_images_come_with_their_names_and_as_read(tmp_path, read):
 )
 def test_a_number_out_of_bounds_is_refused_before_anything_is_read(options, message):
     with pytest.raises(ValueError, match=message) as refused:
-        ImageFolder("nowhere", **options)
+        data.ImageFolder("nowhere", **options)
     assert "\n" not in str(refused.value)
 
 
-def test_the_cache_is_where_it_is_asked_for(tmp_path, monkeypatch):
+def test_the_cache_is_in_the_requested_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert ImageFolder("nowhere").cache.parent == tmp_path / "xdg"
+    assert data.ImageFolder("nowhere").cache.parent == tmp_path / "xdg"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert ImageFolder("nowhere").cache.parent == tmp_path / "home" / ".cache"
-    assert ImageFolder("nowhere", cache="~/own").cache == tmp_path / "home" / "own"
+    assert data.ImageFolder("nowhere").cache.parent == tmp_path / "home" / ".cache"
+    assert data.ImageFolder("nowhere", cache="~/own").cache == tmp_path / "home" / "own"
 
 
-def test_the_fit_and_enlarging_reach_the_images(tmp_path):
+def test_fit_and_enlarge_apply_to_the_images(tmp_path):
     root = fill(tmp_path / "p", NAMES[:5])
     with pytest.raises(ValueError, match=r"5 of the 5 .*smaller than 8 x 10"):
-        ImageFolder(str(root), cache=str(tmp_path / "cache")).read(3, (8, 10))
+        data.ImageFolder(str(root), cache=str(tmp_path / "cache")).read(3, (8, 10))
     with pytest.raises(ValueError, match=r"5 of the 5 .*wanted is 2 x 5"):
-        ImageFolder(str(root), cache=str(tmp_path / "cache"), fit=Exact()).read(3, (2, 5))
-    large = ImageFolder(str(root), cache=str(tmp_path / "cache"), enlarge=True)
+        data.ImageFolder(str(root), cache=str(tmp_path / "cache"), fit=Exact()).read(3, (2, 5))
+    large = data.ImageFolder(str(root), cache=str(tmp_path / "cache"), enlarge=True)
     large.read(3, (8, 10))
     (name, x0), *_ = large.held_out(1)
     assert torch.equal(x0, read_image(root / name, 3, (8, 10), Crop()))
@@ -373,49 +384,49 @@ def test_the_fit_and_enlarging_reach_the_images(tmp_path):
 
 
 def test_validation_images_are_fixed():
-    """Plain images in order, the levels in the middle of N equal parts; the same each time they are asked for."""
+    """Unmirrored images in order, with levels in the middle of N equal parts, the same at each access."""
     store, kept = image_store(9), np.array([1, 4, 5, 8])
-    images = ValidationImages(store, kept, 1000)
+    images = data.ValidationImages(store, kept, 1000)
     assert len(images) == 4 and [images[i].index.item() for i in range(4)] == [125, 375, 625, 875]
     for i, index in enumerate(kept):
         np.testing.assert_allclose(images[i].x0, store.pixels[index] / 127.5 - 1, atol=1e-6)
-        assert equal(images[i], ValidationImages(store, kept, 1000)[i])
+        assert equal(images[i], data.ValidationImages(store, kept, 1000)[i])
     z = torch.stack([images[i].z for i in range(4)])
     assert stats.kstest(z.flatten().numpy(), "norm").pvalue > 1e-3
     assert (torch.corrcoef(z.flatten(1)) - torch.eye(4)).abs().max() < 5 / 60**0.5
 
 
-def test_a_validation_image_keeps_its_noise_when_others_come_and_go():
+def test_the_noise_of_a_validation_image_does_not_depend_on_the_others():
     store = image_store(9)
-    some, others = ValidationImages(store, np.array([1, 4, 5]), 1000), ValidationImages(store, np.array([4, 8]), 10)
+    some, others = data.ValidationImages(store, np.array([1, 4, 5]), 1000), data.ValidationImages(store, np.array([4, 8]), 10)
     assert equal(some[1][:2], others[0][:2])
 
 
-# What a run is given
+# The batches of a run
 
 
 class Trainer(SimpleNamespace):
-    """As much of Lightning's trainer as the data asks for."""
+    """The part of Lightning's trainer that the data uses."""
 
     def __init__(self, step: int = 0, rank: int = 0, world: int = 1) -> None:
         super().__init__(global_step=step, global_rank=rank, world_size=world, strategy=SimpleNamespace(root_device=torch.device("cpu")))
 
 
 @pytest.mark.parametrize(("world", "accumulate"), [(1, 1), (1, 4), (2, 1), (2, 2), (4, 1)])
-def test_a_run_s_batches_are_the_stream_s_items_however_they_are_shared(world, accumulate, tmp_path, read):
-    """From step 3 of 6, over all ranks and turns; nothing held out is among them."""
+def test_the_batches_of_a_run_are_the_items_of_the_stream_for_every_split(world, accumulate, tmp_path, read):
+    """From step 3 of 6, over all ranks and micro-batches. No held-out image is among them."""
     folder = read(fill(tmp_path / "p", NAMES[:20]), holdout=4)
     folder.plan(total=100, steps=6, batch_size=8, accumulate=accumulate, seed=5)
     loaders = []
     for rank in range(world):
         folder.trainer = Trainer(3, rank, world)
         loaders.append(list(folder.train_dataloader()))
-    expected = TrainingStream(folder.store, folder.training, 100, 8, True, 5)
+    expected = data.TrainingStream(folder.store, folder.training, 100, 8, True, 5)
     held, _ = names_of(folder)
     hidden = [folder.store.image(folder.store.ids.index(name)) for name in held]
     for step in range(3, 6):
-        turns = range((step - 3) * accumulate, (step - 2) * accumulate)
-        parts = zip(*[loaders[rank][turn] for turn in turns for rank in range(world)], strict=True)
+        own = range((step - 3) * accumulate, (step - 2) * accumulate)
+        parts = zip(*[loaders[rank][micro_batch] for micro_batch in own for rank in range(world)], strict=True)
         x0, z, index = (torch.cat(part) for part in parts)
         items = [expected[8 * step + i] for i in range(8)]
         assert equal((x0, z, index), [torch.stack(part) for part in zip(*items, strict=True)])
@@ -423,7 +434,7 @@ def test_a_run_s_batches_are_the_stream_s_items_however_they_are_shared(world, a
     assert all(len(loader) == 3 * accumulate for loader in loaders)
 
 
-def test_flip_and_seed_reach_the_stream(tmp_path, read):
+def test_flip_and_seed_apply_to_the_stream(tmp_path, read):
     root = fill(tmp_path / "p", NAMES[:10])
 
     def batch(flip: bool, seed: int):
@@ -440,7 +451,7 @@ def test_flip_and_seed_reach_the_stream(tmp_path, read):
     assert not torch.equal(batch(False, 1)[0].z, plain.z) and plain.index.max() < 50
 
 
-def test_validation_batches_hold_every_held_out_image_once(tmp_path, read):
+def test_validation_batches_contain_each_held_out_image_once(tmp_path, read):
     folder = read(fill(tmp_path / "p", NAMES), holdout=7)
     folder.plan(total=70, steps=1, batch_size=3, accumulate=1, seed=0)
     folder.trainer = Trainer()

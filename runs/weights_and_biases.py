@@ -1,0 +1,147 @@
+"""The dashboard of Weights & Biases. `wandb` is imported only where it is used: it is slow to import."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from netrc import NetrcParseError, netrc
+from pathlib import Path
+from secrets import token_hex
+from typing import Literal
+
+from PIL import Image
+from pytorch_lightning.loggers import Logger, WandbLogger
+
+from diffusion_priors.runs.files import write_whole
+from diffusion_priors.runs.image_table import image_rows
+from diffusion_priors.runs.layout import SUMMARY, RunLayout
+from diffusion_priors.runs.loggers import Dashboard, summary_values
+
+HOST = "api.wandb.ai"
+API_KEY, MODE, DATA_FOLDER = "WANDB_API_KEY", "WANDB_MODE", "WANDB_DATA_DIR"
+"""Environment variables of wandb."""
+STEP = "trainer/global_step"
+"""The key by which Lightning's logger orders what it logs."""
+
+
+class Wandb(Dashboard):
+    """Weights & Biases, its files in the run's folder. `mode` auto is online with an account's key and offline without.
+
+    A resumed run keeps its id, in wandb/run_id, so that its parts are one run in the dashboard (`wandb sync --append` for
+    offline ones). The table of images has at most `rows` rows, the first ones. `artifacts` keeps records, summary,
+    configuration and figure as an artifact. Raises ValueError for negative rows and where no connection can be made.
+    """
+
+    def __init__(
+        self,
+        project: str = "diffusion-priors",
+        name: str | None = None,
+        group: str | None = None,
+        entity: str | None = None,
+        mode: Literal["auto", "online", "offline"] = "auto",
+        rows: int = 64,
+        artifacts: bool = False,
+    ) -> None:
+        if rows < 0:
+            raise ValueError(f"logger.rows must be at least 0, got {rows}; set logger.rows")
+        self.project, self.name, self.group, self.entity, self.mode = project, name, group, entity, mode
+        self.rows, self.artifacts = rows, artifacts
+
+    def __call__(self, folder: Path, config: dict, restart: bool = False) -> list[Logger]:
+        import wandb
+
+        online = self.mode == "online" or (self.mode == "auto" and (MODE in os.environ or has_key()))
+        logger = WandbLogger(
+            project=self.project,
+            name=self.name or folder.resolve().name,
+            group=self.group,
+            entity=self.entity,
+            offline=not online,
+            id=run_id(RunLayout(folder).wandb / "run_id", restart),
+            save_dir=folder,
+            config=config,
+        )
+        try:
+            _ = logger.experiment  # connects now, before anything is computed
+        except wandb.errors.Error as error:
+            raise ValueError(f"Weights & Biases: {error}; logger.mode=offline needs no connection") from error
+        return [logger]
+
+    def publish(self, loggers: Sequence[Logger], folder: Path, summary: dict, records: Sequence[dict]) -> None:
+        """The values of the summary, the figure, the table of images, and the artifact where it is wanted."""
+        import wandb
+
+        layout = RunLayout(folder)
+        for logger in loggers:
+            run = logger.experiment
+            with staging(layout.wandb):
+                shown = {"figure": wandb.Image(str(layout.figure))} if layout.figure.is_file() else {}
+                if self.rows and records:
+                    shown["images"] = _table(image_rows(folder, records[: self.rows]))
+                run.log(shown | {STEP: summary["records"]})
+                run.summary.update(summary_values(summary))
+                if self.artifacts:
+                    run.log_artifact(_artifact(layout, summary, run.id))
+
+    def finish(self, code: int) -> None:
+        """Close the run, so that the next job of a sweep begins a run of its own."""
+        import wandb
+
+        if wandb.run is not None:
+            wandb.finish(code)
+
+
+def run_id(path: Path, restart: bool) -> str:
+    """The id kept in the file `path`; a new one, kept there, where there is none or with `restart`."""
+    if restart or not path.is_file():
+        write_whole(path, lambda stream: stream.write(token_hex(8).encode()))
+    return path.read_text()
+
+
+@contextmanager
+def staging(folder: Path) -> Iterator[None]:
+    """Let wandb copy the images of tables and the files of artifacts to `folder` before it sends them, not to the home."""
+    before = os.environ.get(DATA_FOLDER)
+    os.environ[DATA_FOLDER] = before or str(folder.resolve())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[DATA_FOLDER]
+
+
+def _table(rows: Sequence[dict]):
+    """Rows with the same columns → a wandb.Table that shows paths and images as images."""
+    import wandb
+
+    def cell(value):
+        if isinstance(value, Path):
+            return wandb.Image(str(value))
+        return wandb.Image(value) if isinstance(value, Image.Image) else value
+
+    return wandb.Table(columns=list(rows[0]), data=[[cell(value) for value in row.values()] for row in rows])
+
+
+def _artifact(layout: RunLayout, summary: dict, name: str):
+    """The run's files as a wandb.Artifact. summary.json is not written yet, so it comes from memory."""
+    import wandb
+
+    artifact = wandb.Artifact(f"evaluation-{name}", type="evaluation")
+    for path in (layout.records, layout.config, layout.figure):
+        if path.is_file():
+            artifact.add_file(str(path))
+    with artifact.new_file(SUMMARY) as stream:
+        json.dump(summary, stream, indent=2, ensure_ascii=False)
+    return artifact
+
+
+def has_key() -> bool:
+    """Whether this machine has a key for Weights & Biases: in the environment, or one that `wandb login` left."""
+    if os.environ.get(API_KEY):
+        return True
+    try:
+        return netrc().authenticators(HOST) is not None
+    except (OSError, NetrcParseError):
+        return False

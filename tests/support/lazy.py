@@ -1,0 +1,16 @@
+"""Modules that are imported when a test first uses them, so that collecting tests stays fast."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+
+class Lazy:
+    """Stands for the module `name`, and imports it at the first access to one of its attributes."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(import_module(self._name), attribute)

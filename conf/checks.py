@@ -62,7 +62,7 @@ def _check_arguments(config: DictConfig, name: str) -> None:
 
 
 def _check_value(key: str, value: Any, hint: Any) -> None:
-    """Strict, as JSON is: no number for a text, no text for a number, no 2.5 for a count; lists stand for tuples."""
+    """Strict, like JSON: a text is no number, a number no text, and 2.5 no count. Lists stand for tuples."""
     try:
         try:
             TypeAdapter(hint).validate_json(json.dumps(value), strict=True)

@@ -1,6 +1,6 @@
-"""What every script's main shares: one clear line and an exit code instead of a traceback.
+"""What the mains of all scripts share: a one-line error and an exit code instead of a traceback.
 
-Nothing heavy is imported here, so that --help and the shell's completion answer at once.
+Nothing heavy is imported here, so that --help and the completion of the shell answer at once.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class NotApplicableStop(Stop):
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Bad input raises ValueError or OSError, with a message for a person: inside this, that ends the script with 2."""
+    """Turn ValueError and OSError, which bad input raises, into a Stop with exit code 2."""
     try:
         yield
     except (ValueError, OSError) as error:
@@ -83,14 +83,14 @@ def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], fl
 
 
 def command(main: Callable[[], None]) -> None:
-    """Run a Hydra main. HYDRA_FULL_ERROR=1 in the environment gives tracebacks instead of lines."""
+    """Run a Hydra main. HYDRA_FULL_ERROR=1 in the environment shows tracebacks instead of one-line errors."""
     os.environ[TRACEBACK] = "1"  # Hydra then raises instead of printing and exiting with 1
     sys.argv[1:] = [part for argument in sys.argv[1:] for part in prior_from_file(argument)]
     try:
         main()
     except KeyboardInterrupt:
         sys.exit(SIGINT)
-    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+    except BrokenPipeError:  # the reader of the output has ended, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BROKEN_PIPE)
     except (Stop, HydraException, OmegaConfBaseException) as error:
@@ -98,7 +98,7 @@ def command(main: Callable[[], None]) -> None:
 
 
 def prior_from_file(argument: str) -> list[str]:
-    """prior=PATH → the option of conf/prior that reads such a file, and the path; any other argument as it is."""
+    """prior=PATH → the option of conf/prior that reads such a file, and the path. Other arguments are returned unchanged."""
     key, _, value = argument.partition("=")
     if key != "prior" or not value or (PROJECT / "conf" / "prior" / f"{value}.yaml").is_file() or not os.path.exists(value):
         return [argument]
@@ -110,7 +110,7 @@ def prior_from_file(argument: str) -> list[str]:
 
 
 def end(error: Exception) -> NoReturn:
-    """One line on standard error, and out."""
+    """Print one line on standard error and exit."""
     if WANTS_TRACEBACK:
         raise error
     print(f"error: {one_line(error)}", file=sys.stderr)
@@ -118,7 +118,7 @@ def end(error: Exception) -> NoReturn:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message on one line, for a person; Hydra's and OmegaConf's span several."""
+    """The message of an error on one line. Those of Hydra and OmegaConf have several."""
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return f"{group}={option} is unknown; choose one of {', '.join(error.options)}"

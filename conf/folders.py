@@ -11,19 +11,19 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 ROOT = "outputs/evaluate"
-UNNAMED = (
+CHANGES_NO_RESULT = (
     *("output_dir", "overwrite", "trainer", "logger", "callbacks", "batch_size", "objective", "hydra", "report"),
     *("data.workers", "data.freeze"),
     *("metrics.lpips.trunk", "metrics.lpips.download", "metrics.lpips.url"),
 )
-"""Overrides that do not make it another run, unless they say how precise it is."""
+"""Overrides that change no result, and so no name. Only trainer.precision does."""
 LONGEST = 120
-"""Bytes of a name: file systems take 255."""
+"""Bytes of a name; file systems allow 255."""
 
 
 def job_folder(overrides: Sequence[str]) -> str:
-    """["solver=sdedit", "data.root=/a/faces"] → data.root=faces~1a2b,solver=sdedit: sorted, without paths, not too long."""
-    named = sorted(override for override in overrides if not _unnamed(override.lstrip("+~").split("=", 1)[0]))
+    """["solver=sdedit", "data.root=/a/faces"] → data.root=faces~1a2b,solver=sdedit: sorted, without paths, and of limited length."""
+    named = sorted(override for override in overrides if not _changes_no_result(override.lstrip("+~").split("=", 1)[0]))
     name = ",".join(_short(override) for override in named) or "default"
     if len(name.encode()) > LONGEST:
         digest = blake2b("\n".join(named).encode(), digest_size=4).hexdigest()
@@ -31,12 +31,12 @@ def job_folder(overrides: Sequence[str]) -> str:
     return name
 
 
-def _unnamed(key: str) -> bool:
-    return key != "trainer.precision" and any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in UNNAMED)
+def _changes_no_result(key: str) -> bool:
+    return key != "trainer.precision" and any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in CHANGES_NO_RESULT)
 
 
 def _short(override: str) -> str:
-    """Without folders and without what a file's name may not hold; a hash tells apart what that makes alike."""
+    """The override without folders and special characters. Where they are dropped, a hash keeps different values apart."""
     key, _, value = override.partition("=")
     plain = value.strip("'\"")
     short = os.path.basename(plain.rstrip("/")) if "/" in plain else plain
@@ -47,7 +47,7 @@ def _short(override: str) -> str:
 
 
 def sweep_folder(output_dir: str | None, overrides: Sequence[str], swept: Mapping[str, object] | None) -> str:
-    """The folder of an experiment that is a sweep: named by the overrides that its jobs share, where it has no other."""
+    """The folder of an experiment that is a sweep: `output_dir`, or a name made of the overrides that its jobs share."""
     shared = [override for override in overrides if override.lstrip("+~").split("=", 1)[0] not in (swept or {})]
     return output_dir or f"{ROOT}/{job_folder(shared)}"
 
@@ -80,7 +80,7 @@ def shares_sweep_process() -> bool:
 
 
 def sweep_name() -> str | None:
-    """The name of the folder that the jobs of this sweep share; None where there is no sweep."""
+    """The name of this sweep's folder; None outside a sweep."""
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return None
     return Path(HydraConfig.get().sweep.dir).resolve().name

@@ -1,4 +1,4 @@
-"""The end of a sweep: what failed, the leaderboard, and a table where it has one. Hydra calls it wherever the jobs ran."""
+"""The end of a sweep: failed jobs, the leaderboard, and a table where one is configured. Hydra calls it wherever the jobs ran."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Failures(Callback):
 
 
 class Leaderboard(Failures):
-    """The leaderboard over the sweep's folder, and the sweep's table."""
+    """The leaderboard of the jobs in the sweep's folder, and its table."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         try:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Create `path` by `write(stream)` under a temporary name and a rename, so that no half file is ever seen."""
+    """Create `path` with `write(stream)` under a temporary name, then rename it: nobody ever sees half a file."""
     name = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,7 +29,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line to `path`, whole or not at all."""
+    """Append one line to `path`, as a whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     data = line.encode() + b"\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

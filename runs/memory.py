@@ -1,4 +1,4 @@
-"""How much memory a run takes: before, so that no kernel ends the process without a word, and after."""
+"""The memory of a run: what it will need, so that it is refused before the kernel kills it, and what it took."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def activation_bytes(network: nn.Module, shape: tuple[int, int, int]) -> int:
-    """What one image of `shape` (C, H, W) leaves behind for the backward pass, in bytes, each storage counted once."""
+    """The bytes that one image of `shape` (C, H, W) keeps for the backward pass, each storage counted once."""
     weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
     device = next(network.parameters()).device
     kept: list[Tensor] = []
@@ -22,7 +22,7 @@ def activation_bytes(network: nn.Module, shape: tuple[int, int, int]) -> int:
 
 
 def free_bytes() -> int | None:
-    """The memory this machine, or this process's control group, has left; None where that cannot be told."""
+    """The memory that is free on this machine and in this process's control group; None where it is unknown."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
@@ -37,10 +37,10 @@ def free_bytes() -> int | None:
 
 
 def peak_mib(device: torch.device) -> float:
-    """The most this process has held so far, in MiB: on its GPU where it computes on one, else of the machine's memory."""
+    """The largest memory this process has used so far, in MiB: of its GPU where it computes on one, else of the machine."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    try:  # what getrusage says on Linux is at least what the parent process held when it started this one
+    try:  # on Linux getrusage counts the parent's memory at the start of this process too
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10
     except (OSError, StopIteration, ValueError):

@@ -1,4 +1,4 @@
-"""Where a run computes: Lightning's Trainer from a few words."""
+"""Where a run computes: the settings of Lightning's Trainer."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
 PATIENCE = timedelta(days=2)
-"""How long a process that has done its share waits for the others."""
+"""How long a process that finished its share waits for the others."""
 
 
 class TrainerSettings:
-    """`devices` of an `accelerator` on each of `num_nodes` machines; with more than one in all, `strategy` shares the work.
+    """`devices` of an `accelerator` on each of `num_nodes` machines; `strategy` shares the work among several.
 
-    A result does not depend on how many share it. `precision` is the network's alone; weights, states, optimiser and
-    loss stay float32. `channels_last` lays convolutions out pixel by pixel, faster on CPUs and tensor cores; `compile`
-    hands the network to torch.compile (minutes at first). `threads` bounds the CPU threads of each process.
+    No result depends on their number. `precision` is the network's alone; weights, states, optimiser and
+    loss stay float32. `channels_last` is a memory layout of convolutions that is faster on CPUs and tensor
+    cores. `compile` uses torch.compile, which takes minutes at first. `threads` limits the CPU threads of each process.
 
-    Raises ValueError for GPUs and cores that are not there, half precision without one, and numbers below one.
+    Raises ValueError for GPUs and cores that do not exist, half precision without a GPU, and numbers below one.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class TrainerSettings:
 
     @property
     def world(self) -> int:
-        """Processes in all."""
+        """The number of processes."""
         return self.devices * self.num_nodes
 
     @property
@@ -68,7 +68,7 @@ class TrainerSettings:
         return self.accelerator == "gpu" or (self.accelerator == "auto" and torch.cuda.is_available())
 
     def prepare(self, network: nn.Module) -> None:
-        """Lay the network out as this trainer wants it."""
+        """Set threads, memory layout and compilation of the network."""
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         if self.channels_last:
@@ -107,7 +107,7 @@ class TrainerSettings:
         return pl.Trainer(**self._shared(callbacks, loggers), strategy="auto" if alone else DDPStrategy(timeout=PATIENCE))
 
     def _shared(self, callbacks: Sequence[pl.Callback], loggers: list, plugins: Sequence[object] = ()) -> dict[str, Any]:
-        """What both are: quiet, with our own files, data and progress."""
+        """What both have in common: quiet, with our own files, data and progress."""
         for name in ("pytorch_lightning", "lightning_fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
         for message in (

@@ -1,4 +1,4 @@
-"""evaluate.py as a user runs it: what it leaves, what its numbers are, what it refuses."""
+"""evaluate.py as a user runs it: what it writes, what its numbers are, what it refuses."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tiny_evaluation import (
     assert_whole,
     draw_images,
     evaluate,
-    figures,
     images,
     pixels,
     posterior,
     psnr,
     records,
+    results,
     summary,
     the_line,
 )
@@ -47,10 +47,10 @@ LINE = ["data.root=images", f"num_samples={SAMPLES}", "batch_size=4"]
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """A folder with images, in which a run came to its end as `run`; what it printed is in `told`."""
+    """A folder with images and a finished run in `run`; its output is in the file `printed`."""
     folder = tmp_path_factory.mktemp("whole")
     draw_images(folder / "images", IMAGES, (20, 24))
-    (folder / "told").write_text(evaluate(folder, *LINE, "output_dir=run").stdout)
+    (folder / "printed").write_text(evaluate(folder, *LINE, "output_dir=run").stdout)
     return folder
 
 
@@ -64,10 +64,10 @@ def names() -> list[str]:
     return [f"face-{i:02}" for i in range(IMAGES)]
 
 
-# What a run leaves
+# What a run writes
 
 
-def test_a_run_leaves_what_the_page_says(whole):
+def test_a_run_writes_the_documented_files(whole):
     run = whole / "run"
     left = {"config.yaml", "figure.png", "images", "posterior.jsonl", "records.jsonl", "report.html", "summary.json"}
     assert {path.name for path in run.iterdir()} == left
@@ -83,15 +83,15 @@ def test_a_run_leaves_what_the_page_says(whole):
     assert all(name in page for name in names()) and f"{found[0]['psnr']:.2f}" in page
 
 
-def test_config_yaml_is_the_line_that_made_it(whole):
+def test_config_yaml_holds_the_command_that_made_the_run(whole):
     kept = yaml.safe_load((whole / "run" / "config.yaml").read_text())
     assert kept["overrides"] == [*TINY, *LINE, "output_dir=run"] and kept["command"].startswith("python evaluate.py prior=custom ")
     assert kept["config"]["grid"]["steps"] == 3 and kept["config"]["num_samples"] == SAMPLES and kept["choices"]["solver"] == "dps"
     assert kept["source"]["packages"]["torch"] == version("torch")
 
 
-def test_the_table_is_the_summary(whole):
-    told, found = (whole / "told").read_text(), summary(whole / "run")["statistics"]
+def test_the_printed_table_is_the_summary(whole):
+    printed, found = (whole / "printed").read_text(), summary(whole / "run")["statistics"]
     rows = {
         "measurement": "measurement",
         "single": f"single sample of {SAMPLES}",
@@ -99,11 +99,11 @@ def test_the_table_is_the_summary(whole):
         "best_of_n": f"best of {SAMPLES} samples",
     }
     for key, label in rows.items():
-        (line,) = [line for line in told.splitlines() if line.startswith(label)]
+        (line,) = [line for line in printed.splitlines() if line.startswith(label)]
         one = found[key]["psnr"]
         assert f"{one['mean']:.2f} ± {one['se']:.2f} [{one['low']:.2f}, {one['high']:.2f}]" in line
-    assert "sigma_y 0.05 in [-1, 1] = 0.025 in [0, 1]" in told and "NFE 3 forward + 3 vjp" in told
-    assert all(f"{Path('run') / name}" in told for name in ("images", "figure.png", "report.html"))
+    assert "sigma_y 0.05 in [-1, 1] = 0.025 in [0, 1]" in printed and "NFE 3 forward + 3 vjp" in printed
+    assert all(f"{Path('run') / name}" in printed for name in ("images", "figure.png", "report.html"))
 
 
 # What the numbers are
@@ -126,7 +126,7 @@ def ssim(image: np.ndarray, truth: np.ndarray) -> float:
 
 
 def assert_estimate(found: dict, values: list[float]) -> None:
-    """Mean, s / √n and mean ± t s / √n of `values`, one an image."""
+    """`found` holds the mean, s / √n and mean ± t s / √n of `values`, one per image."""
     n, mean, se = len(values), np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values))
     half = stats.t.ppf(0.975, n - 1) * se
     assert found == {"n": n} | {
@@ -137,8 +137,8 @@ def assert_estimate(found: dict, values: list[float]) -> None:
 FIELDS = ("mean", "se", "low", "high")
 
 
-def test_the_summary_is_recomputed_from_the_records(whole):
-    """Images are the units: an image's samples come first, whatever is made of them."""
+def test_the_summary_follows_from_the_records(whole):
+    """The units are images: the samples of an image are averaged first."""
     found, kept = summary(whole / "run"), records(whole / "run")
     assert (found["images"], found["records"], found["failed"], found["complete"]) == (IMAGES, IMAGES * SAMPLES, 0, True)
 
@@ -154,8 +154,8 @@ def test_the_summary_is_recomputed_from_the_records(whole):
     assert_estimate(found["statistics"]["single"]["residual"], [np.mean(values) for values in by_image("residual")])
 
 
-def test_the_posterior_figures_are_those_of_the_written_images(whole):
-    """The mean of the 8-bit samples, scored as saved; how far they spread; the best is no better than the best there is."""
+def test_the_posterior_scores_are_those_of_the_written_images(whole):
+    """The mean of the 8-bit samples, scored as saved, and their standard deviation."""
     for one in posterior(whole / "run"):
         images = whole / "run" / "images" / one["id"]
         truth, samples = pixels(images / "truth.png"), np.stack([pixels(images / f"restoration-{k}.png") for k in range(SAMPLES)])
@@ -167,7 +167,7 @@ def test_the_posterior_figures_are_those_of_the_written_images(whole):
         assert one["deviation"] == pytest.approx(deviation.mean(), rel=1e-5) and deviation.mean() > 0.01
 
 
-def test_samples_share_their_measurement_and_nothing_else(whole):
+def test_samples_of_an_image_share_only_their_measurement(whole):
     for name in names():
         own = [one for one in records(whole / "run") if one["id"] == name]
         assert len({one["measurement_hash"] for one in own}) == len({one["psnr_measurement"] for one in own}) == 1
@@ -179,36 +179,36 @@ def test_samples_share_their_measurement_and_nothing_else(whole):
 
 
 def assert_alike(run: Path, reference: list[dict], images_of: Path) -> None:
-    """The reference's figures but for rounding: of floats in the records, of one of 255 levels in the images."""
-    for one, other in zip(figures(run), reference, strict=True):
+    """The results equal those of the reference except for rounding: of floats in the records, by one of 255 levels in the images."""
+    for one, other in zip(results(run), reference, strict=True):
         assert one == {key: pytest.approx(value, rel=1e-4) if isinstance(value, float) else value for key, value in other.items()}
         path = f"images/{one['id']}/restoration-{one['sample']}.png"
         assert np.abs(pixels(run / path) - pixels(images_of / path)).max() <= 1.001 / 255
 
 
 @pytest.mark.parametrize("size", [1, 15])
-def test_the_batch_size_changes_nothing(whole, size):
+def test_the_batch_size_changes_no_result(whole, size):
     evaluate(whole, *LINE, f"batch_size={size}", f"output_dir=size-{size}")
-    assert_alike(whole / f"size-{size}", figures(whole / "run"), whole / "run")
+    assert_alike(whole / f"size-{size}", results(whole / "run"), whole / "run")
 
 
 def fork_workers() -> None:
-    """As in a process that a shell has started; one that a fork server has started would have its workers import everything."""
+    """Workers are forked, as in a process started by a shell. With the fork server each worker would import everything."""
     multiprocessing.set_start_method("fork", force=True)
 
 
-def test_order_and_company_change_nothing(whole):
-    """Two of the images, in another order, read ahead by processes; and a sample more."""
+def test_the_order_and_number_of_images_change_no_result(whole):
+    """Two of the images in another order, read ahead by processes; and one more sample."""
     some = f"data.root=[images/{names()[3]}.png,images/{names()[1]}.png]"
     evaluate(whole, some, "num_samples=3", "data.workers=2", "batch_size=6", "output_dir=some", before=fork_workers)
-    assert_alike(whole / "some", [one for one in figures(whole / "run") if one["id"] in (names()[1], names()[3])], whole / "run")
+    assert_alike(whole / "some", [one for one in results(whole / "run") if one["id"] in (names()[1], names()[3])], whole / "run")
     evaluate(whole, "data.root=images", "data.limit=2", "num_samples=4", "output_dir=first")
-    first = [one for one in figures(whole / "first") if one["sample"] < SAMPLES]
-    expected = [one for one in figures(whole / "run") if one["id"] in names()[:2]]
+    first = [one for one in results(whole / "first") if one["sample"] < SAMPLES]
+    expected = [one for one in results(whole / "run") if one["id"] in names()[:2]]
     assert [(one["id"], one["psnr"]) for one in first] == [(one["id"], pytest.approx(one["psnr"], rel=1e-4)) for one in expected]
 
 
-def test_a_run_goes_on_from_what_is_on_record_with_another_batch_size(whole):
+def test_a_run_resumes_from_its_records_with_another_batch_size(whole):
     shutil.copytree(whole / "run", whole / "part")
     lines = (whole / "run" / "records.jsonl").read_text().splitlines(keepends=True)
     kept = [lines[i] for i in (0, 1, 2, 3, 7)]
@@ -217,26 +217,26 @@ def test_a_run_goes_on_from_what_is_on_record_with_another_batch_size(whole):
         (whole / "part" / name).unlink()
     done = evaluate(whole, *LINE, "batch_size=2", "output_dir=part")
     assert f"5 of {IMAGES * SAMPLES} restorations are on record; resuming" in done.stdout
-    assert_alike(whole / "part", figures(whole / "run"), whole / "run")
+    assert_alike(whole / "part", results(whole / "run"), whole / "run")
     assert {*(line.strip() for line in kept)} <= {*(whole / "part" / "records.jsonl").read_text().splitlines()}
 
 
-def test_the_same_line_again_only_says_so(whole):
+def test_a_finished_run_is_not_repeated(whole):
     before = {path: path.stat().st_mtime_ns for path in (whole / "run").rglob("*")}
     done = evaluate(whole, *LINE, "output_dir=run")
     assert done.stdout.startswith("already evaluated: run")
-    assert done.stdout.split("\n\n", 1)[1] == (whole / "told").read_text().split("\n\n", 1)[1]
+    assert done.stdout.split("\n\n", 1)[1] == (whole / "printed").read_text().split("\n\n", 1)[1]
     assert {path: path.stat().st_mtime_ns for path in (whole / "run").rglob("*")} == before
 
 
-def test_without_an_output_dir_the_line_names_its_folder(folder):
+def test_without_an_output_dir_the_folder_is_named_after_the_command(folder):
     evaluate(folder, "data.root=images", "data.limit=2")
     (run,) = (folder / "outputs" / "evaluate").iterdir()
     assert "data.limit=2" in run.name and "data.root=images" in run.name
     assert evaluate(folder, "data.limit=2", "batch_size=1", "data.root=images").stdout.startswith("already evaluated")
 
 
-def test_overwriting_begins_anew(folder):
+def test_overwriting_starts_over(folder):
     evaluate(folder, "data.root=images", "output_dir=run", "num_samples=2")
     evaluate(folder, "data.root=images", "output_dir=run", "seed=1", "data.limit=2", "overwrite=true")
     evaluate(folder, "data.root=images", "output_dir=other", "seed=1", "data.limit=2")
@@ -246,8 +246,8 @@ def test_overwriting_begins_anew(folder):
 # Frozen measurements
 
 
-def test_frozen_measurements_are_the_ones_that_would_have_been_made(folder):
-    """y in the files is that of the run; from them, whatever the seed, every solver sees it; and gives what it gives without them."""
+def test_frozen_measurements_equal_those_of_the_run(folder):
+    """Every solver sees the frozen y, whatever its seed, and gives the same results as without the files."""
     random = ["operator=inpaint_random", "batch_size=2"]
     done = evaluate(folder, "data.root=images", *random, "data.freeze=frozen", "output_dir=frozen-run")
     evaluate(folder, "data.root=images", *random, "output_dir=plain-run")
@@ -264,22 +264,22 @@ def test_frozen_measurements_are_the_ones_that_would_have_been_made(folder):
     evaluate(folder, "data.root=images", *sdedit, "output_dir=from-images")
     assert_same(folder / "from-frozen", folder / "from-images")
     evaluate(folder, "data.measurements=frozen", *sdedit, "seed=1", "output_dir=seed")
-    both = list(zip(figures(folder / "seed"), figures(folder / "from-frozen"), strict=True))
+    both = list(zip(results(folder / "seed"), results(folder / "from-frozen"), strict=True))
     assert all(a["measurement_hash"] == b["measurement_hash"] and a["psnr"] != b["psnr"] for a, b in both)
 
 
-# Images made elsewhere, and two runs
+# Images of another program, and two runs
 
 
-def test_images_made_elsewhere_get_the_scores_they_had(whole):
-    """A run's own restorations, under their truths' names: the same figures; what has no partner is said."""
+def test_images_of_another_program_get_the_same_scores(whole):
+    """The restorations of a run under the names of their truths get the scores of the run; images without a counterpart are listed."""
     for kind, file in (("restored", "restoration-0"), ("truths", "truth")):
         (whole / kind).mkdir()
         for name in names():
             shutil.copy(whole / "run" / "images" / name / f"{file}.png", whole / kind / f"{name}.png")
     (whole / "restored" / f"{names()[0]}.png").rename(whole / "restored" / "stranger.png")
     done = evaluate(whole, "samples=restored", "truth=truths", "output_dir=scores")
-    assert "truth has no image of the name: 1 (stranger)" in done.stdout and f"no image of the name: 1 ({names()[0]})" in done.stdout
+    assert "truth has no image of that name: 1 (stranger)" in done.stdout and f"no image of that name: 1 ({names()[0]})" in done.stdout
     expected = {one["id"]: (one["psnr"], one["ssim"]) for one in records(whole / "run") if one["sample"] == 0 and one["id"] != names()[0]}
     assert {one["id"]: (one["psnr"], one["ssim"]) for one in records(whole / "scores")} == expected
     assert_estimate(summary(whole / "scores")["statistics"]["single"]["psnr"], [value[0] for value in expected.values()])
@@ -289,29 +289,29 @@ def test_images_made_elsewhere_get_the_scores_they_had(whole):
 
 def test_two_runs_are_paired_image_by_image(whole):
     evaluate(whole, "data.root=images", "num_samples=3", "solver.zeta=0.1", "output_dir=other")
-    told = evaluate(whole, "compare=[run,other]").stdout
+    printed = evaluate(whole, "compare=[run,other]").stdout
     per = [[np.mean([r["psnr"] for r in records(whole / run) if r["id"] == name]) for name in names()] for run in ("run", "other")]
     difference = np.subtract(*per)
-    (row,) = [line for line in told.splitlines() if line.startswith("PSNR")]
-    assert f"{difference.mean():.2f}" in row and f"images in common: {IMAGES}" in told
+    (row,) = [line for line in printed.splitlines() if line.startswith("PSNR")]
+    assert f"{difference.mean():.2f}" in row and f"images in common: {IMAGES}" in printed
     assert [int(count) for count in row.split()[-4:]] == [int((difference > 0).sum()), int((difference < 0).sum()), 0, IMAGES]
-    assert re.search(r"solver\.zeta\s+1\.0\s+0\.1", told)
+    assert re.search(r"solver\.zeta\s+1\.0\s+0\.1", printed)
 
 
 # Sweeps
 
 
 @pytest.mark.slow
-def test_a_sweep_goes_on_past_a_failed_job_and_skips_finished_ones(folder):
-    """The job fails while a file is there; when that is gone the same line does this job and no other."""
+def test_a_sweep_continues_after_a_failed_job_and_skips_finished_ones(folder):
+    """The job fails while a file exists. Once it is deleted, the same command runs this job only."""
     sweep = ["-m", "data.root=images", "output_dir=sweep"]
     two = [*sweep, "+prior.network.broken=nowhere,wrong"]
     (folder / "wrong").touch()
     done = evaluate(folder, *two, code=1)
     good, bad = (next((folder / "sweep").glob(f"*broken={value}*")) for value in ("nowhere", "wrong"))
     assert "Traceback" in (bad / "error.txt").read_text() and "the network is broken" in (bad / "error.txt").read_text()
-    told, end = done.stderr.strip().splitlines()[-2:]
-    assert told.startswith(f"error: {bad.name}: ") and "the network is broken" in told and "1 jobs of the sweep failed" in end
+    printed, end = done.stderr.strip().splitlines()[-2:]
+    assert printed.startswith(f"error: {bad.name}: ") and "the network is broken" in printed and "1 jobs of the sweep failed" in end
     assert not (bad / "summary.json").exists() and len(records(good)) == IMAGES
     assert {"leaderboard.html", "leaderboard.csv", "leaderboard.md"} <= {path.name for path in (folder / "sweep").iterdir()}
     before = {path: path.stat().st_mtime_ns for path in good.rglob("*")}
@@ -319,7 +319,7 @@ def test_a_sweep_goes_on_past_a_failed_job_and_skips_finished_ones(folder):
     done = evaluate(folder, *two)
     assert f"already evaluated: {Path('sweep') / good.name}" in done.stdout.replace(f"{folder}/", "")
     assert {path: path.stat().st_mtime_ns for path in good.rglob("*")} == before
-    assert not (bad / "error.txt").exists() and figures(bad) == figures(good)
+    assert not (bad / "error.txt").exists() and results(bad) == results(good)
     assert len((folder / "sweep" / "leaderboard.csv").read_text().splitlines()) == 3
     more = evaluate(folder, *sweep, "+prior.network.broken=nowhere,wrong,elsewhere")
     assert more.stdout.count("already evaluated") == 2 and len((folder / "sweep" / "leaderboard.csv").read_text().splitlines()) == 4
@@ -412,8 +412,8 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input(folder, case):
-    """One line with what was seen and what mends it, exit code 2, and nothing written."""
+def test_bad_input_is_refused_in_one_line(folder, case):
+    """One line with the value seen and the override that fixes it, exit code 2, and no file written."""
     write_bad_files(folder)
     overrides, message = BAD[case]
     before = sorted(folder.rglob("*"))
@@ -431,8 +431,8 @@ def test_another_configuration_in_the_same_folder_is_refused_with_the_difference
     assert before == (images(whole / "run"), (whole / "run" / "config.yaml").read_bytes(), (whole / "run" / "records.jsonl").read_bytes())
 
 
-def test_images_that_are_gone_or_others_by_now_are_told_and_new_ones_join(folder):
-    """The figures would be of images that nobody has; also where the run was finished, and for images made elsewhere."""
+def test_deleted_and_changed_images_are_refused_and_new_ones_added(folder):
+    """Also where the run was finished, and for images of another program: the results would be of images that no longer exist."""
     copy = folder / "restored"
     shutil.copytree(folder / "images", copy)
     lines = (["data.root=images", "output_dir=run"], ["samples=restored", "truth=images", "output_dir=scores"])
@@ -504,7 +504,7 @@ def frozen(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("case", TAMPERED)
-def test_measurements_that_are_not_those_that_were_frozen(frozen, tmp_path, case):
+def test_frozen_measurements_that_were_changed_are_refused(frozen, tmp_path, case):
     shutil.copytree(frozen / "frozen", tmp_path / "frozen")
     change, overrides, message = TAMPERED[case]
     change(tmp_path / "frozen")
@@ -512,7 +512,7 @@ def test_measurements_that_are_not_those_that_were_frozen(frozen, tmp_path, case
     assert not (tmp_path / "out").exists()
 
 
-def test_other_measurements_are_not_frozen_over(frozen):
+def test_frozen_measurements_are_not_overwritten_by_others(frozen):
     line = the_line(evaluate(frozen, "data.root=images", "data.freeze=frozen", "seed=1", "output_dir=other", code=2))
     assert "frozen holds other measurements: seed was 0, is 1" in line
 
@@ -533,7 +533,7 @@ FULL = {
 
 
 @pytest.mark.parametrize("file", FULL)
-def test_a_full_disk_is_told_in_a_line_and_the_same_line_goes_on(whole, tmp_path, file):
+def test_a_full_disk_is_reported_in_one_line_and_the_same_command_resumes(whole, tmp_path, file):
     shutil.copytree(whole / "images", tmp_path / "images")
     line = the_line(evaluate(tmp_path, *LINE, "output_dir=run", code=2, before=FULL[file]))
     assert f"cannot write run/images/face-00/{file}" in line or f"cannot write run/{file}" in line
@@ -545,8 +545,8 @@ def test_a_full_disk_is_told_in_a_line_and_the_same_line_goes_on(whole, tmp_path
     assert_same(tmp_path / "run", whole / "run")
 
 
-def test_a_folder_that_turns_unwritable_is_told_in_a_line(whole, tmp_path):
-    """A file where images' folder should be: what no run as root is kept from writing is refused otherwise."""
+def test_a_folder_that_becomes_unwritable_is_reported_in_one_line(whole, tmp_path):
+    """A file stands where the folder of images should be, because permissions do not stop root."""
     shutil.copytree(whole / "images", tmp_path / "images")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "images").touch()

@@ -1,4 +1,4 @@
-"""evaluate.py's dashboards as a user gets them: wandb's own offline files against what lies in the folder."""
+"""The dashboards of evaluate.py as a user gets them: the offline files of wandb against the files in the folder."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Job:
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory) -> tuple[Job, Job]:
-    """A sweep in one process: a good job, and one in which restorations fail, told to stop in the middle; then the same line again."""
+    """A sweep in one process with a good job and one whose restorations fail, stopped in the middle, then resumed."""
     folder = tmp_path_factory.mktemp("swept")
     draw(folder)
     sweep = ["-m", "+prior.network.above=9.0,0.02", "output_dir=deep/sweep", "num_samples=2", "batch_size=3"]
@@ -87,7 +87,7 @@ def swept(tmp_path_factory) -> tuple[Job, Job]:
     return good, bad
 
 
-def test_a_job_is_a_run_with_its_own_folder_in_the_sweeps_group(swept):
+def test_a_job_is_a_run_with_its_own_folder_in_the_group_of_the_sweep(swept):
     for job in swept:
         run = wandb_file.run(job.runs[0])
         assert (run.project, run.run_group, run.display_name) == ("tests", "sweep", job.folder.name)
@@ -100,8 +100,8 @@ def test_a_finished_job_makes_no_second_run_and_a_resumed_one_keeps_its_id(swept
     assert len({wandb_file.run(path).run_id for path in bad.runs}) == 1
 
 
-def test_the_runs_exit_code_is_the_processes(swept):
-    """143 when told to stop, 1 as restorations failed, 0 where all is well."""
+def test_the_exit_code_of_the_run_is_that_of_the_process(swept):
+    """143 after SIGTERM, 1 where restorations failed, 0 otherwise."""
     assert [[wandb_file.exit_code(path) for path in job.runs] for job in swept] == [[0], [143, 1]]
 
 
@@ -113,7 +113,7 @@ def test_the_configuration_is_plain_values(swept):
     assert wandb_file.config(swept[0].runs[0])["prior"]["network"]["above"] == 9.0
 
 
-def test_running_means_go_on_where_the_run_stopped(swept):
+def test_running_means_continue_where_the_run_stopped(swept):
     for job, steps in zip(swept, ([[3, 6, 8]], [[3], [6, 8]]), strict=True):
         records = job.records
         for path, expected in zip(job.runs, steps, strict=True):
@@ -125,7 +125,7 @@ def test_running_means_go_on_where_the_run_stopped(swept):
                     assert row.get(f"running/{name}") == (pytest.approx(np.mean(values)) if values else None)
 
 
-def test_the_runs_summary_is_summary_json(swept):
+def test_the_summary_of_the_run_is_summary_json(swept):
     for job in swept:
         shown, summary = wandb_file.summary(job.runs[-1]), job.summary
         for group, values in (summary["statistics"] | {"cost": summary["cost"]}).items():
@@ -139,7 +139,7 @@ def test_the_runs_summary_is_summary_json(swept):
 
 
 def means(records: list[dict]):
-    """Each image's mean PSNR, of those that have one."""
+    """The mean PSNR of each image that has one."""
     for name in "abcd":
         values = [r["psnr"] for r in records if r["id"] == name and r["psnr"] is not None]
         if values:
@@ -155,7 +155,7 @@ def test_the_table_holds_the_first_records_and_their_images(swept):
         rows = job.table()
         assert len(rows) == ROWS < len(job.records)
         for row, record in zip(rows, job.records, strict=False):
-            values = {key: value for key, value in record.items() if key != "error"}
+            values = {key: value for key, value in record.items() if key not in ("error", "info")}
             assert {key: row[key] for key in values} == values and row["failure"] == record["error"]
             folder = job.folder / "images" / record["id"]
             files = {"truth": "truth", "measurement": "measurement", "restoration": f"restoration-{record['sample']}"}
@@ -190,14 +190,14 @@ def test_the_artifact_holds_the_files(swept):
         assert json.loads(kept["summary.json"].read_text()) == job.summary
 
 
-def test_what_waits_to_be_sent_waits_in_the_runs_folder(swept):
+def test_files_to_be_sent_wait_in_the_folder_of_the_run(swept):
     for job in swept:
         for files in wandb_file.artifacts(job.runs[-1]).values():
             assert all(path.is_relative_to(job.folder) for path in files.values())
     assert not (swept[0].folder.parent.parent.parent / "home" / ".local").exists()
 
 
-def test_own_callbacks_are_told_of_the_end_once_with_everything_before_the_run_counts_as_done(swept):
+def test_own_callbacks_get_all_results_once_before_the_run_is_marked_as_finished(swept):
     for job in swept:
         (ending,) = job.endings
         assert ending["records"] == job.records and ending["summary"] == job.summary

@@ -1,4 +1,4 @@
-"""Evaluations shared by processes: what one alone gives."""
+"""Evaluations shared by processes have the results of a single process."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def whole(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_two_processes_of_lightnings_give_what_one_gives(whole):
+def test_two_processes_started_by_lightning_have_the_results_of_one(whole):
     done = evaluate(whole, *LINE, *SHARED, "output_dir=ddp")
     assert done.stdout.count("posterior mean") == 1
     assert_same(whole / "ddp", whole / "run")
 
 
 @pytest.mark.slow
-def test_two_processes_of_torchruns_give_what_one_gives(whole):
+def test_two_processes_started_by_torchrun_have_the_results_of_one(whole):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(ROOT / "evaluate.py")]
     own = {"PYTHONPATH": str(ROOT / "tests" / "support"), "OMP_NUM_THREADS": "1"}
     line = [*command, *TINY, *LINE, *SHARED, "output_dir=torchrun"]
@@ -42,7 +42,7 @@ def test_two_processes_of_torchruns_give_what_one_gives(whole):
     assert_same(whole / "torchrun", whole / "run")
 
 
-def test_more_processes_than_batches(whole):
+def test_more_processes_than_batches_have_the_results_of_one(whole):
     group = ranks(whole, 2, *LINE, "batch_size=16", "output_dir=more")
     done = [one.wait() for one in group]
     assert [one.returncode for one in done] == [0, 0], "\n".join(one.stderr for one in done)
@@ -51,14 +51,14 @@ def test_more_processes_than_batches(whole):
     assert_same(whole / "more", whole / "one")
 
 
-def test_one_told_to_stop_does_not_keep_the_others_waiting(whole):
-    """As torchrun and SLURM tell all of them."""
-    group = ranks(whole, 2, *LINE, "+prior.network.rest=0.1", "output_dir=told")
-    assert group[0].wait_until((whole / "told" / "records.jsonl").exists)
+def test_processes_that_are_stopped_together_end_together(whole):
+    """torchrun and SLURM signal all of them."""
+    group = ranks(whole, 2, *LINE, "+prior.network.rest=0.1", "output_dir=stopped")
+    assert group[0].wait_until((whole / "stopped" / "records.jsonl").exists)
     for one in group:
         one.send(signal.SIGTERM)
     assert [one.wait(30.0).returncode for one in group] == [143, 143]
-    assert not (whole / "told" / "summary.json").exists()
+    assert not (whole / "stopped" / "summary.json").exists()
 
 
 def test_a_job_of_a_sweep_is_not_shared_by_processes_that_would_run_the_sweep(whole):

@@ -1,4 +1,4 @@
-"""Evaluations that are killed or told to stop, and gone on with: the end is that of a run that nobody interrupted."""
+"""Evaluations that are killed or stopped, and resumed: the results equal those of a run without interruption."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def whole(tmp_path_factory) -> Path:
 
 
 def on_record(run: Path) -> int:
-    """Whole lines, in the files of all processes."""
+    """The number of complete lines in the records of all processes."""
     return sum(path.read_bytes().count(b"\n") for path in run.glob("records*.jsonl"))
 
 
 def moments(run: Path, generator: random.Random) -> list[Callable[[], bool]]:
-    """What to wait for before each kill: of the beginning, of the middle, of the end."""
+    """The conditions to wait for before each kill: at the beginning, in the middle, at the end."""
     ahead = sorted(generator.sample(range(1, WHOLE), 3))
     return [
         lambda: True,
@@ -48,8 +48,8 @@ def moments(run: Path, generator: random.Random) -> list[Callable[[], bool]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
-def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(whole, seed):
-    """kill -9, at a random time after each of these moments in turn; every run goes on with what the last one left."""
+def test_a_run_killed_at_random_moments_has_the_results_of_an_undisturbed_one(whole, seed):
+    """kill -9 at a random time after each of these moments in turn; every run resumes the last one."""
     generator, run = random.Random(seed), whole / f"killed-{seed}"
     kills = 0
     for moment in moments(run, generator):
@@ -68,7 +68,7 @@ CODES = {signal.SIGTERM: 143, signal.SIGUSR1: 138, signal.SIGINT: 130}
 
 
 @pytest.mark.parametrize("number", CODES)
-def test_told_to_stop_it_keeps_what_is_finished_and_says_so(whole, number):
+def test_a_stopped_run_keeps_finished_restorations_and_says_so(whole, number):
     run = whole / number.name
     one = Run(whole, *TINY, *LINE, f"output_dir={run.name}")
     assert one.wait_until(lambda: on_record(run) >= 4)
@@ -82,8 +82,8 @@ def test_told_to_stop_it_keeps_what_is_finished_and_says_so(whole, number):
     assert_same(run, whole / "run")
 
 
-def test_two_processes_killed_twice_and_gone_on_with_by_one(whole):
-    """Each leaves a file of its own, and none does what another has done; whoever comes next takes them all."""
+def test_two_processes_killed_twice_are_resumed_by_one(whole):
+    """Each process writes its own file, and no item is computed twice; the next run reads all files."""
     run = whole / "shared"
     for count in (4, 12):
         group = ranks(whole, 2, *LINE, f"output_dir={run.name}")

@@ -1,4 +1,4 @@
-"""Names of output folders: the same line finds its own run again, another line another one."""
+"""Names of output folders: the same command finds its own run again, and another command gets another folder."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_what_changes_results_changes_the_name():
     assert len(found) == len(OTHERS) + 1
 
 
-def test_a_name_is_a_folders_whatever_was_asked_for():
-    """No slash, nothing a shell would take for more than letters, never hidden, and as long as any file system takes."""
+def test_any_override_becomes_a_valid_folder_name():
+    """Without slashes and characters that a shell interprets, not hidden, and not longer than file systems allow."""
     strange = ["data.root=/näh/日本 $(x)/*?;`|", "operator.path='a\"b/c d.png'", "+x=${oc.env:HOME}", "prior.size=[64,48]"]
     long = [f"prior.network.channels_{i}={'日' * 30}" for i in range(9)]
     for overrides in (strange, long, [*strange, *long], [f"data.root={'日' * 110}"]):
@@ -50,12 +50,12 @@ def test_a_name_is_a_folders_whatever_was_asked_for():
     assert job_folder(long) != job_folder([*long[:-1], f"{long[-1]}x"])
 
 
-def test_a_name_says_what_was_asked_for():
+def test_a_name_shows_the_overrides():
     assert job_folder(["solver=sdedit", "data.root=faces", "solver.t_star=250"]) == "data.root=faces,solver.t_star=250,solver=sdedit"
     assert re.fullmatch(r"data\.root=faces~[0-9a-f]{4}", job_folder(["data.root=/a/b/faces/"]))
 
 
-def test_a_sweep_has_the_name_of_what_its_jobs_share():
+def test_a_sweep_is_named_after_the_overrides_that_its_jobs_share():
     swept = {"solver.t_star": "250,500", "row": "a,b"}
     jobs = [["data.root=faces", f"solver.t_star={t}", f"+row={row}"] for t in (250, 500) for row in "ab"]
     assert {sweep_folder(None, job, swept) for job in jobs} == {f"{ROOT}/data.root=faces"}
@@ -83,6 +83,6 @@ def test_a_sweep_on_the_command_line_gets_a_folder_among_its_overrides(arguments
 
 
 @pytest.mark.parametrize("arguments", [["seed=0"], ["-m", "seed=0,1", "output_dir=mine"], ["--help"]])
-def test_other_lines_stay_as_they_are(arguments):
+def test_other_commands_are_unchanged(arguments):
     line = ["evaluate.py", *arguments]
     assert name_sweep(line) == line

@@ -55,7 +55,7 @@ def psnr(a: Path, b: Path) -> float:
     return -10 * np.log10(np.mean(((pixels(a) - pixels(b)) / 255) ** 2))
 
 
-def test_default_run_restores_the_bundled_face(sample, tmp_path):
+def test_the_default_run_restores_the_bundled_face(sample, tmp_path):
     """The main job at a small number of steps: the whole output contract, and a restoration better than the measurement."""
     done = sample("output_dir=out", "grid.steps=60")
     out = tmp_path / "out"
@@ -84,16 +84,16 @@ def test_default_run_restores_the_bundled_face(sample, tmp_path):
     assert sorted(p.name for p in out.iterdir()) == ["config.yaml", "figure.png", "images", "records.jsonl", "report.html", "summary.json"]
 
 
-def test_missing_lpips_trunk_is_a_footnote(sample, tmp_path):
-    """Neither configured, nor cached, nor to be fetched (a closed port): the cell points to a footnote, all else goes on."""
+def test_a_missing_lpips_trunk_is_a_footnote(sample, tmp_path):
+    """Not configured, not cached and not downloadable (a closed port): the cell points to a footnote, and the run continues."""
     url = "metrics.lpips.url=http://127.0.0.1:9/alexnet-owt-7be5be79.pth"
     done = sample(*CHEAP, "output_dir=out", f"input={FACES[0]}", url, "prior.size=[32,32]")
     assert "– *" in done.stdout and "* LPIPS: the alex trunk is not available" in done.stdout
     assert records(tmp_path / "out")[0]["lpips"] is None and records(tmp_path / "out")[0]["psnr"] is not None
 
 
-def test_own_images_with_truth_samples_and_ids(sample, tmp_path):
-    """A folder of every kind of image, two samples each; the same measurement for both samples, other noise."""
+def test_images_of_every_kind_are_restored_in_several_samples(sample, tmp_path):
+    """A folder with several formats, two samples each: both have the same measurement, and different sampling noise."""
     folder = tmp_path / "mine"
     (folder / "deep").mkdir(parents=True)
     face = Image.open(FACES[0])
@@ -110,8 +110,8 @@ def test_own_images_with_truth_samples_and_ids(sample, tmp_path):
         assert not np.array_equal(pixels(images / "restoration-0.png"), pixels(images / "restoration-1.png"))
 
 
-def test_measurement_only(sample, tmp_path):
-    """An image that is already degraded: no metrics but the residual, and what is known comes back."""
+def test_a_degraded_image_is_restored_as_it_is(sample, tmp_path):
+    """No metric has a value but the residual, and the known pixels come back."""
     box = np.full((64, 64), 255, dtype=np.uint8)
     box[16:48, 16:48] = 0
     Image.fromarray(box).save(tmp_path / "mask.png")
@@ -128,15 +128,15 @@ def test_measurement_only(sample, tmp_path):
     assert f"{record['residual']:.4f}" in done.stdout
 
 
-def test_super_resolution_from_a_small_measurement(sample, tmp_path):
-    """The measurement of super-resolution is smaller than the prior: it is taken at its own size."""
+def test_a_small_measurement_is_used_at_its_own_size(sample, tmp_path):
+    """The measurement of super-resolution is smaller than the image of the prior."""
     Image.open(FACES[0]).resize((4, 4), Image.Resampling.BOX).save(tmp_path / "small.png")
     sample(*CHEAP, "measurement=small.png", "operator=super_resolution", "noise_model=none", "output_dir=out", "fit=exact")
     assert Image.open(tmp_path / "out/images/small/measurement.png").size == (4, 4)
     assert Image.open(tmp_path / "out/images/small/restoration-0.png").size == (16, 16)
 
 
-def test_unconditional_needs_no_image(sample, tmp_path):
+def test_a_solver_without_a_measurement_needs_no_image(sample, tmp_path):
     sample(*CHEAP, "solver=unconditional", "num_samples=3", "batch_size=2", "output_dir=out")
     rows = records(tmp_path / "out")
     assert [r["sample"] for r in rows] == [0, 1, 2] and all(r["residual"] is None and r["psnr"] is None for r in rows)
@@ -144,8 +144,8 @@ def test_unconditional_needs_no_image(sample, tmp_path):
     assert written == {*(f"restoration-{k}.png" for k in range(3)), "mean.png", "std.png"}
 
 
-def test_result_is_a_function_of_image_and_seed_alone(sample, tmp_path):
-    """Alone, in a batch, and in another order: the same record and the same image, float rounding apart."""
+def test_a_result_depends_on_image_and_seed_only(sample, tmp_path):
+    """Alone, in a batch, and in another order: the same record and the same image, except for float rounding."""
     shared = ["grid.steps=25", "operator=inpaint_random"]
     listed = f"input=[{','.join(map(str, FACES[::-1]))}]"
     sample(*shared, f"input={FACES[0]}", "output_dir=alone")
@@ -158,7 +158,7 @@ def test_result_is_a_function_of_image_and_seed_alone(sample, tmp_path):
     assert np.abs(one - other).max() <= 2 and np.mean(one != other) < 0.02
 
 
-def test_ffhq_prior_is_fetched_checked_and_sampled_with_its_learned_variance(sample, tmp_path):
+def test_the_ffhq_prior_is_downloaded_checked_and_sampled_with_its_learned_variance(sample, tmp_path):
     """prior=ffhq256 on a narrow copy of its network, its checkpoint fetched from a server by url and SHA-256."""
     torch.manual_seed(0)
     network = UNet(num_channels=32)
@@ -182,7 +182,7 @@ def test_ffhq_prior_is_fetched_checked_and_sampled_with_its_learned_variance(sam
     assert config["sampler"]["_target_"].endswith("LearnedRange") and records(tmp_path / "out")[0]["psnr"] is not None
 
 
-def test_sweep_gives_each_job_its_folder(sample, tmp_path):
+def test_a_sweep_gives_each_job_a_folder_and_ends_with_a_leaderboard(sample, tmp_path):
     done = sample("-m", *CHEAP, "solver=sdedit", "solver.t_star=250,500", "output_dir=sweep", f"input={FACES[0]}")
     runs = [records(tmp_path / "sweep" / str(job))[0] for job in (0, 1)]
     assert runs[0]["nfe_forward"] < runs[1]["nfe_forward"]
@@ -190,7 +190,7 @@ def test_sweep_gives_each_job_its_folder(sample, tmp_path):
     assert len(board) == 3 and "solver.t_star" in board[0] and f"{max(run['psnr'] for run in runs):.2f}" in done.stdout
 
 
-def test_two_finished_runs_are_compared_without_a_note_that_they_are_not(sample, tmp_path):
+def test_two_finished_runs_are_compared_and_not_called_unfinished(sample, tmp_path):
     for seed in (0, 1):
         sample(*CHEAP, f"input={FACES[0]}", f"seed={seed}", f"output_dir=s{seed}")
     done = Run(tmp_path, "compare=[s0,s1]").wait()
@@ -198,8 +198,8 @@ def test_two_finished_runs_are_compared_without_a_note_that_they_are_not(sample,
     assert "images in common: 1" in done.stdout and "not finished" not in done.stdout
 
 
-def test_not_finite_stops_one_image_only(sample, tmp_path):
-    """The bright image fails at its step and says so; the dark one is restored; exit code 1."""
+def test_an_image_that_diverges_does_not_stop_the_others(sample, tmp_path):
+    """The record of the bright image says at which step it failed; the dark image is restored; the exit code is 1."""
     for name, grey in (("bright", 255), ("dark", 20)):
         Image.new("RGB", (16, 16), (grey,) * 3).save(tmp_path / f"{name}.png")
     broken = ["prior=custom", "prior.network._target_=broken_networks.NaNForBright", "prior.checkpoint=null", "prior.size=[16,16]"]
@@ -213,8 +213,8 @@ def test_not_finite_stops_one_image_only(sample, tmp_path):
     assert done.stderr.strip().splitlines()[-1].startswith("error: 1 of 2 failed; bright: not finite")
 
 
-def test_ctrl_c_keeps_what_is_finished(tmp_path):
-    """Interrupted after the first image: its record and images are whole, no temporary file remains, exit code 130."""
+def test_ctrl_c_keeps_finished_images_and_summarises_them(tmp_path):
+    """Interrupted after the first image: its record and images are complete, no temporary file remains, the exit code is 130."""
     for k in range(40):
         Image.open(FACES[k % len(FACES)]).save(tmp_path / f"face-{k:02d}.png")
     overrides = [*TINY, "prior.size=[64,64]", "grid.steps=1000", "batch_size=1", "input=face-*.png", "output_dir=out", "metrics.lpips=null"]
@@ -234,8 +234,8 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
     assert not list((tmp_path / "out").rglob(".*")) and "Traceback" not in done.stderr
 
 
-def test_full_disk_leaves_no_half_file(sample, tmp_path):
-    """Files may not grow beyond 6 kB here, as on a full disk: one line, exit code 2, nothing half-written."""
+def test_a_full_disk_leaves_no_partial_file(sample, tmp_path):
+    """Files cannot grow beyond 6 kB here, as on a full disk: one line, exit code 2, no partial file."""
 
     done = sample(*TINY, "prior.size=[64,64]", "grid.steps=4", f"input={FACES[0]}", "output_dir=out", code=2, before=no_room)
     assert done.stderr.strip().splitlines()[-1].startswith("error: ") and "File too large" in done.stderr
@@ -245,7 +245,7 @@ def test_full_disk_leaves_no_half_file(sample, tmp_path):
     assert not (tmp_path / "out" / "records.jsonl").exists()
 
 
-def test_finished_records_are_not_overwritten(sample, tmp_path):
+def test_records_are_overwritten_only_on_request(sample, tmp_path):
     sample(*CHEAP, f"input={FACES[0]}", "output_dir=out")
     before = (tmp_path / "out" / "records.jsonl").read_bytes()
     done = sample(*CHEAP, f"input={FACES[0]}", "output_dir=out", "seed=1", code=2)
@@ -343,8 +343,8 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input(sample, tmp_path, case):
-    """One clear line, exit code 2, and nothing left behind."""
+def test_bad_input_is_refused_in_one_line(sample, tmp_path, case):
+    """One line on standard error, exit code 2, and no file written."""
     write_bad_files(tmp_path)
     overrides, message = BAD[case]
     base = ["prior=custom", "prior.network._target_=broken_networks.Shrink", "prior.checkpoint.path=good.pt", "prior.size=[16,16]"]

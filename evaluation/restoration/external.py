@@ -1,4 +1,4 @@
-"""Scores of images that anyone made, against their truths."""
+"""Scores of images that another program made, against their ground truths."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Pair:
 def pairs(samples: str | Sequence[str], truth: str | Sequence[str]) -> tuple[list[Pair], list[str], list[str]]:
     """Images matched by file name without suffix, sorted; and the names that only samples, or only truth, have.
 
-    Raises FileNotFoundError where there are no images and ValueError where a name is there twice, none is in both,
-    or two of a name differ in size.
+    Raises FileNotFoundError where there are no images, and ValueError where two images have one name, no name is in
+    both, or two images of one name differ in size.
     """
     made, true = (by_name(where, key) for where, key in ((samples, "samples"), (truth, "truth")))
     both = sorted({*made} & {*true})
     if not both:
-        told = f"samples has {', '.join(sorted(made)[:3])}, …; truth has {', '.join(sorted(true)[:3])}, …"
-        raise ValueError(f"no image of samples has a name that one of truth has ({told}); rename them alike, suffixes apart")
+        found = f"samples has {', '.join(sorted(made)[:3])}, …; truth has {', '.join(sorted(true)[:3])}, …"
+        raise ValueError(f"samples and truth have no image name in common ({found}); give two images of a pair the same name")
     found = [_pair(name, made[name], true[name]) for name in both]
     return found, sorted({*made} - {*both}), sorted({*true} - {*both})
 
@@ -68,12 +68,12 @@ def _pair(name: str, sample: Path, truth: Path) -> Pair:
             raise ValueError(f"cannot use the image {path}: {error}") from error
     if sizes[0] != sizes[1]:
         (h, w), (height, width) = sizes
-        raise ValueError(f"{sample} is {h} x {w}, but its truth {truth} is {height} x {width}; bring them to one size first")
+        raise ValueError(f"{sample} is {h} x {w}, but its truth {truth} is {height} x {width}; resize one of them first")
     return Pair(name, sample, truth, sizes[0], 1 if all(grey) else 3)
 
 
 def scored(found: Sequence[Pair], metrics: Metrics) -> Iterator[Restored]:
-    """Batches of images of one size with a record each, as evaluate.py writes them; what a score does not know is None."""
+    """Batches of images of one size with their records. What only a restoration run knows is None in them."""
     for (size, channels), group in groupby(sorted(found, key=_kind), key=_kind):
         alike = list(group)
         for start in range(0, len(alike), BATCH):
@@ -109,7 +109,7 @@ def _records(part: Sequence[Pair], x: Tensor, truth: Tensor, metrics: Metrics) -
 class Scoring:
     """Scores the images of `samples` against those of `truth`, each a file, folder, glob or list, matched by name.
 
-    Leaves the same folder as an evaluation. `check` refuses what cannot work; `run` does the work.
+    It leaves the same folder as a restoration run. `check` refuses what cannot work; `run` does the work.
     """
 
     samples: str | list[str]
@@ -134,7 +134,7 @@ class Scoring:
         self.metrics.check(len(self.pairs), 1)
 
     def _check_known(self) -> None:
-        """Raises ValueError where an image on record has another content by now."""
+        """Raises ValueError where the content of an image on record has changed."""
         layout = self.folder.layout
         for pair in self.pairs:
             if (pair.name, 0) in self.known and any(
@@ -144,16 +144,16 @@ class Scoring:
                 raise changed(self.output, pair.name)
 
     def title(self) -> str:
-        """What is scored, and which images have no partner."""
+        """What is scored, and which images have no counterpart."""
         lines = [f"{self.samples} against {self.truth}: {len(self.pairs)} images"]
         for names, other in ((self.only_samples, "truth"), (self.only_truth, "samples")):
             if names:
                 shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-                lines.append(f"left out, as {other} has no image of the name: {len(names)} ({shown})")
+                lines.append(f"left out, because {other} has no image of that name: {len(names)} ({shown})")
         return "\n".join(lines)
 
     def run(self, text: str) -> dict:
-        """Score what is not on record yet, then summarise; → the summary. `text` is what config.yaml will hold."""
+        """Score what is not on record yet, then summarise; → the summary. `text` is the content of config.yaml."""
         self.folder.open(text)
         for done in scored([pair for pair in self.pairs if (pair.name, 0) not in self.known], self.metrics):
             self.folder.add(done, self.known)

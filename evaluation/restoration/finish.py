@@ -15,7 +15,7 @@ from diffusion_priors.evaluation.restoration.folder import RestorationFolder
 from diffusion_priors.evaluation.summary import summarise
 from diffusion_priors.runs.files import append_line
 from diffusion_priors.runs.layout import TRUTH, RunLayout, restoration
-from diffusion_priors.runs.records import read_lines
+from diffusion_priors.runs.records import read_lines, records_by_image
 
 FIGURE_IMAGES = 8
 """Images in figure.png."""
@@ -34,8 +34,8 @@ def finalize_run(
     """
     records = folder.merge()
     posterior = posterior_records(folder.root, records, metrics) if num_samples > 1 else []
-    facts = {"complete": len(records) == items, "footnote": metrics.footnote or None}
-    summary = summarise(title, records, posterior, metrics.names, num_samples) | facts
+    summary = summarise(title, records, posterior, metrics.names, num_samples, complete=len(records) == items)
+    summary["footnote"] = metrics.footnote or None
     if metrics.distribution is not None:
         summary["distribution"] = metrics.distribution(*_image_files(folder.layout, records))
     if metrics.calibration is not None:
@@ -55,15 +55,13 @@ def posterior_records(root: Path, records: list[dict], metrics: Metrics) -> list
     """posterior.jsonl, with the images added that are not in it yet."""
     path = RunLayout(root).posterior
     found = {record["id"]: record for record in read_lines(path)} if path.is_file() else {}
-    by_id: dict[str, list[dict]] = {}
-    for record in records:
-        by_id.setdefault(record["id"], []).append(record)
+    images = records_by_image(records)
     metrics.to("cpu")
-    for name, own in by_id.items():
+    for name, own in images.items():
         if name not in found:
             found[name] = posterior_record(root, own, metrics)
             append_line(path, json.dumps(found[name], allow_nan=False))
-    return [found[name] for name in sorted(by_id)]
+    return [found[name] for name in sorted(images)]
 
 
 def _image_files(layout: RunLayout, records: list[dict]) -> tuple[list[Path], list[Path]]:

@@ -1,4 +1,4 @@
-"""A cluster, what to run on it, and what a run that nobody interrupts comes to."""
+"""A cluster, what to run on it, and the results of a run without interruption."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slurm import Cluster, lacking
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A SLURM of this test process's own: several may run side by side."""
+    """A SLURM of this test process: several may run at the same time."""
     why = lacking()
     if why is not None:
         pytest.skip(why)

@@ -1,4 +1,4 @@
-"""Sweeps without a cluster, the launchers' presets, and the documentation's command lines."""
+"""Sweeps without a cluster, the presets of the launchers, and the commands of the documentation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.script
 
 
 def test_every_block_of_the_documentation_is_run_here():
-    """Each is asked for by a test, under its name in BLOCKS."""
+    """A test asks for each by its name in BLOCKS."""
     for block in blocks("cluster.md"):
         assert sum(block.startswith(start) for start in BLOCKS.values()) == 1, block
     tests = "".join(path.read_text() for path in (ROOT / "tests" / "cluster").glob("test_*.py"))
@@ -22,14 +22,14 @@ def test_every_block_of_the_documentation_is_run_here():
         assert f'documented("{name}")' in tests, name
 
 
-def test_what_is_installed_are_the_launchers():
+def test_the_install_command_installs_the_launchers():
     assert documented("install").endswith('".[sweeps]"')
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert {name.split(">")[0] for name in extras["sweeps"]} >= {"hydra-joblib-launcher", "hydra-submitit-launcher"}
 
 
 @pytest.mark.slow
-def test_jobs_side_by_side_on_one_machine_are_those_of_one_process(folder, reference):
+def test_parallel_jobs_on_one_machine_have_the_results_of_one_process(folder, reference):
     """joblib and submitit at once."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
@@ -42,18 +42,18 @@ def test_jobs_side_by_side_on_one_machine_are_those_of_one_process(folder, refer
 
 
 @pytest.mark.parametrize("preset", ["slurm", "slurm_gpu", "processes"])
-def test_a_preset_without_its_launcher_is_refused_in_a_line(folder, preset):
-    """A package in the way of Hydra's plugins stands for one that is not installed."""
+def test_a_preset_without_its_launcher_is_refused_in_one_line(folder, preset):
+    """A package that hides Hydra's plugins stands for a plugin that is not installed."""
     (folder / "none" / "hydra_plugins").mkdir(parents=True)
     (folder / "none" / "hydra_plugins" / "__init__.py").touch()
     line = f"PYTHONPATH=none:$PYTHONPATH python evaluate.py -m data.root=FOLDER solver=dps,sdedit hydra/launcher={preset}"
-    told = finish(launch(line, folder), code=2)
-    assert len(told.strip().splitlines()) == 1 and "hydra/launcher" in told and "Traceback" not in told
+    printed = finish(launch(line, folder), code=2)
+    assert len(printed.strip().splitlines()) == 1 and "hydra/launcher" in printed and "Traceback" not in printed
     assert not (folder / "outputs").exists()
 
 
 def preset(name: str, *overrides: str) -> dict:
-    """What Hydra hands to the launcher."""
+    """The configuration that Hydra hands to the launcher."""
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = hydra.compose("evaluate", [f"hydra/launcher={name}", *overrides], return_hydra_config=True)
     return OmegaConf.to_container(config.hydra.launcher, resolve=False)

@@ -1,4 +1,4 @@
-"""Every command line of docs/cluster.md that needs SLURM, on a real one."""
+"""Every command of docs/cluster.md that needs SLURM, on a real SLURM."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from evaluations import IMAGES, ROOT, adapted, assert_same_sweep, blocks, documented, figures, finish, launch, of, recorded, wait_for
+from evaluations import IMAGES, ROOT, adapted, assert_same_sweep, blocks, documented, finish, launch, of, recorded, results, wait_for
 from slurm import Cluster
 
 pytestmark = pytest.mark.slow
@@ -19,7 +19,7 @@ def launchers() -> None:
 
 
 def logs(folder: Path, cluster: Cluster) -> str:
-    """All that the jobs printed, and the daemons."""
+    """The output of the jobs and of the daemons."""
     files = [*folder.glob("*.out"), *folder.glob(".submitit/*/*.out"), *folder.glob(".submitit/*/*.err")]
     return "\n".join([*(f"--- {path.name}\n{path.read_text()}" for path in files), cluster.logs()])
 
@@ -30,19 +30,19 @@ def submit(line: str, folder: Path, cluster: Cluster) -> str:
 
 
 def over(job: str, folder: Path, cluster: Cluster) -> str:
-    """Wait for a job's end; → what it printed."""
+    """Wait for the end of a job; → its output."""
     wait_for(lambda: not cluster.jobs(f"--jobs={job}"), lambda: logs(folder, cluster))
     return (folder / f"slurm-{job}.out").read_text()
 
 
-def test_sweeps_become_jobs_with_what_they_ask_for(cluster, folder, reference):
-    """Two sweeps at once, one of them with a GPU a job: every job's figures, and a leaderboard."""
+def test_sweeps_become_jobs_with_the_resources_they_ask_for(cluster, folder, reference):
+    """Two sweeps at once, one of them with one GPU per job: the results of every job, and a leaderboard."""
     cpus = documented("sweep") + " output_dir=cpus"
     gpus = documented("sweep on GPUs") + " output_dir=gpus +hydra.launcher.additional_parameters.comment=mine"
     sweeps = [launch(line, folder, **cluster.environment) for line in (cpus, gpus)]
     for sweep in sweeps:
-        told = finish(sweep)
-        assert "dps" in told and "sdedit" in told and "PSNR (dB) ↑" in told, told
+        printed = finish(sweep)
+        assert "dps" in printed and "sdedit" in printed and "PSNR (dB) ↑" in printed, printed
     assert_same_sweep(folder / "cpus", reference)
     assert_same_sweep(folder / "gpus", reference)
     (plain,), (gpu,) = ([path.name for path in (folder / sweep / ".submitit").glob("*_0")] for sweep in ("cpus", "gpus"))
@@ -51,8 +51,8 @@ def test_sweeps_become_jobs_with_what_they_ask_for(cluster, folder, reference):
     assert "gres:gpu:1" in cluster.describe(gpu) and "Comment=mine" in cluster.describe(gpu) and "NumCPUs=8 " in cluster.describe(gpu)
 
 
-def test_a_sweeps_jobs_of_two_ranks_are_preempted_and_requeued_and_go_on(cluster, folder, reference):
-    """One is told by submitit's signal, as when its time is nearly over; the other is requeued as SLURM preempts. Neither is noticed."""
+def test_jobs_of_two_ranks_are_preempted_requeued_and_resumed(cluster, folder, reference):
+    """submitit signals one, as when its time is nearly over; SLURM preempts and requeues the other. The results do not change."""
     swept = folder / "sweep"
     sweep = launch(documented("sweep of ranks") + " output_dir=sweep", folder, **cluster.environment)
     run = swept / of("dps", reference).name
@@ -61,8 +61,8 @@ def test_a_sweeps_jobs_of_two_ranks_are_preempted_and_requeued_and_go_on(cluster
     job = min(cluster.jobs()).split("_")[0]
     cluster.ask("scancel", "--signal=USR2", f"{job}_0")
     cluster.ask("scontrol", "requeue", f"{job}_1")
-    told = finish(sweep)
-    assert "PSNR (dB) ↑" in told
+    printed = finish(sweep)
+    assert "PSNR (dB) ↑" in printed
     assert all("Restarts=1" in cluster.describe(f"{job}_{number}") for number in (0, 1)), logs(swept, cluster)
     assert f"Requeued job {job}_0" in logs(swept, cluster)
     assert "are on record; resuming" in logs(swept, cluster)
@@ -71,8 +71,8 @@ def test_a_sweeps_jobs_of_two_ranks_are_preempted_and_requeued_and_go_on(cluster
     assert not list(swept.glob("*/error.txt"))
 
 
-def test_a_batch_script_cancelled_and_submitted_again_and_out_of_time(cluster, folder, reference):
-    """Cancelled, it stays so and has kept what was finished; told of its end, it is requeued; it ends as if nothing had been."""
+def test_a_batch_script_is_cancelled_submitted_again_and_requeued_at_its_time_limit(cluster, folder, reference):
+    """A cancelled job is not requeued and keeps its records; one whose time is over is requeued. The results do not change."""
     (folder / "evaluate.sh").write_text(adapted(documented("script")))
     run = folder / "run"
 
@@ -87,10 +87,10 @@ def test_a_batch_script_cancelled_and_submitted_again_and_out_of_time(cluster, f
     second = submit(documented("submission"), folder, cluster)
     wait_for(lambda: len(recorded(run)) >= len(before) + 2, lambda: logs(folder, cluster))
     cluster.ask("scancel", "--signal=USR1", second)
-    told = over(second, folder, cluster)
-    assert "stopped by SIGUSR1" in told and told.count("are on record; resuming") == 2
+    printed = over(second, folder, cluster)
+    assert "stopped by SIGUSR1" in printed and printed.count("are on record; resuming") == 2
     assert "Restarts=1" in cluster.describe(second) and "JobState=COMPLETED" in cluster.describe(second)
-    assert figures(run) == figures(of("dps", reference))
+    assert results(run) == results(of("dps", reference))
     assert before <= recorded(run)
 
 
@@ -99,14 +99,14 @@ def test_srun_and_torchrun_share_an_evaluation(cluster, folder, reference):
     script = "#!/bin/bash\n#SBATCH --job-name=evaluate --ntasks-per-node=1 --mem=4G\n"
     (folder / "ranks.sh").write_text(script + adapted(documented("torchrun")) + " output_dir=torchrun\n")
     job = submit("sbatch ranks.sh", folder, cluster)
-    told = finish(launch(documented("srun") + " output_dir=srun", folder, **cluster.environment))
-    assert told.count("PSNR (dB) ↑") == 1, told
+    printed = finish(launch(documented("srun") + " output_dir=srun", folder, **cluster.environment))
+    assert printed.count("PSNR (dB) ↑") == 1, printed
     over(job, folder, cluster)
     for run in ("srun", "torchrun"):
-        assert figures(folder / run) == figures(of("dps", reference))
+        assert results(folder / run) == results(of("dps", reference))
 
 
-def test_training_as_a_batch_script_is_requeued_until_it_is_done(cluster, folder):
+def test_training_as_a_batch_script_is_requeued_until_it_is_finished(cluster, folder):
     """The script of docs/training.md, on one node with two processes."""
     (script,) = (block for block in blocks("training.md") if block.startswith("#!/bin/bash"))
     network = ["num_channels=8", "channel_mult=[1,2]", "attention_resolutions=[]", "image_size=16", "num_head_channels=8"]
@@ -126,9 +126,9 @@ def test_training_as_a_batch_script_is_requeued_until_it_is_done(cluster, folder
     job = submit("sbatch train.sh", folder, cluster)
     wait_for(lambda: list(folder.glob("run/checkpoints/*.ckpt")), lambda: logs(folder, cluster))
     cluster.ask("scancel", "--signal=USR1", job)
-    told = over(job, folder, cluster)
-    assert "stopped by SIGUSR1" in told and "going on from" in told
-    assert "Restarts=1" in cluster.describe(job) and (folder / "run" / "prior" / "card.yaml").exists(), told
+    printed = over(job, folder, cluster)
+    assert "stopped by SIGUSR1" in printed and "resuming from" in printed
+    assert "Restarts=1" in cluster.describe(job) and (folder / "run" / "prior" / "card.yaml").exists(), printed
 
 
 def test_the_daemons_belong_to_the_tests(cluster):

@@ -56,7 +56,7 @@ VALUES = {
 
 @pytest.fixture
 def keyless(monkeypatch, tmp_path):
-    """A home without a key, and no word from the environment."""
+    """A home without a key, and an environment without settings of wandb."""
     for name in ("WANDB_API_KEY", "WANDB_MODE", "NETRC"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -135,14 +135,14 @@ def test_rows_cannot_be_negative():
 
 
 def run_file(folder: Path) -> Path:
-    """The file of the only run in a folder, when it is over."""
+    """The file of the only run in a folder, once the run is closed."""
     (path,) = folder.glob("wandb/offline-run-*/*.wandb")
     return wandb_file.finished(path)
 
 
 @pytest.mark.script
-def test_no_rows_and_no_artifacts_means_neither(keyless, monkeypatch):
-    """The figures alone, and nothing is left in the environment; a second run in the process is another one."""
+def test_without_rows_and_artifacts_only_values_are_sent(keyless, monkeypatch):
+    """Nothing is left in the environment, and a second run in the process is another one."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     for name, rows in (("a", 0), ("b", 1)):
         dashboard = Wandb(rows=rows)
@@ -157,16 +157,16 @@ def test_no_rows_and_no_artifacts_means_neither(keyless, monkeypatch):
     assert "WANDB_DATA_DIR" not in module.os.environ
 
 
-def test_rows_hold_images_where_there_are_any(tmp_path):
+def test_rows_hold_the_images_that_exist(tmp_path):
     """Truth 10, restoration 30: an error of 20 / 255, which is 80 where 0.25 is white; 200 more is white."""
     for name, mode in (("colour", "RGB"), ("grey", "L")):
         paint(tmp_path / "images" / name / "truth.png", 10, mode)
         paint(tmp_path / "images" / name / "restoration-1.png", 30, mode)
     paint(tmp_path / "images" / "far" / "truth.png", 250)
     paint(tmp_path / "images" / "far" / "restoration-0.png", [250, 50, 250])
-    records = [record("colour", 1), record("grey", 1), record("far"), record("colour", 0, None, "diverged")]
+    records = [record("colour", 1), record("grey", 1) | {"info": {"ess": 2.0}}, record("far"), record("colour", 0, None, "diverged")]
     rows = image_rows(tmp_path, records)
-    assert len({tuple(row) for row in rows}) == 1
+    assert len({tuple(row) for row in rows}) == 1 and [row["info/ess"] for row in rows] == [None, 2.0, None, None]
     errors = [None if row["error"] is None else np.unique(np.asarray(row["error"])).tolist() for row in rows]
     assert errors == [[80], [80], [255], None]
     assert [row["restoration"] for row in rows[::3]] == [tmp_path / "images" / "colour" / "restoration-1.png", None]
@@ -220,7 +220,7 @@ def test_tensorboard_holds_values_images_and_the_configuration(tmp_path):
     assert not (tmp_path / "tensorboard").exists()
 
 
-def test_tensorboard_that_is_not_installed_is_named_with_its_remedy(monkeypatch):
+def test_a_missing_tensorboard_is_refused_with_the_command_that_installs_it(monkeypatch):
     monkeypatch.setattr(loggers, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'pip install -e "\.\[tensorboard\]"'):
         TensorBoard()
@@ -246,7 +246,7 @@ class Recorder(Dashboard):
 
 
 def test_running_means_count_every_restoration_once(tmp_path):
-    """b is on record, and its batch is restored again with c; d failed, so that its step has the same mean."""
+    """b is on record, and its batch is restored again with c; d failed, so its step has the same mean."""
     (tmp_path / "records.jsonl").write_text("".join(json.dumps(one) + "\n" for one in (record("a", 0, 8.0), record("b", 0, 10.0))))
     recorder = Recorder()
     trainer = SimpleNamespace(loggers=[recorder])
@@ -264,7 +264,7 @@ TINY = [
 
 
 def evaluation(folder: Path, *overrides: str, **parts):
-    """A run as evaluate.py has it, `parts` in the place of what the configuration names."""
+    """A run of evaluate.py, with `parts` instead of those that the configuration names."""
     with hydra.initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         config = hydra.compose("evaluate", overrides=[*TINY, *overrides])
     plain = OmegaConf.to_container(config, resolve=True)
@@ -310,7 +310,7 @@ def test_the_dashboard_gets_the_exit_code_of_a_stop(tmp_path):
     assert len(read_records(tmp_path / "run")) == 2 and not (tmp_path / "run" / "summary.json").exists()
 
 
-def test_failed_restorations_are_exit_code_1_and_published_all_the_same(tmp_path):
+def test_failed_restorations_give_exit_code_1_and_are_published(tmp_path):
     recorder = Recorder()
     _, go = evaluation(tmp_path / "run", "+prior.network.above=-9.0", logger=recorder)
     assert go()["failed"] == 4
@@ -342,7 +342,7 @@ def test_results_that_could_not_be_published_are_published_by_the_next_run(tmp_p
 
 
 def test_csv_of_an_evaluation(tmp_path):
-    """From the group's option to the rows: a running one per batch, then the end."""
+    """A row of running means per batch, then one of the summary."""
     _, go = evaluation(tmp_path / "run", "logger=csv")
     summary = go()
     rows = read(tmp_path / "run" / "csv" / "version_0" / "metrics.csv")
@@ -353,7 +353,7 @@ def test_csv_of_an_evaluation(tmp_path):
 
 @pytest.mark.script
 def test_wandb_of_lightning_takes_images(keyless, monkeypatch):
-    """What train.py's validation shows."""
+    """The validation of train.py sends images."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     (logger,) = Wandb()(keyless / "run", {})
     assert isinstance(logger, WandbLogger)

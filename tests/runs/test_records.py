@@ -1,4 +1,4 @@
-"""records.jsonl: whole lines only, each item once, whoever wrote it and whenever it was killed."""
+"""records.jsonl: complete lines only, and each item once, even if several processes wrote it and were killed."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def write(path, *records: dict, tail: str = "") -> None:
     path.write_text("".join(json.dumps(one) + "\n" for one in records) + tail)
 
 
-def test_a_line_cut_anywhere_is_no_line_and_the_next_begins_on_its_own(tmp_path):
-    """At every byte: what was whole before the cut is read, and after mending a record goes to a line of its own."""
+def test_an_incomplete_line_is_ignored_and_the_next_one_starts_on_its_own(tmp_path):
+    """Cut at every byte: the complete lines before it are read, and the next record goes to its own line."""
     path = RunLayout(tmp_path).records_of(0)
     kept, lost = [record("ä"), record("b")], json.dumps(record("é", 3), ensure_ascii=False).encode() + b"\n"
     write(path, *kept)
@@ -36,7 +36,7 @@ def test_a_line_cut_anywhere_is_no_line_and_the_next_begins_on_its_own(tmp_path)
         assert [one["id"] for one in read_lines(path)] == ["ä", "b", "é"]
 
 
-def test_mending_what_is_whole_empty_or_absent_changes_nothing(tmp_path):
+def test_complete_empty_and_absent_files_are_not_changed(tmp_path):
     path = RunLayout(tmp_path).records_of(0)
     drop_partial_line(path)
     assert not path.exists()
@@ -47,15 +47,15 @@ def test_mending_what_is_whole_empty_or_absent_changes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", "3", "", '{"id": "a"} {"id": "b"}'])
-def test_a_damaged_line_in_the_middle_is_told_with_its_number(tmp_path, line):
+def test_a_damaged_line_in_the_middle_is_reported_with_its_number(tmp_path, line):
     path = RunLayout(tmp_path).records_of(0)
     write(path, record("a"), tail=f"{line}\n" + json.dumps(record("c")) + "\n")
     with pytest.raises(ValueError, match=r"line 2 of .*records\.jsonl is damaged; delete that line, and its restoration is computed again"):
         read_records(tmp_path)
 
 
-def test_the_files_of_all_processes_are_one_sorted_by_image_and_sample(tmp_path):
-    """Ten processes and more, whatever the order of their lines."""
+def test_the_files_of_all_processes_are_merged_and_sorted_by_image_and_sample(tmp_path):
+    """More than ten processes, and lines in any order."""
     every = [record(name, sample) for name in ("a", "a-1", "b", "ä") for sample in range(12)]
     mixed = random.Random(0).sample(every, len(every))
     for rank in range(12):
@@ -65,7 +65,7 @@ def test_the_files_of_all_processes_are_one_sorted_by_image_and_sample(tmp_path)
 
 
 def test_an_item_recorded_twice_counts_once_and_the_merged_file_is_right(tmp_path):
-    """As where a process was killed between merging the files and removing one of them."""
+    """A process may be killed between merging the files and removing one of them."""
     write(RunLayout(tmp_path).records_of(0), record("a", psnr=1.0), record("b", psnr=2.0), record("a", psnr=9.0))
     write(RunLayout(tmp_path).records_of(1), record("b", psnr=9.0), record("c", psnr=3.0), tail='{"id": "d"')
     assert read_records(tmp_path) == [record("a", psnr=1.0), record("b", psnr=2.0), record("c", psnr=3.0)]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Shrink(nn.Module):
-    """ε̂ = gain · x_t: what an all-noise image calls for."""
+    """ε̂ = gain · x_t, the right answer for an image of noise alone."""
 
     def __init__(self, gain: float = 1.0) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class Shrink(nn.Module):
 
 
 class NaNForBright(Shrink):
-    """As Shrink, but NaN for images brighter than `above`, from t = `below_t` down."""
+    """Like Shrink, but NaN for images brighter than `above`, at t up to `below_t`."""
 
     def __init__(self, above: float = 0.4, below_t: int = 1000) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class NaNForBright(Shrink):
 
 
 class WrongChannels(nn.Module):
-    """Five channels out, whatever comes in."""
+    """Returns five channels for any input."""
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         return x.new_zeros(x.shape[0], 5, *x.shape[2:])

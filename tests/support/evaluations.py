@@ -89,18 +89,18 @@ def launch(text: str, folder: Path, **extra: str) -> subprocess.Popen:
 def finish(process: subprocess.Popen, code: int = 0) -> str:
     """What it printed."""
     try:
-        told, _ = process.communicate(timeout=PATIENCE)
+        printed, _ = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
-    assert process.returncode == code, told
-    return told
+    assert process.returncode == code, printed
+    return printed
 
 
-def wait_for(condition: Callable[[], object], told: Callable[[], str]) -> None:
-    """Raises AssertionError with `told()` where it does not come."""
+def wait_for(condition: Callable[[], object], printed: Callable[[], str]) -> None:
+    """Wait until `condition()`. Raises AssertionError with `printed()` where that takes too long."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < deadline, told()
+        assert time.monotonic() < deadline, printed()
         time.sleep(0.02)
 
 
@@ -109,7 +109,7 @@ def recorded(run: Path) -> set[str]:
     return {line for path in run.glob("records*.jsonl") for line in path.read_text().split("\n")[:-1]}
 
 
-def figures(run: Path) -> list[dict]:
+def results(run: Path) -> list[dict]:
     """The records of a finished run without what is a cost; none is missing and none there twice."""
     records = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
     assert [record["id"] for record in records] == [f"{i:02}" for i in range(IMAGES)]
@@ -119,11 +119,11 @@ def figures(run: Path) -> list[dict]:
 
 
 def assert_same_sweep(sweep: Path, reference: Path) -> None:
-    """Both jobs of the sweep, with the figures of the reference."""
+    """Both jobs of the sweep, with the results of the reference."""
     jobs = sorted(path.name for path in reference.iterdir() if (path / "records.jsonl").exists())
     assert len(jobs) == 2
     for job in jobs:
-        assert figures(sweep / job) == figures(reference / job)
+        assert results(sweep / job) == results(reference / job)
 
 
 def of(solver: str, reference: Path) -> Path:

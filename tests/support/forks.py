@@ -1,4 +1,4 @@
-"""Scripts in forks of a process that has imported everything: a start costs half a second instead of five, and a kill is a kill."""
+"""Scripts in forks of a process that has imported everything: a start takes half a second instead of five."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What befalls files: a disk that is full, a stranger's code inside them."""
+"""Faulty files: a full disk, and pickled code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Mischief:
-    """Makes a folder when it is unpickled."""
+    """Unpickling it makes a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -18,12 +18,12 @@ class Mischief:
 
 
 def no_room(size: int = 6000) -> None:
-    """Files of this process may not grow beyond `size` bytes, as on a full disk."""
+    """Stop files of this process from growing beyond `size` bytes, as on a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def break_writing(monkeypatch, name: str, how: str = "write", room: int = 300) -> None:
-    """Let files whose name ends with `name` fail: after `room` bytes ("write"), or as they are given that name ("rename")."""
+    """Let files whose name ends with `name` fail, after `room` bytes ("write") or when they get that name ("rename")."""
     real_open, real_replace = os.fdopen, os.replace
 
     def replace(source, target):
@@ -42,7 +42,7 @@ def break_writing(monkeypatch, name: str, how: str = "write", room: int = 300) -
 
 
 class Full:
-    """A stream that takes `room` bytes and no more."""
+    """A stream that takes at most `room` bytes."""
 
     def __init__(self, stream, room: int) -> None:
         self.stream, self.room = stream, room

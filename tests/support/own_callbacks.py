@@ -31,5 +31,5 @@ class Ending(EvaluationCallback):
     def on_evaluation_end(self, folder, summary, records, loggers) -> None:
         with (folder / "endings.jsonl").open("a") as stream:
             done = (folder / "summary.json").exists()
-            told = {"summary": summary, "records": list(records), "loggers": [type(one).__name__ for one in loggers], "done": done}
-            stream.write(json.dumps(told) + "\n")
+            call = {"summary": summary, "records": list(records), "loggers": [type(one).__name__ for one in loggers], "done": done}
+            stream.write(json.dumps(call) + "\n")

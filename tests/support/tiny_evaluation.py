@@ -1,4 +1,4 @@
-"""evaluate.py on images and with a prior so small that a run takes a second, and what it leaves behind."""
+"""evaluate.py with images and a prior so small that a run takes a second, and readers of what it writes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 NETWORK = ["prior=custom", "prior.network._target_=tiny_evaluation.Convolution", "prior.checkpoint=null", "prior.size=[16,16]"]
 TINY = [*NETWORK, "grid.steps=3", "metrics.lpips=null", "trainer=cpu"]
 COSTS = ("seconds", "peak_memory_mib")
-"""What no two runs have in common."""
+"""Values that differ between any two runs."""
 
 
 class Convolution(nn.Module):
@@ -54,7 +54,7 @@ def draw_images(folder: Path, count: int, size: tuple[int, int] = (16, 16)) -> P
 
 
 def evaluate(folder: Path, *overrides: str, code: int = 0, **how) -> subprocess.CompletedProcess:
-    """The tiny prior's run in `folder`, to its end."""
+    """Run evaluate.py with the tiny prior in `folder` and wait for its end."""
     swept = [one for one in overrides if one == "-m"]
     run = Run(folder, *swept, *TINY, *(one for one in overrides if one not in swept), **how)
     try:
@@ -66,14 +66,14 @@ def evaluate(folder: Path, *overrides: str, code: int = 0, **how) -> subprocess.
 
 
 def undisturbed(folder: Path, images: int, *line: str) -> Path:
-    """`folder` with so many images and a run of one process that nobody interrupts, `run`."""
+    """`folder` with that many images and `run`, a finished run of one process."""
     draw_images(folder / "images", images)
     evaluate(folder, *line, "output_dir=run")
     return folder
 
 
 def the_line(done: subprocess.CompletedProcess) -> str:
-    """The one line that a refused run says."""
+    """The only line that a refused run prints."""
     assert "Traceback" not in done.stderr
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("error: ")
@@ -84,13 +84,13 @@ def records(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
 
 
-def figures(run: Path) -> list[dict]:
-    """The records in order, without their costs."""
+def results(run: Path) -> list[dict]:
+    """The records in order, without costs."""
     return [{key: value for key, value in record.items() if key not in COSTS} for record in records(run)]
 
 
 def summary(run: Path) -> dict:
-    """summary.json without what it took."""
+    """summary.json without costs."""
     found = json.loads((run / "summary.json").read_text())
     for name in COSTS:
         del found["cost"][name]
@@ -116,8 +116,8 @@ def psnr(image: np.ndarray, truth: np.ndarray) -> float:
 
 
 def assert_same(run: Path, reference: Path) -> None:
-    """Number for number and image for image, and nothing besides."""
-    assert figures(run) == figures(reference)
+    """Both runs have the same values, images and files."""
+    assert results(run) == results(reference)
     assert summary(run) == summary(reference)
     assert images(run) == images(reference)
     assert {path.name for path in run.iterdir()} == {path.name for path in reference.iterdir()}
@@ -126,7 +126,7 @@ def assert_same(run: Path, reference: Path) -> None:
 
 
 def assert_whole(run: Path) -> int:
-    """Nothing is half written in an interrupted run's folder, and a record vouches for its images → the number of records."""
+    """An interrupted run's folder has no partial file, and every record has its images → the number of records."""
     assert not [path for path in run.rglob("*") if path.name.startswith(".")]
     kept = records(run)
     for record in kept:
@@ -136,20 +136,20 @@ def assert_whole(run: Path) -> int:
 
 
 def ranks(folder: Path, world: int, *overrides: str) -> list[Run]:
-    """`world` processes as torchrun starts them, without its ten seconds."""
+    """`world` processes as torchrun starts them, but without its ten seconds."""
     port = free_port()
     shared = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "GROUP_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     line = [*TINY, "trainer=ddp", "trainer.accelerator=cpu", f"trainer.devices={world}", *overrides]
     started = []
     for rank in range(world):
         own = shared | {"RANK": rank, "LOCAL_RANK": rank, "TORCHELASTIC_RUN_ID": "none"}
-        told = {key: str(value) for key, value in own.items()}
-        started.append(Run(folder, *line, environment=told, before=partial(be, rank)))
+        variables = {key: str(value) for key, value in own.items()}
+        started.append(Run(folder, *line, environment=variables, before=partial(be, rank)))
     return started
 
 
 def be(rank: int) -> None:
-    """Lightning reads its rank from the environment as it is imported, and here it was imported before."""
+    """Set the rank, which Lightning reads from the environment on import; here it was imported earlier."""
     from pytorch_lightning.utilities import rank_zero_only
 
     rank_zero_only.rank = rank

@@ -34,7 +34,7 @@ def records(path: Path) -> Iterator[wandb_internal_pb2.Record]:
 
 
 def history(path: Path) -> list[dict[str, object]]:
-    """What was logged, a dictionary a call."""
+    """What was logged, one dictionary per call."""
     rows = (record.history.item for record in records(path) if record.WhichOneof("record_type") == "history")
     return [{item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in row} for row in rows]
 
@@ -50,7 +50,7 @@ def config(path: Path) -> dict[str, object]:
 
 
 def summary(path: Path) -> dict[str, object]:
-    """What the dashboard shows of the run as a whole: of each figure the last one given, of nested ones all parts."""
+    """What the dashboard shows of the run as a whole: the last value of each key, nested keys flat."""
     found: dict[str, object] = {}
     for record in records(path):
         if record.WhichOneof("record_type") == "summary":
@@ -59,12 +59,12 @@ def summary(path: Path) -> dict[str, object]:
 
 
 def exit_code(path: Path) -> int | None:
-    """As the run was finished with; None where it was not."""
+    """The exit code of the run; None where it was not closed."""
     return next((record.exit.exit_code for record in records(path) if record.WhichOneof("record_type") == "exit"), None)
 
 
 def finished(path: Path, seconds: float = 30.0) -> Path:
-    """The file, once the run's end is in it: wandb.finish comes back a little before."""
+    """The file, once it holds the end of the run: wandb.finish returns a little earlier."""
     until = monotonic() + seconds
     while exit_code(path) is None:
         assert monotonic() < until, f"{path} has no end"
@@ -73,6 +73,6 @@ def finished(path: Path, seconds: float = 30.0) -> Path:
 
 
 def artifacts(path: Path) -> dict[str, dict[str, Path]]:
-    """The type of each artifact that was logged, and its files, by their names in it, where they wait to be sent."""
+    """Artifact type → {name in the artifact: the local file}, of those that were logged."""
     logged = (record.artifact for record in records(path) if record.WhichOneof("record_type") == "artifact")
     return {one.type: {entry.path: Path(entry.local_path) for entry in one.manifest.contents} for one in logged}

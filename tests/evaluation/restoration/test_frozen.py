@@ -1,4 +1,4 @@
-"""Frozen measurements: for every operator, what was drawn and measured, bit for bit, and nothing else passes for it."""
+"""Frozen measurements: for every operator they are what was drawn and measured, and any other file is refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SPEC = {"operator._target_": "mine", "noise_model.sigma": 0.05}
 
 
 def module(operator: nn.Module, noise: NoiseModel | None = None, seed: int = 0) -> RestorationModule:
-    """What measures; nothing is restored here."""
+    """A module that only measures."""
     return RestorationModule(nn.Identity(), None, operator, noise or Gaussian(0.1), None, [], None, SHAPE, seed)
 
 
@@ -48,8 +48,8 @@ def frozen(tmp_path, images) -> Path:
 
 @pytest.mark.parametrize("noise", [Gaussian(0.1), Poisson(50.0)], ids=["gaussian", "poisson"])
 @pytest.mark.parametrize("name", options("operator"))
-def test_what_is_read_is_what_would_have_been_measured(tmp_path, images, name, noise):
-    """Also in a batch, with a module of another seed; and every random part that was drawn is in the file."""
+def test_frozen_measurements_equal_new_ones(tmp_path, images, name, noise):
+    """Also in a batch and with a module of another seed; and every random part that was drawn is in the file."""
     operator = make_operator(name, tmp_path)
     freeze(tmp_path / "frozen", module(operator, noise), images, SPEC)
     found = FrozenImages(tmp_path / "frozen")
@@ -83,7 +83,7 @@ def test_freezing_again_leaves_the_files_and_gives_their_hash(frozen, images):
     assert {path: path.stat().st_mtime_ns for path in frozen.iterdir()} == before
 
 
-def test_a_folder_that_was_not_finished_is_made_anew_with_the_same_hash(frozen, images):
+def test_an_unfinished_folder_is_made_again_with_the_same_hash(frozen, images):
     """The list of files is written last."""
     kept = FrozenImages(frozen).hash
     (frozen / "measurements.json").unlink()
@@ -102,8 +102,8 @@ def test_other_measurements_are_not_frozen_into_the_same_folder(frozen, images):
         freeze(frozen, module(InpaintRandom()), images.only([0]), SPEC)
 
 
-def test_every_byte_of_a_file_counts(frozen):
-    """One bit anywhere, the header included."""
+def test_a_changed_bit_anywhere_in_a_file_is_refused(frozen):
+    """The header included."""
     path, reader = frozen / "b.safetensors", FrozenImages(frozen)
     data = path.read_bytes()
     for at in range(0, len(data), len(data) // 23):
@@ -114,8 +114,8 @@ def test_every_byte_of_a_file_counts(frozen):
     reader.check(InpaintRandom(), SHAPE, SPEC)
 
 
-def test_an_operator_that_draws_otherwise_is_refused(frozen):
-    """The same words in the configuration, but another version of the code."""
+def test_an_operator_that_draws_another_mask_is_refused(frozen):
+    """The configuration is the same, but the code is of another version."""
     other = InpaintRandom()
     draw = other.draw
     other.draw = lambda blank, generators: draw(blank, [np.random.default_rng(7) for _ in generators])
@@ -124,7 +124,7 @@ def test_an_operator_that_draws_otherwise_is_refused(frozen):
 
 
 @pytest.mark.parametrize("kept", [[1], [0], [0, 1]])
-def test_a_part_of_the_images_is_that_part(frozen, kept):
+def test_a_subset_of_the_images_keeps_their_order_and_samples(frozen, kept):
     found = FrozenImages(frozen, num_samples=2).only(kept)
     assert [(found[i].ids[0], found[i].samples[0]) for i in range(len(found))] == [("ab"[i], k) for i in kept for k in (0, 1)]
 
@@ -134,7 +134,7 @@ def test_a_frozen_folder_can_be_moved(frozen, tmp_path):
     FrozenImages(tmp_path / "elsewhere").check(InpaintRandom(), SHAPE, SPEC)
 
 
-def test_a_mask_is_described_by_what_it_holds_not_by_where_it_lies(tmp_path):
+def test_a_file_is_described_by_its_content_not_by_its_path(tmp_path):
     (tmp_path / "one").write_bytes(b"mask")
     (tmp_path / "two").write_bytes(b"mask")
     (tmp_path / "other").write_bytes(b"other")

@@ -1,4 +1,4 @@
-"""Which images are taken: two parts that never meet, chosen by names alone."""
+"""Which images are taken: two parts without a common image, chosen by names alone."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def taken(names: list[str], **how) -> list[str]:
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
-def test_the_two_parts_are_all_and_never_meet_and_have_their_size(share):
+def test_the_two_parts_are_disjoint_and_complete_and_have_their_size(share):
     """A name is in validation with probability `share`: within four standard deviations."""
     validation, test = (taken(NAMES, split=split, validation=share) for split in ("validation", "test"))
     assert sorted(validation + test) == NAMES and not {*validation} & {*test}
     assert abs(len(validation) / len(NAMES) - share) < 4 * (share * (1 - share) / len(NAMES)) ** 0.5
 
 
-def test_an_image_stays_where_it_is_when_others_come_and_go():
-    """Whatever the order and the company, and a larger part holds the smaller one."""
+def test_an_image_stays_in_its_part_when_others_are_added_or_removed():
+    """In any order, and a larger validation part contains the smaller one."""
     some = random.Random(0).sample(NAMES, 700)
     for split in ("validation", "test"):
         assert taken(some, split=split) == [name for name in taken(NAMES, split=split) if name in {*some}]
@@ -67,7 +67,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("how", "message"), BAD)
-def test_what_makes_no_set_is_refused(how, message):
+def test_invalid_settings_are_refused(how, message):
     with pytest.raises(ValueError, match=message):
         ImageSet(Crop(), **how)
 

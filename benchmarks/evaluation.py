@@ -29,15 +29,16 @@ sys.path.insert(0, str(ROOT))
 
 from diffusion_priors.diffusion.denoiser import Denoiser  # noqa: E402
 from diffusion_priors.diffusion.grids import Linspace  # noqa: E402
-from diffusion_priors.diffusion.priors import from_folder  # noqa: E402
+from diffusion_priors.diffusion.priors.folder import from_folder  # noqa: E402
 from diffusion_priors.diffusion.transitions import FixedSmall  # noqa: E402
 from diffusion_priors.evaluation.metrics.lpips import LPIPS, TrunkMissing  # noqa: E402
 from diffusion_priors.evaluation.metrics.per_image import Metrics  # noqa: E402
 from diffusion_priors.evaluation.restoration.batches import Batch  # noqa: E402
-from diffusion_priors.evaluation.restoration.folder import EvaluationFolder  # noqa: E402
+from diffusion_priors.evaluation.restoration.folder import RestorationFolder  # noqa: E402
 from diffusion_priors.evaluation.restoration.module import RestorationModule  # noqa: E402
 from diffusion_priors.operators.inpainting import InpaintBox  # noqa: E402
 from diffusion_priors.operators.noise_models import Gaussian  # noqa: E402
+from diffusion_priors.solvers.base import Problem  # noqa: E402
 from diffusion_priors.solvers.dps import DPS  # noqa: E402
 
 
@@ -68,21 +69,22 @@ def cost(chosen: argparse.Namespace) -> None:
         print(f"without LPIPS: {error}")
     metrics.prepare()
     shape = (prior.channels, *prior.size)
-    levels = Linspace(chosen.steps)(prior.image_schedule.table)
-    module = RestorationModule(Denoiser(prior), DPS(), InpaintBox(), Gaussian(), FixedSmall(), levels, metrics, shape)
+    plan = DPS().plan(Linspace(chosen.steps), prior.image_schedule)
+    module = RestorationModule(Denoiser(prior), DPS(), InpaintBox(), Gaussian(), FixedSmall(), plan, metrics, shape)
     size = chosen.batch_size
     truth = torch.rand(size, *shape) * 2.0 - 1.0
     times: dict[str, list[float]] = {"sampling": [], "scores": [], "files": []}
     with tempfile.TemporaryDirectory() as folder:
-        output = EvaluationFolder(Path(folder), 0)
+        output = RestorationFolder(Path(folder), 0)
         for turn in range(chosen.turns):
             batch = Batch(tuple(f"{turn}-{b}" for b in range(size)), (0,) * size, truth, None)
-            problem = module.problem(batch, module.measure(batch))
+            measurement = module.measure(batch)
+            problem = Problem(module.denoiser, measurement, module.sampler, module.sampling_noise(batch), module.like(batch))
             start = perf_counter()
-            solution = module.solver.solve(problem, levels)
+            solution = module.solver.solve(problem, plan)
             times["sampling"].append(perf_counter() - start)
             start = perf_counter()
-            module.records(batch, problem, solution, 0.0)
+            module.records(batch, measurement, solution, 0.0)
             times["scores"].append(perf_counter() - start)
             done = module.predict_step(batch)
             start = perf_counter()

@@ -33,7 +33,7 @@ from diffusion_priors.diffusion.transitions import FixedSmall
 from diffusion_priors.operators.inpainting import InpaintBox
 from diffusion_priors.operators.noise_models import Gaussian
 from diffusion_priors.solvers.annealing import Likelihood
-from diffusion_priors.solvers.base import Problem, Solver
+from diffusion_priors.solvers.base import Problem, Solution, Solver, Step
 from diffusion_priors.solvers.dps import DPS
 from diffusion_priors.solvers.dps_score import DPSScore
 from diffusion_priors.solvers.score_ald import ScoreALD
@@ -57,22 +57,22 @@ def random_ffhq() -> Prior:
     return Prior(UNet(), Linear(), Eps(), size=(64, 64))
 
 
-HEADERS = ["network", "batch", "solver", "bare call", "bare ms a step", "solver / bare", "own ms a step", "1 + own / bare"]
+HEADERS = ["network", "batch", "solver", "bare call", "bare ms per step", "solver / bare", "own ms per step", "1 + own / bare"]
 PRIORS = {"faces64": bundled, "ffhq256-random": random_ffhq}
 
 
 def problem_of(prior: Prior, batch: int, device: torch.device) -> Problem:
-    blank = torch.zeros(batch, 3, *prior.size, device=device)
+    like = torch.zeros(batch, 3, *prior.size, device=device)
     generators = [image_generator(0, b, "measurement") for b in range(batch)]
-    operator = InpaintBox().draw(blank, generators).to(device)
-    measurement = Gaussian().measure(operator, blank, generators)
-    noise = ImageRandom([image_generator(0, b, "sampling") for b in range(batch)])
-    return Problem(Denoiser(prior).to(device), FixedSmall(), operator, measurement.y, measurement.sigma_y, blank, noise)
+    operator = InpaintBox().draw(like, generators).to(device)
+    measurement = Gaussian().measure(operator, like, generators)
+    rng = ImageRandom([image_generator(0, b, "sampling") for b in range(batch)])
+    return Problem(Denoiser(prior).to(device), measurement, FixedSmall(), rng, like)
 
 
 def bare_calls(prior: Prior, problem: Problem, steps: int, with_vjp: bool) -> Callable[[], None]:
     """`steps` calls of the network itself on an image of the same kind, with a vector-Jacobian product each or not."""
-    x = problem.rng.normal(problem.blank)
+    x = problem.rng.normal(problem.like)
     t = torch.full((len(x),), 500, device=x.device)
 
     def forward() -> None:
@@ -98,10 +98,10 @@ class Nothing(nn.Module):
         return x * 1.0
 
 
-def own_time(solver: Solver, batch: int, levels: list, device: torch.device) -> float:
+def own_time(solver: Solver, batch: int, plan: list[Step], device: torch.device) -> float:
     """Seconds a step of the solver around a network that does nothing; the median of 20 runs."""
     problem = problem_of(Prior(Nothing(), Linear(), Eps(), size=(64, 64)), batch, device)
-    return median(seconds(lambda: solver.solve(problem, levels), device) for _ in range(20)) / (len(levels) - 1)
+    return median(seconds(lambda: solver.solve(problem, plan), device) for _ in range(20)) / len(plan)
 
 
 def seconds(run: Callable[[], object], device: torch.device) -> float:
@@ -129,20 +129,21 @@ def main() -> None:
         prior.network.to(device, memory_format=torch.channels_last)
         for batch in args.batches:
             problem = problem_of(prior, batch, device)
-            levels = Linspace(args.steps)(prior.image_schedule.table)
             for label in args.solvers:
                 solver = SOLVERS[label]
+                plan = solver.plan(Linspace(args.steps), prior.image_schedule)
 
-                def run(solver: Solver = solver, problem: Problem = problem, levels: list = levels) -> None:
-                    solver.solve(problem, levels)
+                def run(solver: Solver = solver, problem: Problem = problem, plan: list[Step] = plan) -> Solution:
+                    return solver.solve(problem, plan)
 
-                bare = bare_calls(prior, problem, args.steps, solver.needs_gradient)
-                run(), bare()
+                with_vjp = run().vjps > 0
+                bare = bare_calls(prior, problem, args.steps, with_vjp)
+                bare()
                 pairs = [(seconds(run, device), seconds(bare, device)) for _ in range(args.pairs)]
                 ratio = median(a / b for a, b in pairs)
                 per_step = median(b for _, b in pairs) / args.steps * 1e3
-                own = own_time(solver, batch, levels, device) * 1e3
-                call = "forward + vjp" if solver.needs_gradient else "forward"
+                own = own_time(solver, batch, plan, device) * 1e3
+                call = "forward + vjp" if with_vjp else "forward"
                 rows.append([name, batch, label, call, f"{per_step:.1f}", f"{ratio:.3f}", f"{own:.2f}", f"{1 + own / per_step:.3f}"])
                 print(f"{name}, batch {batch}, {label}: {ratio:.3f}", file=sys.stderr, flush=True)
     print(tabulate(rows, headers=HEADERS, disable_numparse=True))

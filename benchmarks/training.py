@@ -107,7 +107,7 @@ def main() -> None:
         for batch in wanted.batches:
             ours, bare, ratio = measure(batch, precision if precision == "bf16" else 32, wanted.steps, wanted.accelerator)
             rows.append([precision, batch, f"{1000 * bare:.0f}", f"{1000 * ours:.0f}", f"{ratio:.3f}", f"{batch / ours:.1f}"])
-    headers = ["precision", "batch", "bare ms a step", "ours ms a step", "ours / bare", "images a second"]
+    headers = ["precision", "batch", "bare ms per step", "ours ms per step", "ours / bare", "images per second"]
     print(tabulate(rows, headers=headers, disable_numparse=True))
 
 

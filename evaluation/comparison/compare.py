@@ -99,6 +99,8 @@ def comparable_run(folder: Path) -> FinishedRun:
         images = run.images
     except ValueError as error:
         raise ValueError(f"{folder}: {error}; evaluate again") from error
+    if not images and run.not_applicable is not None:
+        raise ValueError(f"{folder} holds no results: {run.not_applicable}; name the output folder of another run")
     if not images:
         jobs = sorted(path.parent for path in folder.glob(f"*/{RECORDS}"))
         hint = f"it is the folder of a sweep: name one of its jobs, such as {jobs[0]}" if jobs else "name the output folder of a run"

@@ -12,6 +12,7 @@ from scipy.stats import t as student
 
 from diffusion_priors.evaluation.statistics import estimate
 from diffusion_priors.images.io import read_as_is
+from diffusion_priors.runs.records import records_by_image
 
 BINS = 4096
 """Number of bins of the predicted standard deviation, on [0, 1] images. Groups of pixels consist of whole bins."""
@@ -62,12 +63,8 @@ class Calibration:
 
 def complete(records: Sequence[dict]) -> dict[str, list[int]]:
     """{id: samples} of the images without a failed sample, so that all of them have equally many."""
-    failed = {record["id"] for record in records if record["error"] is not None}
-    found: dict[str, list[int]] = {}
-    for record in records:
-        if record["id"] not in failed:
-            found.setdefault(record["id"], []).append(record["sample"])
-    return found
+    images = records_by_image(records)
+    return {name: [one["sample"] for one in own] for name, own in images.items() if all(one["error"] is None for one in own)}
 
 
 def values(path: Path) -> np.ndarray:

@@ -17,6 +17,11 @@ def number(value: float | None, spec: str = ".2f") -> str:
     return format(float(value), f"{sign}z{rest}").replace("-", "−")
 
 
+def absent(name: str, footnote: str | None) -> str:
+    """What a table shows if the metric `name` has no value: a dash, with a mark if the footnote of the summary says why."""
+    return f"{ABSENT} *" if footnote and metric_of(name).needs_weights else ABSENT
+
+
 def plus_minus(found: Estimate | None, spec: str) -> str:
     """26.62 ± 0.31: mean ± standard error."""
     if found is None or found.se is None:

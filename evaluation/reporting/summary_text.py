@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from diffusion_priors.evaluation.reporting.format import ABSENT, full_estimate, heading, number, plus_minus
-from diffusion_priors.evaluation.scores import SINGLE, STATISTICS, metric_of
+from diffusion_priors.evaluation.reporting.format import absent, full_estimate, heading, number, plus_minus, spec_of
+from diffusion_priors.evaluation.scores import SINGLE, STATISTICS
 from diffusion_priors.evaluation.statistics import Estimate
 from diffusion_priors.evaluation.summary import Cost, EstimateEntry, Summary
 from diffusion_priors.runs.layout import RunLayout
@@ -59,10 +59,7 @@ def facts(summary: Summary) -> list[str]:
 
 def cell(found: EstimateEntry | None, name: str, footnote: str | None) -> str:
     """26.62 ± 0.31 [25.98, 27.25]; a dash for None, with a mark if the footnote says why."""
-    metric = metric_of(name)
-    if found is None:
-        return f"{ABSENT} *" if footnote and metric.needs_weights else ABSENT
-    return full_estimate(Estimate.from_dict(found), metric.spec)
+    return absent(name, footnote) if found is None else full_estimate(Estimate.from_dict(found), spec_of(name))
 
 
 def calibration_lines(found: dict) -> list[str]:

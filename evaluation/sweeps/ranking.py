@@ -9,7 +9,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from diffusion_priors.evaluation.reporting.finished_run import FinishedRun
-from diffusion_priors.evaluation.reporting.format import ABSENT, forward_and_vjp, heading, number, plus_minus, signed_difference, spec_of
+from diffusion_priors.evaluation.reporting.format import absent, forward_and_vjp, heading, number, plus_minus, signed_difference, spec_of
 from diffusion_priors.evaluation.scores import METRICS, SINGLE, metric_of
 from diffusion_priors.evaluation.statistics import Estimate, paired
 from diffusion_priors.evaluation.sweeps.parameters import swept_parameters, words
@@ -110,9 +110,7 @@ class Leaderboard:
 
     def _mean(self, job: FinishedRun, metric: str) -> str:
         found = job.estimate(SINGLE.key, metric)
-        if found is None and metric_of(metric).needs_weights and job.summary.get("footnote"):
-            return f"{ABSENT} *"
-        return plus_minus(found, spec_of(metric))
+        return absent(metric, job.summary.get("footnote")) if found is None else plus_minus(found, spec_of(metric))
 
     def as_table(self, style: str, clean: Callable[[str], str] = str) -> str:
         """The ranked jobs in one of tabulate's styles; `clean` is applied to every text."""

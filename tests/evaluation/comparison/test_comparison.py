@@ -308,6 +308,9 @@ def test_folders_that_are_not_runs_are_refused(tmp_path, plain_run):
     ):
         with pytest.raises(FileNotFoundError, match=says):
             compare(plain_run, path)
+    (tmp_path / "empty" / "not_applicable.txt").write_text("solver=ddrm needs a spectrum\n")
+    with pytest.raises(ValueError, match="empty holds no results: solver=ddrm needs a spectrum; name the output folder of another run"):
+        compare(plain_run, tmp_path / "empty")
     with pytest.raises(ValueError, match="names one folder twice"):
         compare(plain_run, plain_run.parent / "empty" / ".." / plain_run.name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from diffusion_priors.evaluation.reporting.format import (
+    absent,
     forward_and_vjp,
     full_estimate,
     interval,
@@ -39,6 +40,11 @@ ONE = Estimate(-0.004, None, None, None, 1)
 )
 def test_a_number_has_a_true_minus_sign_and_no_negative_zero(value, spec, text):
     assert number(value, spec) == text
+
+
+def test_a_missing_value_points_to_the_footnote_only_if_that_explains_it():
+    assert [absent(name, "no trunk") for name in ("lpips", "lpips_vgg", "psnr", "mine")] == ["– *", "– *", "–", "–"]
+    assert absent("lpips", None) == "–"
 
 
 def test_an_estimate_shows_what_it_has():

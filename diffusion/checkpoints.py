@@ -67,7 +67,8 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: Path)
     extra = [name for name in state if name not in wanted]
     if missing or extra:
         problems = [f"{len(names)} {word}, first {names[0]}" for names, word in ((missing, "missing"), (extra, "left over")) if names]
-        raise ValueError(f"{source} does not fit the network: of its {len(wanted)} tensors {'; '.join(problems)}; check the network's flags")
+        found = "; ".join(problems)
+        raise ValueError(f"{source} does not fit the network: of its {len(wanted)} tensors {found}; check the network's flags")
     network.load_state_dict(state)
 
 

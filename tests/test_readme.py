@@ -106,7 +106,7 @@ def run_in_copy(command: str, copy: Path, *extra: str) -> subprocess.CompletedPr
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("HYDRA", "WANDB", "PYTHONPATH", "PYTEST"))}
     words = [sys.executable, *shlex.split(command)[1:], *extra]
     return subprocess.run(
-        words, cwd=copy, env=environment | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False
+        words, cwd=copy, env=environment | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=600, check=False
     )
 
 

@@ -48,11 +48,10 @@ def test_forward_is_linear_and_the_adjoint_is_its_adjoint(case, tmp_path):
 @every_linear_operator
 def test_the_pseudoinverse_explains_the_measurement(case, tmp_path):
     """A A⁺ A x = A x, within the operator's own limits."""
-    for images, channels in [(1, 3), (3, 1)]:
-        x = random_images(images, channels, *case.sides(seed=images))
-        operator = case.drawn(x, tmp_path)
-        y = operator(x)
-        assert (norms(operator(operator.pinv(y)) - y) <= residual_bound(operator, x)).all()
+    x = random_images(2, 3, *case.sides(seed=3))
+    operator = case.drawn(x, tmp_path)
+    y = operator(x)
+    assert (norms(operator(operator.pinv(y)) - y) <= residual_bound(operator, x)).all()
 
 
 @every_linear_operator
@@ -180,18 +179,14 @@ def test_a_repeated_operator_treats_each_copy_as_the_image(case, tmp_path):
 
 
 @every_linear_operator
-def test_an_image_in_a_batch_has_the_pseudoinverse_it_has_alone(case, tmp_path):
-    """To rounding; by conjugate gradients, both explain y within their tolerance."""
+def test_the_pseudoinverse_of_an_image_does_not_depend_on_the_batch(case, tmp_path):
+    """To rounding; iterations of conjugate gradients agree one by one, here the first twenty."""
     x = random_images(2, 1, *case.sides(seed=8, most=20))
-    together = case.drawn(x, tmp_path, ids=(4, 7))
-    alone = case.drawn(x[1:], tmp_path, ids=(7,))
+    together, alone = case.drawn(x, tmp_path, ids=(4, 7)), case.drawn(x[1:], tmp_path, ids=(7,))
+    together.cg_iterations = alone.cg_iterations = 20
     y = together(x)
     expected = alone.pinv(y[1:])
-    gap = together.pinv(y)[1:] - expected
-    if by_conjugate_gradients(alone):
-        assert norms(alone(gap)) <= 2.0 * residual_bound(alone, x[1:])
-    else:
-        assert norms(gap) <= 1e-10 * norms(expected)
+    assert norms(together.pinv(y)[1:] - expected) <= 1e-10 * norms(expected)
 
 
 @every_operator
@@ -244,9 +239,13 @@ def test_a_measurement_as_an_image(case, tmp_path):
     y = operator(x)
     shown, initial = operator.as_image(y), operator.initial_image(y)
     assert shown is None or (torch.equal(shown, y) and not y.is_complex() and y.shape[1] == 3)
-    assert (shown is None) == (case.name in ("random_matrix", "phase_retrieval", "mri"))
+    if case.name in ("random_matrix", "phase_retrieval", "mri"):
+        assert shown is None
+    if operator.has_image_shape(y) or case.name.startswith("super_resolution"):
+        assert shown is not None
     assert (shown is None) == (operator.unit != "[-1, 1]")
-    assert (initial is None) == (case.name == "phase_retrieval")
+    if operator.linear or case.name == "phase_retrieval":
+        assert (initial is None) == (case.name == "phase_retrieval")
     if initial is not None:
         assert initial.shape == x.shape
         explains = torch.equal(initial, y) or (norms(operator(initial) - y) <= 1e-10 * norms(y)).all()

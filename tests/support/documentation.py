@@ -53,7 +53,7 @@ def run(command: str, folder: Path, extra: Sequence[str] = ()) -> subprocess.Com
     """A documented command with `extra` arguments, in `folder`: in a fork, or as the command that it is where it starts processes."""
     first, *words = shlex.split(command)
     if first == "python" and words[0] in SCRIPTS and "ddp" not in command and "launcher" not in command:
-        return Run(folder, *words[1:], *extra, script=words[0], before=import_from_here).wait(300.0)
+        return Run(folder, *words[1:], *extra, script=words[0], before=import_from_here).wait(600.0)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("HYDRA", "WANDB"))}
     environment |= {
         "OMP_NUM_THREADS": "1",
@@ -62,7 +62,7 @@ def run(command: str, folder: Path, extra: Sequence[str] = ()) -> subprocess.Com
     }
     place = [str(ROOT / word) if word.endswith(".py") and (ROOT / word).is_file() else word for word in words]
     return subprocess.run(
-        [*STARTS[first], *place, *extra], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+        [*STARTS[first], *place, *extra], cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
 
 

@@ -85,11 +85,6 @@ class Operator(nn.Module):
 
         return y.detach(), pull_back
 
-    def misfit_gradient(self, x: Tensor, y: Tensor) -> Tensor:
-        """Until every solver asks `Measurement.squared_residual_gradient`."""
-        clean, pull_back = self.linearise(x)
-        return 2.0 * pull_back(clean - y)
-
 
 def _repeated(buffer: Tensor | None, images: int, k: int, name: str) -> Tensor | None:
     if buffer is None or buffer.ndim != 4 or len(buffer) == 1:

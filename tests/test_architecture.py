@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -112,12 +113,18 @@ def outside_functions(node: ast.AST) -> Iterator[ast.AST]:
             yield from outside_functions(child)
 
 
+@cache
+def imported_at_once(path: str, source: str) -> tuple[str, ...]:
+    """The dotted names that importing a file imports."""
+    return tuple(imported(outside_functions(ast.parse(source)), path))
+
+
 def loaded_by(path: str, source: str, files: dict[str, str] | None = None) -> set[str]:
     """The packages outside the project that importing a file loads, directly or through modules of the project."""
     pending, seen, packages = [(path, source)], {path}, set()
     while pending:
         here, text = pending.pop()
-        for name in imported(outside_functions(ast.parse(text)), here):
+        for name in imported_at_once(here, text):
             parts = name.split(".")
             if parts[0] != PACKAGE:
                 packages.add(parts[0])

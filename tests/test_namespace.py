@@ -24,7 +24,7 @@ FILES = {
     f"{PACKAGE}/{path.relative_to(ROOT).as_posix()}"
     for room in ROOMS
     for path in (ROOT / room).rglob("*")
-    if path.is_file() and path.suffix != ".pyc"
+    if path.is_file() and "__pycache__" not in path.parts
 } | {f"{PACKAGE}/__init__.py", f"{PACKAGE}/py.typed"}
 """What an installed package holds: every file of every room, whatever its kind."""
 MODULES = sorted(file.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for file in FILES if file.endswith(".py"))

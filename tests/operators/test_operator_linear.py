@@ -48,11 +48,10 @@ def test_forward_is_linear_and_the_adjoint_is_its_adjoint(case, tmp_path):
 @every_linear_operator
 def test_the_pseudoinverse_explains_the_measurement(case, tmp_path):
     """A A⁺ A x = A x, within the operator's own limits."""
-    for images, channels in [(1, 3), (3, 1)]:
-        x = random_images(images, channels, *case.sides(seed=images))
-        operator = case.drawn(x, tmp_path)
-        y = operator(x)
-        assert (norms(operator(operator.pinv(y)) - y) <= residual_bound(operator, x)).all()
+    x = random_images(2, 3, *case.sides(seed=3))
+    operator = case.drawn(x, tmp_path)
+    y = operator(x)
+    assert (norms(operator(operator.pinv(y)) - y) <= residual_bound(operator, x)).all()
 
 
 @every_linear_operator
@@ -180,18 +179,14 @@ def test_a_repeated_operator_treats_each_copy_as_the_image(case, tmp_path):
 
 
 @every_linear_operator
-def test_an_image_in_a_batch_has_the_pseudoinverse_it_has_alone(case, tmp_path):
-    """To rounding; by conjugate gradients, both explain y within their tolerance."""
+def test_the_pseudoinverse_of_an_image_does_not_depend_on_the_batch(case, tmp_path):
+    """To rounding; iterations of conjugate gradients agree one by one, here the first twenty."""
     x = random_images(2, 1, *case.sides(seed=8, most=20))
-    together = case.drawn(x, tmp_path, ids=(4, 7))
-    alone = case.drawn(x[1:], tmp_path, ids=(7,))
+    together, alone = case.drawn(x, tmp_path, ids=(4, 7)), case.drawn(x[1:], tmp_path, ids=(7,))
+    together.cg_iterations = alone.cg_iterations = 20
     y = together(x)
     expected = alone.pinv(y[1:])
-    gap = together.pinv(y)[1:] - expected
-    if by_conjugate_gradients(alone):
-        assert norms(alone(gap)) <= 2.0 * residual_bound(alone, x[1:])
-    else:
-        assert norms(gap) <= 1e-10 * norms(expected)
+    assert norms(together.pinv(y)[1:] - expected) <= 1e-10 * norms(expected)
 
 
 @every_operator

@@ -8,11 +8,13 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from lazy import Lazy
 from misfortune import Mischief
 from PIL import Image
 from scipy.linalg import sqrtm
@@ -20,11 +22,9 @@ from torch import nn
 
 from diffusion_priors.evaluation.metrics.distribution import Distribution, Inception
 
-try:
-    from torch_fidelity import feature_extractor_inceptionv3 as fidelity
-except ImportError:
-    fidelity = None
-needs_fidelity = pytest.mark.skipif(fidelity is None, reason='torch-fidelity is not installed (pip install -e ".[fid]")')
+FIDELITY = "torch_fidelity.feature_extractor_inceptionv3"
+fidelity = Lazy(FIDELITY)
+needs_fidelity = pytest.mark.skipif(find_spec("torch_fidelity") is None, reason='torch-fidelity is not installed (pip install -e ".[fid]")')
 
 
 class Tiny(nn.Module):
@@ -217,7 +217,7 @@ def weights(tmp_path_factory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("inception")
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
         torch.manual_seed(0)
-        patch.setattr(fidelity, "load_state_dict_from_url", lambda *args, **kwargs: {})
+        patch.setattr(f"{FIDELITY}.load_state_dict_from_url", lambda *args, **kwargs: {})
         patch.setattr(fidelity.FeatureExtractorInceptionV3, "load_state_dict", lambda *args: None)
         state = fidelity.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).state_dict()
     torch.save({name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}, folder / "x.pth")
@@ -260,18 +260,19 @@ def test_distances_with_inception(weights, sets):
     assert found["kid"] == pytest.approx(mmd(x, y), rel=1e-4, abs=1e-9)
 
 
+@pytest.mark.script
 @needs_fidelity
 def test_inception_is_downloaded_once_then_read_from_the_cache(weights, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     handler = partial(SimpleHTTPRequestHandler, directory=str(weights.parent))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
         threading.Thread(target=served.serve_forever, daemon=True).start()
-        monkeypatch.setattr(fidelity, "URL_INCEPTION_V3", f"http://127.0.0.1:{served.server_address[1]}/{weights.name}")
+        monkeypatch.setattr(f"{FIDELITY}.URL_INCEPTION_V3", f"http://127.0.0.1:{served.server_address[1]}/{weights.name}")
         Distribution().check(1000)
         served.shutdown()
     cached = tmp_path / "checkpoints" / weights.name
     assert cached.read_bytes() == weights.read_bytes()
-    monkeypatch.setattr(fidelity, "URL_INCEPTION_V3", f"http://127.0.0.1:9/{weights.name}")
+    monkeypatch.setattr(f"{FIDELITY}.URL_INCEPTION_V3", f"http://127.0.0.1:9/{weights.name}")
     Distribution().check(1000)
     cached.unlink()
     with pytest.raises(ValueError, match=rf"not available .*set metrics\.distribution\.weights to {weights.name}"):

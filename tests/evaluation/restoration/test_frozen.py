@@ -51,6 +51,8 @@ def frozen(tmp_path, images) -> Path:
 def test_frozen_measurements_equal_new_ones(tmp_path, images, name, noise):
     """Also in a batch and with a module of another seed; and every random part that was drawn is in the file."""
     operator = make_operator(name, tmp_path)
+    if isinstance(noise, Poisson) and module(operator).measure(images[0]).y.is_complex():
+        pytest.skip("Poisson noise is refused for a complex y")
     freeze(tmp_path / "frozen", module(operator, noise), images, SPEC)
     found = FrozenImages(tmp_path / "frozen")
     batch = collate([found[0], found[1]])

@@ -90,8 +90,9 @@ class Prior:
         """
         device = next(self.network.parameters(), torch.empty(0)).device
         zeros = torch.zeros(1, self.channels, *self.size, device=device)
+        x, t = self.preconditioning.inputs(zeros, self.schedule.discretised()[0])
         try:
-            output = self.network(zeros, torch.zeros(1, dtype=torch.long, device=device))
+            output = self.network(x, torch.as_tensor(t, device=device).expand(1))
         except (RuntimeError, TypeError, IndexError) as error:
             raise ValueError(
                 f"the prior's network cannot take a {self.channels} x {self.size[0]} x {self.size[1]} image and t: "

@@ -16,7 +16,7 @@ from diffusion_priors.diffusion.image_random import image_generator
 from diffusion_priors.diffusion.levels import NoiseLevel
 from diffusion_priors.diffusion.preconditioning import Eps
 from diffusion_priors.diffusion.priors.base import Prior
-from diffusion_priors.diffusion.schedules import Cosine, Linear
+from diffusion_priors.diffusion.schedules import VE, Cosine, Flow, Linear
 
 SHAPE = (3, 4, 6)
 LEVELS = [Linear().table[t] for t in (0, 100, 500, 999)] + [Cosine().table[t] for t in (0, 500, 999)]
@@ -168,6 +168,12 @@ def test_the_network_returns_x0_at_the_levels_of_the_schedule(schedule):
     torch.testing.assert_close(mixed[[0, 2]], prior.network(x[[0, 2]], torch.tensor([3, 3])))
     assert prior.probe() is False
     assert len(prior.fingerprint()) == 16
+
+
+@pytest.mark.parametrize("schedule", [VE(), Flow()], ids=lambda s: type(s).__name__)
+def test_the_probe_asks_a_network_only_for_times_of_its_schedule(schedule):
+    """Continuous schedules do not contain t = 0."""
+    assert exact(mixture_law(), schedule).probe() is False
 
 
 def test_different_laws_have_different_fingerprints():

@@ -83,6 +83,7 @@ def test_the_batch_size_affects_only_the_levels():
     assert any(small[k].index != large[k].index for k in range(20))
 
 
+@pytest.mark.script
 def test_the_number_of_workers_changes_nothing():
     """The loader of a run, with and without worker processes, compared with the single items."""
     stream = make_stream()

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,7 @@ from torch import nn
 
 from diffusion_priors.evaluation.metrics.distribution import Distribution, Inception
 
-try:
-    from torch_fidelity import feature_extractor_inceptionv3 as fidelity
-except ImportError:
-    fidelity = None
-needs_fidelity = pytest.mark.skipif(fidelity is None, reason='torch-fidelity is not installed (pip install -e ".[fid]")')
+needs_fidelity = pytest.mark.skipif(find_spec("torch_fidelity") is None, reason='torch-fidelity is not installed (pip install -e ".[fid]")')
 
 
 class Tiny(nn.Module):
@@ -214,6 +211,8 @@ def test_the_error_without_torch_fidelity_names_the_extra(monkeypatch):
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Iterator[Path]:
     """Inception with random weights, in a file named by its hash as torch-fidelity's file is. Half precision saves time."""
+    from torch_fidelity import feature_extractor_inceptionv3 as fidelity
+
     folder = tmp_path_factory.mktemp("inception")
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
         torch.manual_seed(0)
@@ -230,13 +229,15 @@ def weights(tmp_path_factory) -> Iterator[Path]:
 @needs_fidelity
 def test_inception_equals_torch_fidelity(weights, sets):
     """The features equal those that torch-fidelity computes from the file, and no other draw is disturbed."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
     torch.manual_seed(5)
     untouched = torch.rand(4)
     torch.manual_seed(5)
     ours = Inception(str(weights))
     assert torch.equal(torch.rand(4), untouched)
     pixels = torch.from_numpy(np.stack([np.asarray(Image.open(path)) for path in sets[0][:2]])).permute(0, 3, 1, 2)
-    theirs = fidelity.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(weights))
+    theirs = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(weights))
     expected = theirs(pixels)[0]
     assert torch.equal(ours(pixels), expected) and expected.shape == (2, 2048) and expected.std() > 0
 
@@ -262,6 +263,8 @@ def test_distances_with_inception(weights, sets):
 
 @needs_fidelity
 def test_inception_is_downloaded_once_then_read_from_the_cache(weights, tmp_path, monkeypatch):
+    from torch_fidelity import feature_extractor_inceptionv3 as fidelity
+
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     handler = partial(SimpleHTTPRequestHandler, directory=str(weights.parent))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:

@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
-from torchvision.models import alexnet
 
 from diffusion_priors.evaluation.metrics.lpips import LPIPS, TrunkMissing
 from diffusion_priors.evaluation.metrics.per_image import Metrics
@@ -91,6 +90,8 @@ def test_lpips_equals_its_published_values(net, file, published, tolerance):
 @pytest.fixture(scope="module")
 def trunk(tmp_path_factory) -> Path:
     """A whole AlexNet with random weights, in a file named by its hash as torchvision's files are."""
+    from torchvision.models import alexnet
+
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("served")
     slim = {name: value for name, value in alexnet().state_dict().items() if name.startswith("features")}

@@ -1,6 +1,6 @@
-"""What an evaluation costs beside its sampling, and what it holds in memory: python benchmarks/evaluation.py --help.
+"""What an evaluation costs in addition to its sampling, and how much memory it uses: python benchmarks/evaluation.py --help.
 
-Cost: the scores (PSNR, SSIM, LPIPS) and the files of a batch, timed beside the bare solver on the same batch, in turns in
+Cost: the scores (PSNR, SSIM, LPIPS) and the files of a batch, timed against the bare solver on the same batch, in turns in
 one process. Files are written while the next batch is sampled; here they are timed as if they were not, so the share is
 an upper bound.
 

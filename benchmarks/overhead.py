@@ -31,6 +31,7 @@ from diffusion_priors.diffusion.priors.folder import from_folder
 from diffusion_priors.diffusion.schedules import Linear
 from diffusion_priors.diffusion.transitions import FixedSmall
 from diffusion_priors.operators.inpainting import InpaintBox
+from diffusion_priors.operators.measurement import Measurement
 from diffusion_priors.operators.noise_models import Gaussian
 from diffusion_priors.solvers.annealing import Likelihood
 from diffusion_priors.solvers.base import Problem, Solution, Solver, Step
@@ -65,7 +66,7 @@ def problem_of(prior: Prior, batch: int, device: torch.device) -> Problem:
     like = torch.zeros(batch, 3, *prior.size, device=device)
     generators = [image_generator(0, b, "measurement") for b in range(batch)]
     operator = InpaintBox().draw(like, generators).to(device)
-    measurement = Gaussian().measure(operator, like, generators)
+    measurement = Measurement.of(operator, Gaussian(), like, generators)
     rng = ImageRandom([image_generator(0, b, "sampling") for b in range(batch)])
     return Problem(Denoiser(prior).to(device), measurement, FixedSmall(), rng, like)
 

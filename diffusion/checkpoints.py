@@ -1,4 +1,4 @@
-"""Checkpoints: found, fetched, and loaded strictly, never running code from the file."""
+"""Checkpoints: find or download one, and load it strictly. No code in the file is run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Checkpoint:
     """Where a network's weights are: `path`; else `name` in the `cache` folder; else fetched from `url` into it.
 
     `cache` defaults to torch's hub cache ($TORCH_HOME/hub/checkpoints). A `url` needs its `sha256`.
-    `obtain` tells a person where the file can be had; it ends the message when nothing was found.
+    `obtain` says where to get the file; it ends the message when none was found.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Checkpoint:
         self.cache = Path(cache) if cache else hub_cache()
 
     def locate(self) -> Path:
-        """The file, fetched if need be. Raises FileNotFoundError where there is none, ValueError on a wrong hash."""
+        """The file, downloaded if necessary. Raises FileNotFoundError if it is not found, ValueError if its hash is wrong."""
         if self.path is None and self.name is None:
             raise FileNotFoundError(f"no checkpoint was named; {self.obtain}")
         sha256 = self.sha256.lower() if self.sha256 else None
@@ -44,11 +44,11 @@ class Checkpoint:
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
-    """Fill every tensor of `network` from `state`, cast to the network's type; nothing missing, nothing left over.
+    """Fill every tensor of `network` from `state`, cast to the network's type. No tensor may be missing or left over.
 
-    Where the network is a part of what was saved ("network.", "model.", "ema." before its names) that part is taken.
+    If the file holds the network as a part (its names begin with "network.", "model." or "ema."), that part is used.
 
-    Raises ValueError that names the first tensor that does not fit, what was wanted and what was found.
+    Raises ValueError that names the first tensor that does not fit, the expected shape and the one found.
     """
     if "label_emb.weight" in state:
         raise ValueError(
@@ -66,8 +66,9 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: Path)
     missing = [name for name in wanted if name not in state]
     extra = [name for name in state if name not in wanted]
     if missing or extra:
-        told = [f"{len(names)} {word}, first {names[0]}" for names, word in ((missing, "missing"), (extra, "left over")) if names]
-        raise ValueError(f"{source} does not fit the network: of its {len(wanted)} tensors {'; '.join(told)}; check the network's flags")
+        problems = [f"{len(names)} {word}, first {names[0]}" for names, word in ((missing, "missing"), (extra, "left over")) if names]
+        found = "; ".join(problems)
+        raise ValueError(f"{source} does not fit the network: of its {len(wanted)} tensors {found}; check the network's flags")
     network.load_state_dict(state)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self, cast
 
 import torch
+from numpy.random import Generator
 from torch import Tensor
 
 from diffusion_priors.operators.base import Operator, PullBack
@@ -34,6 +36,18 @@ class Measurement:
         """The operator, for a solver that requires LINEAR or SPECTRUM."""
         return cast(LinearOperator, self.operator)
 
+    @classmethod
+    def of(cls, operator: Operator, noise_model: NoiseModel, x0: Tensor, generators: Sequence[Generator]) -> Self:
+        """y = A(x0) + n, image b's noise from generator b. Entries that are not measured carry no noise, unlike in the code of DPS."""
+        return cls.given(operator, noise_model, noise_model.sample(operator(x0), generators))
+
+    @classmethod
+    def given(cls, operator: Operator, noise_model: NoiseModel, y: Tensor) -> Self:
+        """A y that was measured elsewhere: entries outside its support are set to 0."""
+        support = operator.support(y)
+        y = y * support
+        return cls(operator, noise_model, y, noise_model.sigma(y, support))
+
     @property
     def support(self) -> Tensor:
         return self.operator.support(self.y)
@@ -53,8 +67,11 @@ class Measurement:
         return pull_back(torch.where(norm > 0.0, residual / norm, 0.0))
 
     def rms_residual(self, x0: Tensor) -> Tensor:
-        """The root mean square of y − A(x0) over the measured entries, (B,): that of the noise where x0 is the ground truth."""
-        entries = self.support.expand(self.y.shape).flatten(1).sum(1)
+        """The root mean square of y − A(x0) over the measured entries, (B,): σ_y where x0 is the ground truth.
+
+        A complex entry counts as two numbers, as it does in σ_y.
+        """
+        entries = self.support.expand(self.y.shape).flatten(1).sum(1) * (2 if self.y.is_complex() else 1)
         return self.residual(x0).abs().flatten(1).square().sum(1).div(entries).sqrt()
 
     def squared_residual_gradient(self, x0: Tensor) -> Tensor:

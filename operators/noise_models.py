@@ -9,8 +9,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from diffusion_priors.operators.base import IMAGE_UNIT, Operator
-from diffusion_priors.operators.measurement import Measurement
+from diffusion_priors.operators.base import IMAGE_UNIT
 
 
 class NoiseModel:
@@ -43,16 +42,6 @@ class NoiseModel:
     def sigma(self, y: Tensor, support: Tensor) -> Tensor:
         """The noise's standard deviation (B, 1, 1, 1), as it is known from a measured y and its support."""
         raise NotImplementedError
-
-    def measure(self, operator: Operator, x0: Tensor, generators: Sequence[Generator]) -> Measurement:
-        """y = A(x0) + n; entries that are not measured (missing pixels) carry no noise, unlike in the code of DPS."""
-        return self.measured(operator, self.sample(operator(x0), generators))
-
-    def measured(self, operator: Operator, y: Tensor) -> Measurement:
-        """A y that was measured elsewhere: entries outside its support are set to 0."""
-        support = operator.support(y)
-        y = y * support
-        return Measurement(operator, self, y, self.sigma(y, support))
 
 
 class Gaussian(NoiseModel):

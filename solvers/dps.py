@@ -16,7 +16,8 @@ class DPS(Guided):
     which is 2 ζ' ∇‖·‖₂: a ζ' of 1 there is a zeta of 2 here, and the code's values are not the paper's. They are,
     on FFHQ at 256 x 256 with 1000 steps, 0.5 for inpainting and 0.3 for deblurring and super-resolution; the
     default suits the bundled prior, whose runs have fewer steps. The norm is per image; the code's runs over the
-    batch. x̂0 is clamped inside the graph (prior.clip), as in the code.
+    batch. x̂0 is clamped inside the graph (prior.clip), as in the code. A sampler that adds no noise (ddim, heun, dpmpp_2m)
+    keeps the error of every step, so it needs a smaller zeta than ddpm.
 
     Raises ValueError for a negative zeta.
     """

@@ -24,6 +24,7 @@ def evaluate(folder: Path, *overrides: str, code: int = 0):
     return done
 
 
+@pytest.mark.script
 def test_a_run_writes_its_results_and_is_not_repeated(tmp_path):
     command = ["exact_problem=random_4", "solver=dps", "output_dir=run", *FAST]
     printed = evaluate(tmp_path, *command).stdout
@@ -48,6 +49,7 @@ def test_a_run_writes_its_results_and_is_not_repeated(tmp_path):
     assert json.loads((tmp_path / "run" / "exact_posterior.json").read_text())["distances"] != found["distances"]
 
 
+@pytest.mark.script
 def test_tuned_settings_apply_unless_the_command_overrides_them(tmp_path):
     tuned = yaml.safe_load((TUNED / "dps.yaml").read_text())["random_4"]["zeta"]
 
@@ -60,6 +62,7 @@ def test_tuned_settings_apply_unless_the_command_overrides_them(tmp_path):
     assert zeta("use_tuned=false") == 1.0
 
 
+@pytest.mark.script
 def test_a_solver_without_tuned_settings_keeps_its_own(tmp_path):
     assert not (TUNED / "unconditional.yaml").exists()
     evaluate(tmp_path, "exact_problem=random_2", "solver=unconditional", *FAST, "output_dir=run")
@@ -83,6 +86,7 @@ def test_tuned_settings_are_settings_of_their_solver_on_known_problems(path):
         assert set(settings) <= known - {"_target_", "defaults"}
 
 
+@pytest.mark.script
 def test_a_sweep_ends_in_one_table_with_plots_and_a_page(tmp_path):
     """Two problems and three solvers: every run is in the table."""
     command = [
@@ -116,6 +120,7 @@ def test_a_sweep_ends_in_one_table_with_plots_and_a_page(tmp_path):
     assert kept["solved_std"].shape == (24 * 24,)
 
 
+@pytest.mark.script
 def test_tuning_is_a_sweep_on_problems_of_another_seed(tmp_path):
     printed = evaluate(
         tmp_path,
@@ -133,6 +138,7 @@ def test_tuning_is_a_sweep_on_problems_of_another_seed(tmp_path):
     assert [(one["seed"], one["operator"]["seed"], one["exact_problem"]["measurements"]) for one in settings] == [(1, 1, 0)] * 2
 
 
+@pytest.mark.script
 def test_the_sweep_runs_every_solver_of_conf(tmp_path):
     """experiment=exact_posterior on one problem, with four steps. A file in conf/solver is enough to add a solver."""
     printed = evaluate(tmp_path, "-m", "experiment=exact_posterior", "exact_problem=random_2", "grid.steps=4", "output_dir=sweep").stdout
@@ -157,6 +163,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.script
 @pytest.mark.parametrize(("overrides", "message"), REFUSED, ids=[message for _, message in REFUSED])
 def test_settings_that_cannot_work_are_refused_in_one_line(overrides, message, tmp_path):
     done = evaluate(tmp_path, "exact_problem=box", *overrides, "output_dir=run", code=2)
@@ -165,6 +172,7 @@ def test_settings_that_cannot_work_are_refused_in_one_line(overrides, message, t
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.script
 def test_a_prior_without_weights_cannot_be_trained(tmp_path):
     done = Run(tmp_path, "prior=gaussian", f"data.root={ROOT / 'examples' / 'faces'}", "output_dir=run", script="train.py").wait()
     assert done.returncode == 2, done.stderr

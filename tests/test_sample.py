@@ -290,7 +290,7 @@ LOAD = ["prior.checkpoint={_target_: diffusion_priors.diffusion.checkpoints.Chec
 SOLVERS = sorted(path.stem for path in (ROOT / "conf" / "solver").glob("*.yaml"))
 BAD = {
     "untrained prior": (["prior=new"], "prior=new is an untrained network"),
-    "a set's metric": (["metrics=calibration"], "calibration of num_samples=1 says nothing"),
+    "a set's metric": (["metrics=calibration"], "calibration of num_samples=1 is not meaningful, at least 4 samples per image are needed"),
     "a set's metric without clean images": (
         ["input=null", "measurement=face.png", "operator=identity", "metrics=calibration", "num_samples=4"],
         "compare with clean images, and there are none",

@@ -28,7 +28,7 @@ NETWORK = ["num_channels=8", "channel_mult=[1,2]", "attention_resolutions=[]", "
 QUIET = ["validation.denoise=2", "validation.samples=0", "validation.restore=0", "validation.grid.steps=2"]
 COMMON = ["data.root=images", "data.cache=cache", "output_dir=out", "batch_size=4", *QUIET]
 FAST = ["optimiser.lr=3e-3", "lr_schedule.warmup=0", "ema=0.5"]
-"""A step moves the weights by much more than rounding does: a wrong gradient shows in the next step's loss."""
+"""A step changes the weights much more than rounding does, so a wrong gradient shows in the loss of the next step."""
 
 TINY = [*COMMON, "prior.size=[16,16]", *(f"network.{flag}" for flag in NETWORK)]
 
@@ -43,7 +43,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with twelve images, some of them nested."""
+    """A folder with twelve images, some of them in subfolders."""
     generator = np.random.default_rng(0)
     for i in range(12):
         place = tmp_path / "images" / ("deep/er" if i % 3 == 0 else ".")
@@ -58,7 +58,7 @@ def train(folder):
     """Run train.py (or another script) with overrides, in the folder."""
 
     def run(*overrides: str, code: int = 0, script: str = "train.py", **extra: str) -> subprocess.CompletedProcess:
-        if "trainer=ddp" in overrides:  # starts the others by its command line
+        if "trainer=ddp" in overrides:  # it starts the other process from its command line
             command = [sys.executable, str(ROOT / script), *overrides]
             done = subprocess.run(command, cwd=folder, env=environment(folder) | extra, capture_output=True, text=True, timeout=500)
         else:
@@ -70,7 +70,7 @@ def train(folder):
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
-    """metrics.csv without the one column that is a time."""
+    """metrics.csv without images_per_second, which depends on time."""
     with (folder / "metrics.csv").open() as stream:
         return [{key: value for key, value in row.items() if key != "images_per_second"} for row in csv.DictReader(stream)]
 
@@ -86,8 +86,8 @@ def assert_same_weights(a: Path, b: Path) -> None:
         assert torch.equal(tensor, right[name]), name
 
 
-def test_a_folder_becomes_a_prior_that_sample_loads(train, folder):
-    """The whole path: figures, sheets, checkpoints, an exported prior, and images from it by sample.py."""
+def test_a_folder_of_images_becomes_a_prior_that_sample_loads(train, folder):
+    """The whole path: metrics, sheets, checkpoints, an exported prior, and images that sample.py draws from it."""
     shown = ["validation.samples=3", "validation.restore=1", "validation.every=4", "checkpoint_every=3", "log_every=2"]
     done = train(*TINY, *shown, "steps=6", "export.name=blobs", "export.half=true", "export.licence=CC0")
     out = folder / "out"
@@ -121,8 +121,8 @@ def test_a_folder_becomes_a_prior_that_sample_loads(train, folder):
     assert np.abs(a - b).max() <= 2  # half precision against float32
 
 
-def test_a_zip_and_worker_processes_train_the_same(train, folder):
-    """What a run learns depends on the images and their names, not on where they come from or who prepares them."""
+def test_a_zip_and_worker_processes_give_the_same_training(train, folder):
+    """A run depends on the images and their names, not on the container or on the processes that prepare them."""
     line = [*TINY, "steps=3", "log_every=1"]
     train(*line, "output_dir=plain")
     shutil.make_archive(str(folder / "zipped"), "zip", folder / "images")
@@ -135,8 +135,8 @@ STOPS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL]
 
 
 @pytest.mark.slow
-def test_interrupted_and_gone_on_with_is_the_same_as_never_interrupted(train, folder):
-    """Killed four times, with dropout, turns and a mean over rows: every figure and every weight is the same to the bit."""
+def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(train, folder):
+    """Stopped four times, with dropout, micro-batches and a mean per row: every value and weight is equal to the bit."""
     line = [*TINY, "steps=300", "log_every=7", "checkpoint_every=10", "validation.every=90", "accumulate=2", "network.dropout=0.1"]
     train(*line, "output_dir=whole")
     codes = []
@@ -164,8 +164,8 @@ def at_step(out: Path, step: int) -> bool:
 
 
 @pytest.mark.slow
-def test_a_longer_run_in_more_turns_goes_on_from_a_damaged_checkpoint(train, folder):
-    """The newest file is cut short: the one before is used, and said so. Its length and its turns may change."""
+def test_a_longer_run_in_more_micro_batches_resumes_before_a_damaged_checkpoint(train, folder):
+    """The newest file is truncated, so the one before is used and reported. Length and accumulation may change."""
     line = [*TINY, "lr_schedule=constant", *FAST, "log_every=1", "checkpoint_every=5", "validation.every=1000"]
     train(*line, "steps=20", "output_dir=whole")
     train(*line, "steps=10")
@@ -184,8 +184,8 @@ def test_a_longer_run_in_more_turns_goes_on_from_a_damaged_checkpoint(train, fol
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(train, folder):
-    """trainer=ddp with gloo on the CPU: the same losses, the same weights but for rounding, said once."""
+def test_two_processes_train_like_one(train, folder):
+    """trainer=ddp with gloo on the CPU: equal losses and weights up to rounding, and one process prints."""
     line = [*TINY, *FAST, "steps=6", "log_every=1", "validation.every=3", "batch_size=8"]
     train(*line, "output_dir=one")
     done = train(*line, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
@@ -200,8 +200,8 @@ def test_two_processes_train_as_one(train, folder):
 
 
 @pytest.mark.slow
-def test_two_processes_told_to_stop_end_together_and_one_goes_on(train, folder):
-    """By torchrun, as on a cluster; then the same line on one device, to the same losses but for rounding."""
+def test_two_stopped_processes_end_together_and_one_process_resumes(train, folder):
+    """Started by torchrun, as on a cluster. The same command on one device then gives equal losses up to rounding."""
     line = [*TINY, *FAST, "steps=40", "log_every=1", "validation.every=1000", "batch_size=8", "checkpoint_every=15"]
     two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
     train(*line, "output_dir=whole")
@@ -209,7 +209,7 @@ def test_two_processes_told_to_stop_end_together_and_one_goes_on(train, folder):
     process = subprocess.Popen(command, cwd=folder, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     while process.poll() is None and not at_step(folder / "out", 15):
         time.sleep(0.005)
-    process.send_signal(signal.SIGTERM)  # torchrun hands it on to both
+    process.send_signal(signal.SIGTERM)  # torchrun forwards it to both
     told, _ = process.communicate(timeout=120)
     assert process.returncode != 0 and told.count("stopped by SIGTERM at step") == 1
     assert "resuming from" in train(*line).stdout
@@ -229,7 +229,7 @@ LEARNED = {
 
 
 def test_fine_tuning_keeps_preconditioning_schedule_and_learned_variance(train, folder):
-    """From a guided-diffusion file with a rate of nearly nothing: the same weights come out, and the card says what they are."""
+    """Start from a guided-diffusion file, with a rate near zero: the weights stay the same, and the card describes them."""
     torch.manual_seed(0)
     network = UNet(**LEARNED)
     torch.nn.init.normal_(network.out[2].weight, std=0.1)
@@ -242,7 +242,7 @@ def test_fine_tuning_keeps_preconditioning_schedule_and_learned_variance(train, 
     card = yaml.safe_load((folder / "out" / "prior" / "card.yaml").read_text())
     assert card["network"]["learn_sigma"] and card["schedule"]["kind"] == "cosine" and card["preconditioning"] == "v"
     for name, tensor in network.state_dict().items():
-        torch.testing.assert_close(weights(folder / "out")[name], tensor)  # but for the average's rounding
+        torch.testing.assert_close(weights(folder / "out")[name], tensor)  # up to the rounding of the average
     again = ["prior=out/prior", "steps=2", "optimiser.lr=1e-2", "lr_schedule.warmup=0", "validation.every=1"]
     train(*COMMON, "output_dir=again", *again)
     card = yaml.safe_load((folder / "again" / "prior" / "card.yaml").read_text())
@@ -251,7 +251,7 @@ def test_fine_tuning_keeps_preconditioning_schedule_and_learned_variance(train, 
     assert moved[:3].abs().max() > 1e-6 and moved[3:].abs().max() > 1e-6
 
 
-def test_a_lost_loss_is_told_and_no_bad_checkpoint_is_kept(train, folder):
+def test_a_loss_that_is_not_finite_is_reported_and_leaves_no_bad_checkpoint(train, folder):
     wild = ["optimiser.lr=1e30", "clip=null", "lr_schedule.warmup=0", "checkpoint_every=1", "steps=40", "validation.every=1000"]
     done = train(*TINY, *wild, code=1)
     assert "no longer" in done.stderr and "step" in done.stderr and len(done.stderr.strip().splitlines()) == 1
@@ -261,7 +261,7 @@ def test_a_lost_loss_is_told_and_no_bad_checkpoint_is_kept(train, folder):
     assert not (folder / "out" / "prior").exists()
 
 
-def test_images_that_cannot_be_read_are_named_and_skipped(train, folder):
+def test_unreadable_images_are_listed_and_skipped(train, folder):
     (folder / "images" / "broken.png").write_bytes(b"no image")
     Image.new("RGB", (8, 8)).save(folder / "images" / "small.png")
     done = train(*TINY, "steps=1")
@@ -271,8 +271,8 @@ def test_images_that_cannot_be_read_are_named_and_skipped(train, folder):
         assert [row["image"] for row in csv.DictReader(stream)] == ["broken.png", "small.png"]
 
 
-def test_wandb_offline_files_hold_what_metrics_csv_holds(train, folder):
-    """Read back from wandb's own records: the configuration, every figure of every row, and the sheets."""
+def test_wandb_offline_files_contain_the_values_of_metrics_csv(train, folder):
+    """Read back from wandb's own records: the configuration, every value of every row, and the sheets."""
     shown = ["validation.samples=2", "validation.restore=1", "validation.every=2", "log_every=1"]
     train(*TINY, *shown, "steps=3", "logger=wandb", "logger.project=tests", "logger.group=some")
     (file,) = (folder / "out" / "wandb").glob("offline-run-*/*.wandb")
@@ -291,7 +291,7 @@ def test_wandb_offline_files_hold_what_metrics_csv_holds(train, folder):
             assert (file.parent / "files" / logged[step][f"{sheet}.filenames"][0]).is_file()
 
 
-def test_wall_time_ends_a_run_that_goes_on_later(train, folder):
+def test_the_wall_time_stops_a_run(train, folder):
     done = train(*TINY, "steps=100000", "max_hours=1e-6", code=124)
     assert "stopped by max_hours at step 1 of 100000" in done.stderr
     assert (folder / "out" / "checkpoints" / "step-00000001.ckpt").is_file()
@@ -304,7 +304,7 @@ def test_a_sweep_trains_each_job_in_its_folder(train, folder):
 
 
 def test_a_sweep_of_jobs_in_several_processes_is_refused(train, folder):
-    """Each process would run the whole sweep. A job's refusal is a line of its own and does not stop the others."""
+    """Each process would run the whole sweep. Each job is refused in one line, and the next job still runs."""
     done = train("-m", *TINY, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "seed=1,2", code=1)
     first, second, last = done.stderr.strip().splitlines()
     assert first.startswith("error: 0: a sweep cannot run a job") and second.startswith("error: 1: a sweep cannot run a job")
@@ -347,7 +347,7 @@ BAD = {
     "too small": ([*TINY, "prior.size=[32,32]"], "smaller than 32 x 32"),
     "size the network cannot take": ([*TINY, "prior.size=[15,15]"], "multiples of 2"),
     "another architecture": ([*COMMON, *GIVEN], "does not fit the network", another_architecture),
-    "network beside a prior": ([*COMMON, "prior=faces64", "network=unet64"], "brings its own network"),
+    "network with a prior": ([*COMMON, "prior=faces64", "network=unet64"], "brings its own network"),
     "no such prior": ([*COMMON, "prior=nonsense"], "prior=nonsense is unknown"),
     "memory": ([*TINY, "batch_size=4000000"], "raise accumulate"),
     "uneven": ([*TINY, "accumulate=3"], "cannot be split evenly"),
@@ -365,13 +365,13 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_line_and_leaves_nothing(train, folder, case):
+def test_bad_input_is_a_one_line_error_and_leaves_no_files(train, folder, case):
     if case == "gpu" and torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    overrides, told, *prepare = BAD[case]
+    overrides, message, *prepare = BAD[case]
     for step in prepare:
         step(folder)
     before = {p for p in folder.rglob("*") if "cache" not in p.parts}
     done = train(*overrides, code=2)
-    assert told in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert {p for p in folder.rglob("*") if "cache" not in p.parts} == before

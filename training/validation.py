@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.grids import Grid
@@ -16,7 +15,7 @@ from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
 from diffusion_priors.diffusion.levels import NoiseLevel
 from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.samplers import Sampler
-from diffusion_priors.evaluation.metrics.per_image import Metrics
+from diffusion_priors.evaluation.metrics.per_image import Metrics, psnr
 from diffusion_priors.evaluation.reporting.figure import draw_figure
 from diffusion_priors.evaluation.restoration.batches import Batch, Restored
 from diffusion_priors.evaluation.restoration.module import RestorationModule
@@ -97,7 +96,7 @@ class Validation:
         sheets: dict[str, Image.Image] = {}
         if self.denoise:
             found = denoising_psnr(denoiser, self.denoising_levels(prior), images[: self.denoise], self.batch_size)
-            values |= {f"denoising_psnr/t{t}": psnr for t, psnr in zip(self.levels, found, strict=True)}
+            values |= {f"denoising_psnr/t{t}": value for t, value in zip(self.levels, found, strict=True)}
         if self.samples:
             unconditional = Batch(("validation",) * self.samples, tuple(range(self.samples)), None, None)
             made = self._restore(denoiser, prior, unconditional, Unconditional(), Identity(), NoNoise())
@@ -136,11 +135,7 @@ def denoising_psnr(
             x0 = torch.stack([x for _, x in batch]).to(device)
             rng = ImageRandom([image_generator(0, name, level.t, "denoising") for name, _ in batch])
             restored = denoiser(level.diffuse(x0, rng.normal(x0)), level).x0.clamp(-1.0, 1.0)
-            values += (
-                peak_signal_noise_ratio((restored + 1) / 2, (x0 + 1) / 2, data_range=1.0, dim=(1, 2, 3), reduction="none")
-                .reshape(-1)
-                .tolist()
-            )
+            values += psnr((restored + 1) / 2, (x0 + 1) / 2).tolist()
         means.append(sum(values) / len(values))
     return means
 

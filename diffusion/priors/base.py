@@ -84,14 +84,14 @@ class Prior:
 
     @torch.no_grad()
     def probe(self) -> bool:
-        """Run the network once on a blank image; True where it has learned variance.
+        """Run the network once on zeros; True where it has learned variance.
 
         Raises ValueError where its output does not fit the image.
         """
         device = next(self.network.parameters(), torch.empty(0)).device
-        blank = torch.zeros(1, self.channels, *self.size, device=device)
+        zeros = torch.zeros(1, self.channels, *self.size, device=device)
         try:
-            output = self.network(blank, torch.zeros(1, dtype=torch.long, device=device))
+            output = self.network(zeros, torch.zeros(1, dtype=torch.long, device=device))
         except (RuntimeError, TypeError, IndexError) as error:
             raise ValueError(
                 f"the prior's network cannot take a {self.channels} x {self.size[0]} x {self.size[1]} image and t: "

@@ -22,6 +22,7 @@ from diffusion_priors.evaluation.exact.posterior import Posterior, matrix_of
 from diffusion_priors.evaluation.exact.problem import ExactProblem
 from diffusion_priors.evaluation.exact.sbc import histogram, quantities, ranks, uniformity
 from diffusion_priors.operators.base import Operator
+from diffusion_priors.operators.measurement import Measurement
 from diffusion_priors.operators.noise_models import NoiseModel
 from diffusion_priors.solvers.base import Problem, Solver
 
@@ -106,7 +107,7 @@ class ExactExperiment:
         self._draw_operator(torch.float32)
         generators = [image_generator(self.seed, "truth", m) for m in range(self.exact_problem.total)]
         self.truth = self.law.draw(generators)
-        self.measurement = self.noise_model.measure(self.operator, self.truth.float(), generators)
+        self.measurement = Measurement.of(self.operator, self.noise_model, self.truth.float(), generators)
         self.observed = self.measurement.y.flatten(1).double().numpy()[:, self.measured]
 
     def _solve(self) -> tuple[DrawnSamples, Cost]:

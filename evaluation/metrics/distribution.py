@@ -72,7 +72,7 @@ class Distribution(nn.Module):
     @torch.no_grad()
     def forward(self, real: Sequence[Path], made: Sequence[Path]) -> dict[str, float]:
         """{"fid", "kid", "kid_std"} of two sets of image files, all of the same size. Raises ValueError or OSError for a bad file."""
-        from torchmetrics.image.fid import FrechetInceptionDistance  # seconds to import
+        from torchmetrics.image.fid import FrechetInceptionDistance  # slow to import
         from torchmetrics.image.kid import KernelInceptionDistance
 
         self.check(min(len(real), len(made)))

@@ -60,14 +60,13 @@ class Metrics(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor, truth: Tensor) -> dict[str, list[float]]:
         """{"psnr": […], "ssim": […], "lpips": […], …}; NaN if an image is too small for a metric, or without LPIPS."""
-        from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure  # seconds
 
         x, truth = self._as_stored(x), self._as_stored(truth)
         side = min(x.shape[-2:])
-        values = {"psnr": peak_signal_noise_ratio(x, truth, data_range=1.0, dim=(1, 2, 3), reduction="none")}
+        values = {"psnr": psnr(x, truth)}
         values |= dict.fromkeys(self.names[1:], x.new_full((x.shape[0],), torch.nan))
         if side >= self.smallest_ssim:
-            values["ssim"] = structural_similarity_index_measure(x, truth, data_range=1.0, reduction="none")
+            values["ssim"] = ssim(x, truth)
         if side >= LPIPS.smallest:
             values |= {name: distance(2 * x - 1, 2 * truth - 1) for name, distance in self.distances.items()}
         return {name: value.reshape(-1).tolist() for name, value in values.items()}
@@ -76,3 +75,17 @@ class Metrics(nn.Module):
         """[-1, 1] → [0, 1], clamped, and rounded to 8 bits if asked for."""
         x = (x.float().clamp(-1.0, 1.0) + 1.0) / 2.0
         return (x * 255.0).round() / 255.0 if self.round_to_8bit else x
+
+
+def psnr(x: Tensor, truth: Tensor) -> Tensor:
+    """10 log₁₀(1/mean (x − truth)²) of images in [0, 1], in dB, (B,)."""
+    from torchmetrics.functional.image import peak_signal_noise_ratio  # slow to import
+
+    return peak_signal_noise_ratio(x, truth, data_range=1.0, dim=(1, 2, 3), reduction="none").reshape(-1)
+
+
+def ssim(x: Tensor, truth: Tensor) -> Tensor:
+    """SSIM (Wang et al. 2004) of images in [0, 1], (B,)."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    return structural_similarity_index_measure(x, truth, data_range=1.0, reduction="none").reshape(-1)

@@ -12,6 +12,7 @@ from diffusion_priors.diffusion.image_random import image_generator
 from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.operators.base import Operator
+from diffusion_priors.operators.measurement import Measurement
 from diffusion_priors.operators.noise_models import NoiseModel
 from diffusion_priors.solvers.base import Solver, Step
 
@@ -42,7 +43,7 @@ class Method:
     def blank_measurement(self) -> Tensor:
         """The measurement (1, …) of a grey image. Raises ValueError where operator and noise model do not fit it."""
         grey, generators = torch.zeros(1, *self.image_shape), [image_generator(0, "check")]
-        return self.noise_model.measure(self.operator.draw(grey, generators), grey, generators).y
+        return Measurement.of(self.operator.draw(grey, generators), self.noise_model, grey, generators).y
 
     def check_compatible(self) -> None:
         """Raises ValueError, in one line, for parts that cannot be used together."""

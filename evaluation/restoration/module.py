@@ -97,8 +97,8 @@ class RestorationModule(pl.LightningModule):
         generators = [image_generator(self.measurement_seed, name, "measurement") for name in batch.ids]
         self.operator.draw(self.like(batch), generators)
         if batch.measured is not None:
-            return self.noise_model.measured(self.operator, batch.measured)
-        return self.noise_model.measure(self.operator, self.like(batch) if batch.truth is None else batch.truth, generators)
+            return Measurement.given(self.operator, self.noise_model, batch.measured)
+        return Measurement.of(self.operator, self.noise_model, self.like(batch) if batch.truth is None else batch.truth, generators)
 
     def sampling_noise(self, batch: Batch) -> ImageRandom:
         items = zip(batch.ids, batch.samples, strict=True)

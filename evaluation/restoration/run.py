@@ -71,6 +71,8 @@ class RestorationRun:
                 f"sample.py uses one device, got trainer.devices={self.trainer.world}; "
                 "set trainer.devices=1, or share the images among devices with evaluate.py"
             )
+        if self.data.freeze is not None and self.trainer.world > 1:
+            raise ValueError("measurements are frozen by one process; use data.freeze on one device, then data.measurements on several")
 
     @property
     def first(self) -> bool:
@@ -127,8 +129,6 @@ class RestorationRun:
                 raise changed(self.output, name)
 
     def _check_metrics(self) -> None:
-        if self.data.freeze is not None and self.trainer.world > 1:
-            raise ValueError("measurements are frozen by one process; use data.freeze on one device, then data.measurements on several")
         over_sets = self.metrics.distribution is not None or self.metrics.calibration is not None
         if over_sets and not self.items.has_truth:
             raise ValueError("metrics=fid and metrics=calibration compare with clean images, and there are none; set metrics=default")

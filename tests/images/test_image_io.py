@@ -1,4 +1,4 @@
-"""Images: every kind of file becomes the same tensor, nothing is lost on the way back, and names stay apart."""
+"""Images: every kind of file becomes the same tensor, saving loses nothing, and names are unique."""
 
 import itertools
 import signal
@@ -33,7 +33,7 @@ def bits(x: torch.Tensor) -> np.ndarray:
 
 @pytest.fixture
 def save(tmp_path):
-    """Save an image and say where."""
+    """Save an image and return its path."""
 
     def save(image: Image.Image, name: str = "image.png", **options) -> Path:
         image.save(tmp_path / name, **options)
@@ -64,8 +64,8 @@ def test_colour_becomes_grey_by_its_luma(save):
     assert np.abs(bits(read(save(Image.fromarray(pixels)), channels=1))[..., 0] - exact).max() < 0.51
 
 
-def test_transparency_is_laid_over_white(save):
-    """a c + (1 − a) 255, for every colour and every opacity, to within the rounding."""
+def test_transparency_is_composited_onto_white(save):
+    """a c + (1 − a) 255 for every colour and opacity, up to rounding."""
     colour, alpha = np.meshgrid(np.arange(256), np.arange(256), indexing="ij")
     exact = alpha / 255 * colour + (255 - alpha)
     rgba = np.stack([colour, colour[::-1], np.full_like(colour, 128), alpha], axis=-1).astype(np.uint8)
@@ -95,7 +95,7 @@ def test_a_palette_is_looked_up(save):
 
 
 @pytest.mark.parametrize("name", ["image.png", "image.gif"])
-def test_a_palette_s_transparent_colour_is_white(name, save):
+def test_the_transparent_colour_of_a_palette_is_white(name, save):
     indices = noise(9, 7) % 16
     image, colours = palette_image(indices)
     colours = colours.copy()
@@ -104,7 +104,7 @@ def test_a_palette_s_transparent_colour_is_white(name, save):
     assert np.array_equal(bits(read(save(image, name, transparency=3))), colours[indices])
 
 
-def test_a_palette_s_opacities_are_laid_over_white(save):
+def test_the_opacities_of_a_palette_are_composited_onto_white(save):
     indices = noise(9, 7) % 16
     image, colours = palette_image(indices)
     alpha = np.arange(16) * 17
@@ -114,8 +114,8 @@ def test_a_palette_s_opacities_are_laid_over_white(save):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_sixteen_bits_are_rounded_to_eight_not_cut(channels, save):
-    """Every 16-bit value: the nearest of 255 v / 65535."""
+def test_sixteen_bits_are_rounded_to_eight(channels, save):
+    """For every 16-bit value v: the integer nearest to 255 v / 65535."""
     values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     path = save(Image.fromarray(values))
     with Image.open(path) as image:
@@ -125,7 +125,7 @@ def test_sixteen_bits_are_rounded_to_eight_not_cut(channels, save):
 
 
 def test_sixteen_bits_keep_their_depth_until_the_resize(save):
-    """Averaging 16-bit values and rounding once is not rounding twice."""
+    """16-bit values are averaged and then rounded once, not twice."""
     values = np.random.default_rng(0).integers(0, 65536, (32, 32), dtype=np.uint16)
     mean = values.reshape(8, 4, 8, 4).astype(np.float64).mean(axis=(1, 3)) / 257
     found = bits(read(save(Image.fromarray(values)), 1, (8, 8), Stretch()))[..., 0]
@@ -139,7 +139,7 @@ def test_sixteen_bits_in_a_tiff_of_either_byte_order(save):
         assert np.array_equal(bits(read(path, 1))[..., 0], values // 257)
 
 
-def test_floats_are_taken_as_fractions(save):
+def test_floats_are_fractions_of_white(save):
     values = noise(9, 7)
     stretched = (values / np.float32(255)).astype(np.float32)
     assert np.array_equal(bits(read(save(Image.fromarray(stretched), "image.tif"), 1))[..., 0], values)
@@ -191,7 +191,7 @@ def test_images_are_turned_upright_by_their_exif_tag(orientation, save):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_reading_undoes_to_image_bit_for_bit(channels, save):
+def test_reading_is_the_inverse_of_to_image_bit_for_bit(channels, save):
     """For each of the 256 values: file → tensor → file → tensor."""
     pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
     pixels = pixels if channels == 1 else np.stack([pixels, pixels[::-1], pixels.T], axis=-1)
@@ -208,14 +208,14 @@ def test_to_image_clamps_and_rounds():
     assert np.asarray(to_image(x.reshape(1, 2, 4))).flatten().tolist() == [0, 0, 0, 1, 255, 255, 255, 255]
 
 
-def test_to_image_takes_any_float_with_or_without_gradient():
+def test_to_image_accepts_any_float_with_or_without_gradient():
     x = torch.linspace(-1, 1, 48, dtype=torch.float64).reshape(3, 4, 4).requires_grad_()
     assert np.array_equal(np.asarray(to_image(x)), np.asarray(to_image(x.detach().float())))
 
 
 @pytest.mark.parametrize("fit", [Crop(), Stretch()], ids=["crop", "stretch"])
 @pytest.mark.parametrize("size", [(8, 8), (5, 9), (40, 30), (64, 16)])
-def test_whatever_the_fit_the_values_are_on_the_grid(fit, size, save):
+def test_the_values_are_on_the_grid_for_every_fit(fit, size, save):
     x = read(save(Image.fromarray(noise(24, 31, 3))), 3, size, fit)
     bits(x)
     assert tuple(x.shape) == (3, *size) and x.abs().max() <= 1 and x.is_contiguous()
@@ -249,7 +249,7 @@ def test_shrinking_by_whole_numbers_is_the_mean_of_blocks(shape, size, save):
 
 
 @pytest.mark.parametrize(("shape", "size"), [((3, 3), (2, 2)), ((96, 96), (64, 64)), ((25, 40), (8, 12)), ((10, 7), (9, 7))])
-def test_shrinking_by_any_factor_is_the_mean_over_each_new_pixel_s_area(shape, size):
+def test_shrinking_by_any_factor_is_the_mean_over_the_area_of_each_new_pixel(shape, size):
     pixels = noise(*shape, 3).astype(np.float32) / 255
     np.testing.assert_allclose(resize(pixels, size), area_mean(pixels, size), atol=1e-6)
 
@@ -263,7 +263,7 @@ def test_resizing_a_mirrored_image_mirrors_the_result(size):
 
 
 @pytest.mark.parametrize("size", [(2, 2), (10, 10), (7, 9), (20, 30), (5, 30)])
-def test_a_flat_image_stays_flat(size):
+def test_a_uniform_image_stays_uniform(size):
     np.testing.assert_allclose(resize(np.full((10, 10, 3), 0.3, dtype=np.float32), size), 0.3, atol=1e-6)
 
 
@@ -291,11 +291,11 @@ def test_crop_keeps_the_largest_centred_part_of_the_wanted_shape(shape, size, ke
 
 @pytest.mark.parametrize("shape", [(1, 500), (500, 1), (7, 3), (1, 1), (333, 64)])
 @pytest.mark.parametrize("size", [(8, 8), (3, 50)])
-def test_crop_takes_any_shape(shape, size):
+def test_crop_accepts_any_shape(shape, size):
     assert Crop()(np.full((*shape, 1), 0.5, dtype=np.float32), size) == pytest.approx(np.full((*size, 1), 0.5))
 
 
-def test_the_right_size_is_left_alone_by_every_fit():
+def test_no_fit_changes_an_image_of_the_right_size():
     pixels = noise(8, 6, 3).astype(np.float32) / 255
     assert all(np.array_equal(fit(pixels, (8, 6)), pixels) for fit in (Crop(), Stretch(), Exact()))
 
@@ -312,7 +312,7 @@ def test_exact_refuses_another_size_and_names_the_image(save):
 @pytest.mark.parametrize(
     "content", [b"", b"GIF89a", b"hello, I am a text", b"\x89PNG\r\n\x1a\n" + bytes(50)], ids=["empty", "head", "text", "zeros"]
 )
-def test_what_is_no_image_is_refused_by_name(content, tmp_path):
+def test_the_error_for_a_file_that_is_not_an_image_names_it(content, tmp_path):
     (tmp_path / "odd.png").write_bytes(content)
     with pytest.raises(ValueError, match=r"cannot use the image .*odd\.png: "):
         read_image(tmp_path / "odd.png", 3, (8, 8), Crop())
@@ -321,7 +321,7 @@ def test_what_is_no_image_is_refused_by_name(content, tmp_path):
 @pytest.mark.parametrize("name", ["cut.png", "cut.jpg", "cut.webp", "cut.tif", "cut.bmp"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_truncated_image_is_refused_by_name(name, share, save):
+def test_the_error_for_a_truncated_image_names_it(name, share, save):
     path = save(Image.fromarray(noise(40, 40, 3)), name)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
@@ -330,8 +330,8 @@ def test_a_truncated_image_is_refused_by_name(name, share, save):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_damaged_images_raise_nothing_else(save):
-    """Random bytes changed in files of every kind: read or refused with ValueError, whatever the decoder made of it."""
+def test_a_damaged_image_is_read_or_refused(save):
+    """With random bytes changed, a file of any kind is read, or refused with ValueError."""
     random = np.random.default_rng(0)
     refused = 0
     for name in ("a.png", "a.jpg", "a.webp", "a.bmp", "a.tif", "a.gif", "a.ppm"):
@@ -350,7 +350,7 @@ def test_damaged_images_raise_nothing_else(save):
     assert refused > 20
 
 
-def test_a_file_that_is_gone_is_not_called_damaged(tmp_path):
+def test_a_missing_file_is_a_file_not_found_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_image(tmp_path / "none.png", 3, (8, 8), Crop())
 
@@ -371,12 +371,12 @@ def names(found: list[Path], root: Path) -> list[str]:
     return [str(path.relative_to(root)) for path in found]
 
 
-def test_a_file_is_itself(tree):
+def test_a_path_to_a_file_gives_that_file(tree):
     assert names(find_images(str(tree / "b.png")), tree) == ["b.png"]
-    assert names(find_images(str(tree / "c.txt")), tree) == ["c.txt"]  # who names a file means it
+    assert names(find_images(str(tree / "c.txt")), tree) == ["c.txt"]  # a named file is taken whatever its suffix
 
 
-def test_a_folder_is_searched_through_in_sorted_order(tree):
+def test_a_folder_is_searched_recursively_in_sorted_order(tree):
     assert names(find_images(str(tree)), tree) == ["[x]/e.png", "a.JPG", "b.png", "deep/b.png", "deep/er/d.webp"]
 
 
@@ -386,7 +386,7 @@ def test_a_glob_is_matched_in_sorted_order(tree):
     assert names(find_images(str(tree / "deep" / "?.png")), tree) == ["deep/b.png"]
 
 
-def test_brackets_in_a_real_name_are_not_a_pattern(tree):
+def test_brackets_in_an_existing_name_are_not_a_pattern(tree):
     assert names(find_images(str(tree / "[x]")), tree) == ["[x]/e.png"]
     assert names(find_images(str(tree / "[x]" / "e.png")), tree) == ["[x]/e.png"]
 
@@ -397,13 +397,13 @@ def test_a_list_keeps_its_order(tree):
 
 
 @pytest.mark.parametrize("where", ["missing.png", "missing/", "*.gif", "deep/*.jpg", "none"])
-def test_where_there_are_no_images_is_named(where, tree):
+def test_the_error_names_the_place_without_images(where, tree):
     with pytest.raises(FileNotFoundError, match="no image") as caught:
         find_images(str(tree / where))
     assert str(tree / where) in str(caught.value)
 
 
-def test_one_empty_entry_of_a_list_is_not_passed_over(tree):
+def test_an_entry_of_a_list_without_images_is_an_error(tree):
     with pytest.raises(FileNotFoundError, match="none"):
         find_images([str(tree / "b.png"), str(tree / "none")])
 
@@ -411,11 +411,11 @@ def test_one_empty_entry_of_a_list_is_not_passed_over(tree):
 # Naming
 
 
-def test_an_id_is_the_file_s_name(tree):
+def test_an_id_is_the_name_of_the_file(tree):
     assert image_ids([tree / "b.png", tree / "a.JPG"]) == ["b", "a"]
 
 
-def test_an_id_alone_is_the_id_in_a_folder_without_clashes():
+def test_an_id_does_not_depend_on_other_images_without_clashes():
     paths = [Path(f"/faces/{name}.png") for name in ("one", "two.half", "three", "one_two", ".hidden", "ä b")]
     together = image_ids(paths)
     assert [image_ids([path])[0] for path in paths] == together
@@ -423,7 +423,7 @@ def test_an_id_alone_is_the_id_in_a_folder_without_clashes():
         assert image_ids([paths[i] for i in order]) == [together[i] for i in order]
 
 
-def test_a_clash_changes_only_the_ids_that_clash():
+def test_a_clash_changes_only_the_clashing_ids():
     paths = [Path("/d/x/a.png"), Path("/d/y/a.png"), Path("/d/x/b.png")]
     ids = image_ids(paths)
     assert ids[2] == "b" and len(set(ids)) == 3
@@ -447,15 +447,15 @@ CLASHES = {
 
 
 @pytest.mark.parametrize("paths", CLASHES.values(), ids=CLASHES)
-def test_ids_are_unique_and_fit_for_a_file_s_name(paths):
+def test_ids_are_unique_and_valid_file_names(paths):
     ids = image_ids([Path(path) for path in paths])
     assert len(set(ids)) == len(paths)
     assert all(name and not set(name) & {"/", "\\", "\0"} for name in ids)
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm clock")
-def test_ids_are_found_in_the_end():
-    """Paths that read alike once joined: at their full length, two of these are the same text."""
+def test_finding_ids_terminates():
+    """Joined by underscores, two of these paths are the same text even at full length."""
 
     def give_up(*_):
         raise TimeoutError("image_ids does not end")

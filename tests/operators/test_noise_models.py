@@ -18,6 +18,7 @@ import conf
 from diffusion_priors.diffusion.image_random import image_generator
 from diffusion_priors.operators.identity import Identity
 from diffusion_priors.operators.inpainting import InpaintBox, InpaintRandom
+from diffusion_priors.operators.measurement import Measurement
 from diffusion_priors.operators.noise_models import Gaussian, NoiseModel, NoNoise, Poisson
 from diffusion_priors.operators.resampling import SuperResolution
 
@@ -33,7 +34,7 @@ def built(config: Path) -> NoiseModel:
 
 def measure(noise: NoiseModel, operator, x: Tensor, ids, seed: int = 0):
     own = generators(ids, seed)
-    return noise.measure(operator.draw(x, own), x, own)
+    return Measurement.of(operator.draw(x, own), noise, x, own)
 
 
 @every_noise
@@ -79,7 +80,7 @@ def test_a_given_measurement_is_kept_on_its_support(config):
     x = random_images(2, 3, 24, 20)
     noise, operator = built(config), InpaintRandom()
     own = measure(noise, operator, x, (1, 2))
-    given = noise.measured(operator, own.y + 0.7 * (1.0 - operator.mask))
+    given = Measurement.given(operator, noise, own.y + 0.7 * (1.0 - operator.mask))
     assert torch.equal(given.y, own.y)
     torch.testing.assert_close(given.sigma_y, own.sigma_y, rtol=1e-13, atol=0)
 
@@ -146,7 +147,7 @@ def test_poisson_noise_has_its_moments(peak, grey):
 def test_negative_light_counts_as_none():
     y = Poisson(255.0).sample(torch.full((1, 1, 4, 4), -1.3), generators([1]))
     assert (y == -1.0).all()
-    assert (Poisson(255.0).measured(Identity(), y).sigma_y == 0.0).all()
+    assert (Measurement.given(Identity(), Poisson(255.0), y).sigma_y == 0.0).all()
 
 
 @pytest.mark.parametrize("grey", [-0.9, 0.8])
@@ -183,7 +184,7 @@ def test_the_label_of_poisson_noise_states_both_units(peak):
     """At mid-grey, λ = peak/2 counts: a standard deviation of √(1/(2 peak)) in [0, 1]."""
     grey = (0.5 / peak) ** 0.5
     assert numbers(Poisson(peak).label("[-1, 1]")) == pytest.approx({"[-1, 1]": 2 * grey, "[0, 1]": grey}, rel=5e-3)
-    sigma = Poisson(peak).measured(Identity(), torch.zeros(1, 1, 4, 4, dtype=torch.float64)).sigma_y.item()
+    sigma = Measurement.given(Identity(), Poisson(peak), torch.zeros(1, 1, 4, 4, dtype=torch.float64)).sigma_y.item()
     assert sigma == pytest.approx(2 * grey)
 
 

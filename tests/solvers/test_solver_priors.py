@@ -13,6 +13,7 @@ from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.grids import Karras, Linspace
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
 from diffusion_priors.diffusion.transitions import FixedSmall
+from diffusion_priors.operators.measurement import Measurement
 from diffusion_priors.operators.noise_models import Gaussian
 from diffusion_priors.solvers.base import NotApplicable, Problem, steps_of
 
@@ -31,7 +32,7 @@ def restore(prior, solver, operator, sampler):
     operator.draw(x0, generators)
     problem = Problem(
         denoiser=denoiser,
-        measurement=Gaussian(0.05).measure(operator, x0, generators),
+        measurement=Measurement.of(operator, Gaussian(0.05), x0, generators),
         sampler=sampler,
         rng=ImageRandom([image_generator(0, b, "sampling") for b in range(2)]),
         like=torch.zeros_like(x0),

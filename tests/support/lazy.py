@@ -7,10 +7,15 @@ from typing import Any
 
 
 class Lazy:
-    """Stands for the module `name`, and imports it at the first access to one of its attributes."""
+    """Stands for the module `name`, and imports it when one of its public attributes is first read.
+
+    pytest reads private attributes of everything in a test module; these do not count.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("_"):
+            raise AttributeError(attribute)
         return getattr(import_module(self._name), attribute)

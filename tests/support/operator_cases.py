@@ -136,7 +136,7 @@ def dense(operator: Operator, channels: int = 1) -> Tensor:
 
 def measurement(operator: Operator, y: Tensor, sigma: float = 0.3) -> Measurement:
     """y, with Gaussian noise."""
-    return Gaussian(sigma).measured(operator, y)
+    return Measurement.given(operator, Gaussian(sigma), y)
 
 
 def largest_singular_value(operator: LinearOperator, x: Tensor, steps: int = 30) -> Tensor:

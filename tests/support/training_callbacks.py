@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from tiny_training import weights
+from tiny_prior import weights
 
 from diffusion_priors.training.checkpoints import CheckpointFolder
 from diffusion_priors.training.journal import TrainingLog
@@ -85,3 +85,13 @@ class WriteValue(pl.Callback):
 
     def on_validation_epoch_end(self, trainer, pl_module) -> None:
         self.journal.write(trainer, {"value": trainer.global_step / 8})
+
+
+class KeepDenoisers(pl.Callback):
+    """The denoiser with averaged weights after each step, before Lightning restores the current weights."""
+
+    def __init__(self) -> None:
+        self.denoisers = []
+
+    def on_validation_epoch_end(self, trainer, pl_module) -> None:
+        self.denoisers.append(pl_module.denoiser())

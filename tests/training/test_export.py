@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 import yaml
+from lazy import Lazy
 from misfortune import break_writing
 from safetensors.torch import load_file
 from tiny_prior import NETWORKS, SCHEDULES, assert_same_denoiser, priors, tiny_prior, weights
-from tiny_training import Batches, Keep, batches, fit, training_of
 
 from diffusion_priors.diffusion.checkpoints import Checkpoint
 from diffusion_priors.diffusion.networks.unet import UNet
@@ -17,8 +16,11 @@ from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.priors.folder import from_folder
 from diffusion_priors.diffusion.priors.training import from_training
 from diffusion_priors.diffusion.schedules import Betas, Cosine, Linear
-from diffusion_priors.training.callbacks import average
 from diffusion_priors.training.export import Export
+
+tiny = Lazy("tiny_training")
+recorders = Lazy("training_callbacks")
+callbacks = Lazy("diffusion_priors.training.callbacks")
 
 
 def nothing(prior: Prior) -> dict[str, float]:
@@ -109,16 +111,6 @@ def test_exported_files_are_complete_or_absent(how, before, failing, tmp_path, m
 # Checkpoints
 
 
-class Seen(pl.Callback):
-    """Keeps the denoiser with averaged weights after each step, before Lightning restores the current weights."""
-
-    def __init__(self) -> None:
-        self.denoisers = []
-
-    def on_validation_epoch_end(self, trainer, pl_module) -> None:
-        self.denoisers.append(pl_module.denoiser())
-
-
 TRAINED = {
     "colour": ({}, Linear(10), Eps(), (-1.0, 1.0)),
     "grey with learned variance": ({"in_channels": 1, "learn_sigma": True}, Cosine(10), V(), (0.0, 1.0)),
@@ -126,12 +118,13 @@ TRAINED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TRAINED)
 def test_a_checkpoint_of_training_is_its_averaged_prior(kind, tmp_path):
-    prior, seen, path = tiny_prior(*TRAINED[kind]), Seen(), tmp_path / "step.ckpt"
-    module = training_of(prior, steps=4)
-    data = Batches(batches(4, channels=prior.channels))
-    fit(module, data, [seen, average(0.7), Keep(path, 2)], validate_every=1, clip=1.0)
+    prior, seen, path = tiny_prior(*TRAINED[kind]), recorders.KeepDenoisers(), tmp_path / "step.ckpt"
+    module = tiny.training_of(prior, steps=4)
+    data = tiny.Batches(tiny.batches(4, channels=prior.channels))
+    tiny.fit(module, data, [seen, callbacks.average(0.7), tiny.Keep(path, 2)], validate_every=1, clip=1.0)
     expected = seen.denoisers[1]
     assert not torch.equal(weights(expected), weights(seen.denoisers[2]))
 

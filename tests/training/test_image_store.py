@@ -1,4 +1,4 @@
-"""The store of training images: what is in it is what is in the files, decoded once, whole or not at all."""
+"""The store of training images: it holds the pixels of the files, decodes them once, and is written whole or not at all."""
 
 import multiprocessing
 import os
@@ -48,7 +48,7 @@ def folder(tmp_path) -> Path:
 
 @pytest.fixture
 def mixed(tmp_path) -> Path:
-    """A nested folder with a file of every kind, and files that are no images."""
+    """A nested folder with image files of every kind, and other files."""
     root = tmp_path / "mixed"
     save(root / "b.png", 1)
     save(root / "c.JPG", 2, format="JPEG")
@@ -97,12 +97,12 @@ def same(a: ImageStore, b: ImageStore) -> bool:
     return a.ids == b.ids and a.skipped == b.skipped and np.array_equal(a.pixels, b.pixels)
 
 
-# What is in it
+# The content
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("fit", [Crop(), Stretch()], ids=["crop", "stretch"])
-def test_every_image_is_read_image_s_to_the_bit(fit, channels, mixed, store):
+def test_every_image_equals_read_image_bit_for_bit(fit, channels, mixed, store):
     found = store(mixed, channels, fit=fit)
     files = {
         path.relative_to(mixed).as_posix(): path for path in mixed.rglob("*") if path.suffix not in (".txt", ".json") and path.is_file()
@@ -115,7 +115,7 @@ def test_every_image_is_read_image_s_to_the_bit(fit, channels, mixed, store):
     assert found.pixels.dtype == np.uint8 and isinstance(found.pixels, np.memmap) and len(found.pixels) == 11
 
 
-def test_every_byte_is_kept(tmp_path, store):
+def test_every_byte_value_is_preserved(tmp_path, store):
     """All 256 values, file → store → [-1, 1]."""
     pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
     (tmp_path / "one").mkdir()
@@ -125,14 +125,14 @@ def test_every_byte_is_kept(tmp_path, store):
     np.testing.assert_allclose(found.image(0)[0], np.linspace(-1, 1, 256).reshape(16, 16), atol=1e-7)
 
 
-def test_a_zip_holds_what_the_folder_held(mixed, tmp_path, store):
+def test_a_zip_gives_the_same_images_as_its_folder(mixed, tmp_path, store):
     ours, theirs = store(mixed), store(zipped(mixed, tmp_path / "mixed.ZIP"))
     assert sorted(ours.ids) == sorted(theirs.ids) and theirs.skipped == []
     for index, name in enumerate(theirs.ids):
         assert np.array_equal(theirs.pixels[index], ours.pixels[ours.ids.index(name)])
 
 
-def test_what_macs_put_into_zips_is_left_out(folder, tmp_path, store):
+def test_the_resource_forks_that_macs_put_into_zips_are_ignored(folder, tmp_path, store):
     for name in ("__MACOSX", "inner/__MACOSX"):
         (folder / name).mkdir(parents=True)
         (folder / name / "._0.png").write_bytes(b"\0\5\26\7 resource fork")
@@ -140,7 +140,7 @@ def test_what_macs_put_into_zips_is_left_out(folder, tmp_path, store):
     assert found.ids == [f"{i}.png" for i in range(6)] and found.skipped == []
 
 
-def test_the_order_is_that_of_the_names_not_of_the_files(tmp_path, store):
+def test_the_order_is_that_of_the_names(tmp_path, store):
     for i in (3, 0, 4, 1, 2):
         save(tmp_path / "later" / f"{i}.png", i)
     for i in range(5):
@@ -149,8 +149,8 @@ def test_the_order_is_that_of_the_names_not_of_the_files(tmp_path, store):
     assert same(store(tmp_path / "later"), store(tmp_path / "sooner"))
 
 
-def test_of_many_images_each_keeps_its_place(tmp_path, store):
-    """More than are decoded at once, with broken ones among them."""
+def test_many_images_keep_their_order(tmp_path, store):
+    """More images than are decoded at once, some of them broken."""
     broken = {3, 700, 1023, 1024, 2100}
     with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
         for i in range(2200):
@@ -162,7 +162,7 @@ def test_of_many_images_each_keeps_its_place(tmp_path, store):
     assert np.array_equal(found.pixels.reshape(-1, 2).astype(int), [divmod(i, 256) for i in kept])
 
 
-def test_a_store_can_be_sent_to_another_process(folder, store):
+def test_a_store_can_be_pickled(folder, store):
     found = store(folder)
     assert same(pickle.loads(pickle.dumps(found)), found)
 
@@ -187,7 +187,7 @@ def test_the_second_call_remembers_what_was_skipped(folder, store, decoded):
     assert same(again, first) and len(again.skipped) == 1 and len(decoded) == count
 
 
-def test_a_zip_is_decoded_once_too(folder, tmp_path, store, decoded):
+def test_a_zip_is_decoded_only_once(folder, tmp_path, store, decoded):
     path = zipped(folder, tmp_path / "a.zip")
     assert same(store(path), store(path)) and len(decoded) == 6
 
@@ -199,7 +199,7 @@ def change_size(file: Path) -> None:
 
 
 def change_time(file: Path) -> None:
-    """Other pixels in as many bytes: an uncompressed image."""
+    """Other pixels in equally many bytes, since the image is uncompressed."""
     times = file.stat().st_atime_ns, file.stat().st_mtime_ns + 1_000_000
     size = file.stat().st_size
     save(file, 77)
@@ -208,7 +208,7 @@ def change_time(file: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [change_size, change_time, Path.unlink, lambda file: file.rename(file.with_name("z.bmp"))])
-def test_a_changed_folder_is_decoded_anew(change, tmp_path, store, decoded):
+def test_a_changed_folder_is_decoded_again(change, tmp_path, store, decoded):
     folder = tmp_path / "plain"
     for i in range(4):
         save(folder / f"{i}.bmp", i)
@@ -220,7 +220,7 @@ def test_a_changed_folder_is_decoded_anew(change, tmp_path, store, decoded):
         assert torch.equal(after.image(index), read_image(folder / name, 3, SIZE, Crop()))
 
 
-def test_a_zip_with_other_bytes_of_the_same_names_and_sizes_is_decoded_anew(tmp_path, store):
+def test_a_zip_with_other_bytes_but_the_same_names_and_sizes_is_decoded_again(tmp_path, store):
     for seed in (0, 1):
         save(tmp_path / f"{seed}" / "a.bmp", seed)
     path = zipped(tmp_path / "0", tmp_path / "a.zip")
@@ -231,8 +231,8 @@ def test_a_zip_with_other_bytes_of_the_same_names_and_sizes_is_decoded_anew(tmp_
     assert not np.array_equal(first.pixels, store(path).pixels)
 
 
-def test_each_way_to_bring_an_image_to_size_has_its_own_entry(folder, tmp_path, store):
-    """One cache, every combination: each is what it is in a cache of its own."""
+def test_each_combination_of_settings_has_its_own_cache_entry(folder, tmp_path, store):
+    """All combinations share one cache, and each equals the result of a separate cache."""
     ways = [
         (channels, size, fit, enlarge)
         for channels in (1, 3)
@@ -249,17 +249,17 @@ def test_each_way_to_bring_an_image_to_size_has_its_own_entry(folder, tmp_path, 
     assert len(list((tmp_path / "cache").glob("*.npy"))) == len(ways)
 
 
-def test_two_folders_with_the_same_names_and_sizes_are_two_entries(tmp_path, store):
+def test_two_folders_with_the_same_names_and_sizes_have_two_cache_entries(tmp_path, store):
     for name, seed in (("a", 0), ("b", 1)):
         save(tmp_path / name / "p.bmp", seed)
         os.utime(tmp_path / name / "p.bmp", ns=(0, 0))
     assert not np.array_equal(store(tmp_path / "a").pixels, store(tmp_path / "b").pixels)
 
 
-# What cannot be used
+# Unusable images
 
 
-def test_broken_images_are_skipped_and_named_with_a_reason(mixed, store):
+def test_broken_images_are_skipped_and_listed_with_a_reason(mixed, store):
     (mixed / "a.png").write_bytes(b"this is no image")
     (mixed / "deep" / "empty.jpg").touch()
     whole = (mixed / "b.png").read_bytes()
@@ -295,7 +295,7 @@ def test_a_member_whose_bytes_changed_is_skipped(tmp_path, store):
     assert found.ids == ["0.bmp", "2.bmp"] and found.skipped[0][0] == "1.bmp" and "CRC" in found.skipped[0][1]
 
 
-def test_half_may_be_broken_but_not_more(folder, store):
+def test_at_most_half_of_the_images_may_be_broken(folder, store):
     for i in range(3):
         (folder / f"{i}.png").write_bytes(b"nothing")
     assert (len(store(folder)), len(store(folder).skipped)) == (3, 3)
@@ -311,8 +311,8 @@ def test_half_may_be_broken_but_not_more(folder, store):
     assert len(store(folder)) == 6
 
 
-def test_small_images_are_skipped_and_named_unless_they_may_be_enlarged(folder, store):
-    """Smaller in either direction; exactly as large is large enough."""
+def test_small_images_are_skipped_and_listed_unless_enlarging_is_allowed(folder, store):
+    """Small means smaller in one direction. An image of exactly the size is large enough."""
     save(folder / "low.png", 10, (7, 40, 3))
     save(folder / "narrow.png", 11, (40, 11, 3))
     save(folder / "just.png", 12, (*SIZE, 3))
@@ -325,8 +325,8 @@ def test_small_images_are_skipped_and_named_unless_they_may_be_enlarged(folder, 
         assert torch.equal(everything.image(everything.ids.index(name)), read_image(folder / name, 3, SIZE, Crop()))
 
 
-def test_an_image_is_measured_as_it_is_seen(tmp_path, store):
-    """Upright by its EXIF tag, 12 x 8 on disk is 8 x 12."""
+def test_the_size_is_that_of_the_upright_image(tmp_path, store):
+    """By its EXIF tag, an image of 12 x 8 on disk is 8 x 12."""
     exif = Image.Exif()
     exif[0x0112] = 6
     save(tmp_path / "turned" / "a.png", 0, (12, 8, 3), exif=exif)
@@ -335,19 +335,19 @@ def test_an_image_is_measured_as_it_is_seen(tmp_path, store):
         store(tmp_path / "turned", size=(12, 8))
 
 
-def test_a_prior_larger_than_all_images_is_refused_with_a_way_out(folder, store):
+def test_the_error_for_a_prior_larger_than_all_images_says_what_to_set(folder, store):
     with pytest.raises(ValueError, match=r"6 of the 6 .* it is 24 x 30, smaller than 64 x 64; .*prior\.size.*data\.enlarge=true"):
         store(folder, size=(64, 64))
     assert len(store(folder, size=(64, 64), enlarge=True)) == 6
 
 
-def test_an_exact_fit_takes_what_has_the_size(folder, store):
+def test_an_exact_fit_skips_images_of_another_size(folder, store):
     save(folder / "other.png", 9, (30, 30, 3))
     found = store(folder, size=(24, 30), fit=Exact())
     assert len(found) == 6 and found.skipped[0][0] == "other.png" and "30 x 30" in found.skipped[0][1]
 
 
-# Roots that are none
+# Roots without images
 
 
 def empty_zip(path: Path) -> Path:
@@ -394,7 +394,7 @@ def no_room(*args, **kwargs):
 
 
 @pytest.mark.parametrize("where", [(os, "replace"), (np.lib.format, "open_memmap")], ids=["replace", "open_memmap"])
-def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(where, folder, tmp_path, store, monkeypatch):
+def test_a_full_disk_is_a_one_line_error_and_leaves_no_files(where, folder, tmp_path, store, monkeypatch):
     with monkeypatch.context() as full:
         full.setattr(*where, no_room)
         with pytest.raises(OSError, match=r"cannot store .*cache: No space left on device; .*data\.cache"):
@@ -403,7 +403,7 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(where, folder, tmp_p
     assert len(store(folder)) == 6
 
 
-def test_an_index_that_cannot_be_written_leaves_nothing_that_is_believed(folder, tmp_path, store, monkeypatch):
+def test_without_an_index_the_array_is_decoded_again(folder, tmp_path, store, monkeypatch):
     replace = os.replace
 
     def full_for_the_index(source, target):
@@ -417,22 +417,22 @@ def test_an_index_that_cannot_be_written_leaves_nothing_that_is_believed(folder,
     assert len(store(folder)) == 6
 
 
-def test_an_array_that_was_deleted_is_decoded_again(folder, tmp_path, store):
+def test_a_deleted_array_is_decoded_again(folder, tmp_path, store):
     store(folder)
     next((tmp_path / "cache").glob("*.npy")).unlink()
     assert len(store(folder)) == 6
 
 
-def test_room_is_taken_before_images_are_written(folder, store, monkeypatch):
-    """A sparse map on a full disk would end the process at the first write: the system is asked first."""
+def test_disk_space_is_reserved_before_images_are_written(folder, store, monkeypatch):
+    """Writing to a sparse map on a full disk would kill the process."""
     asked = []
     monkeypatch.setattr(os, "posix_fallocate", lambda descriptor, start, length: asked.append(length))
     store(folder)
     assert asked and asked[0] >= 6 * 3 * SIZE[0] * SIZE[1]
 
 
-def test_deflated_members_whose_bytes_changed_are_skipped(folder, tmp_path, store):
-    """Whatever byte of the compressed stream is hit, the others are taken."""
+def test_compressed_members_whose_bytes_changed_are_skipped(folder, tmp_path, store):
+    """For a damaged byte anywhere in the compressed stream, only that image is skipped."""
     path = zipped(folder, tmp_path / "hit.zip")
     whole = path.read_bytes()
     with zipfile.ZipFile(path) as archive:
@@ -444,14 +444,14 @@ def test_deflated_members_whose_bytes_changed_are_skipped(folder, tmp_path, stor
         assert entry.filename not in found.ids and len(found) == 5 and [name for name, _ in found.skipped] == [entry.filename]
 
 
-def test_a_folder_and_its_zip_have_one_order(tmp_path, store):
+def test_a_folder_and_its_zip_have_the_same_order(tmp_path, store):
     for name in ("a/b.png", "a-b.png", "a.png"):
         save(tmp_path / "images" / name)
     root = tmp_path / "images"
     assert store(root).ids == store(zipped(root, tmp_path / "same.zip")).ids == ["a-b.png", "a.png", "a/b.png"]
 
 
-def test_a_name_that_is_no_unicode_is_a_name(tmp_path, store):
+def test_a_file_name_need_not_be_unicode(tmp_path, store):
     (tmp_path / "images").mkdir()
     other = os.fsdecode(b"caf\xe9.png")
     save(tmp_path / "images" / "a.png").rename(tmp_path / "images" / other)
@@ -460,8 +460,8 @@ def test_a_name_that_is_no_unicode_is_a_name(tmp_path, store):
 
 
 @pytest.mark.script
-def test_a_limit_on_the_size_of_files_is_said_in_one_line(folder, tmp_path, store):
-    """What the system itself answers, in a process of its own."""
+def test_a_limit_on_the_file_size_is_a_one_line_error(folder, tmp_path, store):
+    """The error of the system itself, in a process of its own."""
 
     def limited(answer):
         import resource
@@ -482,7 +482,7 @@ def test_a_limit_on_the_size_of_files_is_said_in_one_line(folder, tmp_path, stor
 
 
 @pytest.mark.script
-def test_a_process_killed_while_it_decodes_leaves_nothing_that_is_believed(folder, store, monkeypatch):
+def test_after_a_process_is_killed_while_decoding_the_images_are_decoded_again(folder, store, monkeypatch):
     def die(*args):
         os._exit(9)
 
@@ -498,7 +498,7 @@ def test_a_process_killed_while_it_decodes_leaves_nothing_that_is_believed(folde
         assert torch.equal(found.image(index), read_image(folder / name, 3, SIZE, Crop()))
 
 
-def test_an_array_without_its_index_is_not_believed(folder, tmp_path, store, decoded):
+def test_an_array_without_its_index_is_not_used(folder, tmp_path, store, decoded):
     """The index is written last."""
     first = store(folder)
     (index,) = (tmp_path / "cache").glob("*.json")
@@ -508,7 +508,7 @@ def test_an_array_without_its_index_is_not_believed(folder, tmp_path, store, dec
 
 @pytest.mark.script
 def test_processes_that_start_together_decode_once(folder, tmp_path, store, monkeypatch):
-    """Both wait until both are there; every decoded image adds a byte to a file."""
+    """Two processes wait for each other. Every decoded image adds one byte to a file."""
     context = multiprocessing.get_context("fork")
     together, log = context.Barrier(2), tmp_path / "decoded"
 
@@ -535,15 +535,15 @@ def test_processes_that_start_together_decode_once(folder, tmp_path, store, monk
     assert len(log.read_bytes()) == 6
 
 
-def test_a_store_does_not_need_its_files_any_more(folder, store):
+def test_a_store_does_not_need_its_source_files(folder, store):
     found = store(folder)
     expected = [read_image(folder / name, 3, SIZE, Crop()) for name in found.ids]
     shutil.rmtree(folder)
     assert all(torch.equal(found.image(i), x) for i, x in enumerate(expected))
 
 
-def test_a_member_is_the_image_pil_reads_from_its_bytes(tmp_path, store):
-    """A zip made from memory, stored without compression, pixel by pixel."""
+def test_a_member_equals_the_image_that_pil_reads(tmp_path, store):
+    """Pixel by pixel, for a zip made in memory without compression."""
     pixels = [noise(*SIZE, 3, seed=i) for i in range(3)]
     with zipfile.ZipFile(tmp_path / "memory.zip", "w") as archive:
         for i, image in enumerate(pixels):

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from lazy import Lazy
+from tiny_prior import images, scrambled, tiny_prior, weights
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
@@ -148,31 +149,31 @@ def assert_same_loss(prior: Prior, weighting: str, batch: TrainingBatch, factor:
 @pytest.mark.parametrize("kind", PRECONDITIONINGS)
 def test_loss_and_gradient_equal_the_formula(kind, weighting, schedule):
     """One batch holds levels from the first to the last, which reveals a level used for the wrong image."""
-    prior = tiny.tiny_prior(schedule=SCHEDULES[schedule], preconditioning=PRECONDITIONINGS[kind]())
+    prior = tiny_prior(schedule=SCHEDULES[schedule], preconditioning=PRECONDITIONINGS[kind]())
     last = len(prior.image_schedule.table) - 1
-    assert_same_loss(prior, weighting, tiny.batch_of(tiny.images(4), [last, 0, last // 2, 3]))
+    assert_same_loss(prior, weighting, tiny.batch_of(images(4), [last, 0, last // 2, 3]))
 
 
 def test_a_continuous_schedule_is_refused():
     with pytest.raises(ValueError, match="needs a schedule with a table of levels, and ve is continuous; set schedule=linear"):
-        tiny.training_of(tiny.tiny_prior(schedule=VE()))
+        tiny.training_of(tiny_prior(schedule=VE()))
 
 
 @pytest.mark.parametrize("pixel_range", [(0.0, 1.0), (-2.0, 1.0)])
 @pytest.mark.parametrize("kind", PRECONDITIONINGS)
 def test_the_loss_is_in_the_pixel_range_of_the_network(kind, pixel_range):
-    prior = tiny.tiny_prior(schedule=SCHEDULES["linear"], preconditioning=PRECONDITIONINGS[kind](), pixel_range=pixel_range)
-    assert_same_loss(prior, "min_snr", tiny.batch_of(tiny.images(3), [0, 20, 49]))
+    prior = tiny_prior(schedule=SCHEDULES["linear"], preconditioning=PRECONDITIONINGS[kind](), pixel_range=pixel_range)
+    assert_same_loss(prior, "min_snr", tiny.batch_of(images(3), [0, 20, 49]))
 
 
 @pytest.mark.parametrize("pixel_range", [(-1.0, 1.0), (0.0, 1.0)])
 @pytest.mark.parametrize("kind", ["eps", "v", "score"])
 def test_learned_variance_adds_lambda_t_times_the_bound(kind, pixel_range):
     schedule, flags = SCHEDULES["linear"], {"learn_sigma": True}
-    prior = tiny.tiny_prior(flags, schedule, PRECONDITIONINGS[kind](), pixel_range)
+    prior = tiny_prior(flags, schedule, PRECONDITIONINGS[kind](), pixel_range)
     assert prior.probe() is True
     for index, factor in (([0, 0, 0], 1e-2), ([1, 25, 49], 1e-1)):
-        batch = tiny.batch_of(tiny.images(3), index)
+        batch = tiny.batch_of(images(3), index)
         (plain, _), (whole, _) = (reference(prior, "simple", batch, value) for value in (0.0, factor))
         assert ((whole - plain) / plain).abs().min() > 1e-2  # the bound matters in this test
         assert_same_loss(prior, "simple", batch, factor)
@@ -183,8 +184,8 @@ def test_learned_variance_adds_lambda_t_times_the_bound(kind, pixel_range):
 
 def test_the_bound_does_not_affect_the_mean():
     """∇(L_simple + λ T L_t) = ∇L_simple + λ T ∇L_t with x̂0 a constant; the mean's output channels get the first term alone."""
-    prior = tiny.tiny_prior({"learn_sigma": True}, SCHEDULES["cosine"])
-    batch = tiny.batch_of(tiny.images(4), [0, 1, 24, 49])
+    prior = tiny_prior({"learn_sigma": True}, SCHEDULES["cosine"])
+    batch = tiny.batch_of(images(4), [0, 1, 24, 49])
 
     def slope(factor: float) -> Tensor:
         module = training.PriorTraining(prior, Simple(), AdamW(), CosineDecay(), 10, variance_weight=factor)
@@ -205,7 +206,7 @@ def test_the_bound_does_not_affect_the_mean():
 @pytest.mark.slow
 @pytest.mark.parametrize("factor", [1e-3, 0.0])
 def test_only_the_bound_trains_the_variance_channels(factor):
-    prior = tiny.tiny_prior({"learn_sigma": True})
+    prior = tiny_prior({"learn_sigma": True})
     before = prior.network.out[2].weight.detach().clone()
     module = training.PriorTraining(prior, Simple(), AdamW(1e-2), CosineDecay(0), 3, variance_weight=factor)
     tiny.fit(module, tiny.Batches(tiny.batches(3)))
@@ -245,9 +246,9 @@ def test_the_steps_of_a_run_equal_clipped_adamw(kind, weighting, flags, pixel_ra
     One step is not enough: the first step of AdamW does not depend on the norm of the gradient.
     """
     steps, lr, betas, decay, warmup = 3, 1e-2, (0.8, 0.95), 0.1, 1
-    prior = tiny.tiny_prior(flags, SCHEDULES["linear"], PRECONDITIONINGS[kind](), pixel_range)
+    prior = tiny_prior(flags, SCHEDULES["linear"], PRECONDITIONINGS[kind](), pixel_range)
     known = tiny.batches(steps, size=3, total=50, channels=prior.channels)
-    start, record = tiny.weights(prior.network), recorders.Record()
+    start, record = weights(prior.network), recorders.Record()
     expected = [reference(prior, weighting, known[0], 1e-3)]
     clip = 0.3 * expected[0][1].norm().item()
     module = training.PriorTraining(prior, WEIGHTINGS[weighting](), AdamW(lr, betas, decay), CosineDecay(warmup), steps)
@@ -281,7 +282,7 @@ def test_micro_batches_give_the_same_step_as_one_batch(flags):
     halves = [training.TrainingBatch(*(part[cut] for part in batch)) for batch in whole for cut in (slice(0, 2), slice(2, 4))]
     one, two = recorders.Record(), recorders.Record()
     for known, record, accumulate in ((whole, one, 1), (halves, two, 2)):
-        tiny.fit(tiny.training_of(tiny.tiny_prior(flags), steps=3, lr=1e-4), tiny.Batches(known), [record], clip=1.0, accumulate=accumulate)
+        tiny.fit(tiny.training_of(tiny_prior(flags), steps=3, lr=1e-4), tiny.Batches(known), [record], clip=1.0, accumulate=accumulate)
     for mine, theirs in zip(one.gradients, two.gradients, strict=True):
         assert np.linalg.norm(mine - theirs) < 1e-3 * np.linalg.norm(mine)
     assert [first + second for first, second in zip(two.losses[::2], two.losses[1::2], strict=True)] == pytest.approx(one.losses, rel=1e-4)
@@ -290,9 +291,9 @@ def test_micro_batches_give_the_same_step_as_one_batch(flags):
 @pytest.mark.slow
 def test_the_validation_loss_is_the_mean_over_images():
     """Batches of unequal length are weighted by their number of images."""
-    x0 = tiny.images(5)
+    x0 = images(5)
     uneven = [tiny.batch_of(x0[:4], [0, 3, 5, 9], 1), tiny.batch_of(x0[4:], [2], 2)]
-    prior = tiny.tiny_prior()
+    prior = tiny_prior()
     module = tiny.training_of(prior, steps=1, lr=1e-30)
     trainer = tiny.fit(module, tiny.Batches(tiny.batches(1), uneven), validate_every=1)
     expected = torch.cat([reference(prior, "simple", batch)[0] for batch in uneven]).mean().item()
@@ -305,7 +306,7 @@ def test_dropout_depends_only_on_seed_and_step():
     same = [tiny.batches(1)[0]] * 3
 
     def losses(seed: int, before: int) -> list[float]:
-        prior, record = tiny.tiny_prior({"dropout": 0.5}), recorders.Record()
+        prior, record = tiny_prior({"dropout": 0.5}), recorders.Record()
         module = training.PriorTraining(prior, Simple(), AdamW(1e-30), CosineDecay(), 3, seed=seed)
         torch.manual_seed(before)
         tiny.fit(module, tiny.Batches(same), [record])
@@ -318,11 +319,11 @@ def test_dropout_depends_only_on_seed_and_step():
 
 @pytest.mark.slow
 def test_a_network_frozen_by_a_denoiser_can_be_trained():
-    prior = tiny.tiny_prior()
+    prior = tiny_prior()
     Denoiser(prior)
-    before = tiny.weights(prior.network)
+    before = weights(prior.network)
     tiny.fit(tiny.training_of(prior, steps=1), tiny.Batches(tiny.batches(1)))
-    assert ((tiny.weights(prior.network) - before).abs() > 0).double().mean() > 0.99
+    assert ((weights(prior.network) - before).abs() > 0).double().mean() > 0.99
 
 
 @pytest.mark.slow
@@ -332,9 +333,9 @@ def test_a_tiny_network_memorises_eight_images():
     The latter knows the images' variance v: E(ε − ε̂)² = α² v/(α² v + σ²). Measured: 0.125; 0.22 leaves a margin.
     """
     total, steps, generator = 100, 200, torch.Generator().manual_seed(1)
-    x0 = tiny.images(8)[..., ::8, ::8].repeat_interleave(8, 2).repeat_interleave(8, 3)
+    x0 = images(8)[..., ::8, ::8].repeat_interleave(8, 2).repeat_interleave(8, 3)
     torch.manual_seed(0)
-    prior = tiny.tiny_prior(schedule=Cosine(total)).with_network(UNet(**tiny.tiny_prior().network.flags))
+    prior = tiny_prior(schedule=Cosine(total)).with_network(UNet(**tiny_prior().network.flags))
     module = training.PriorTraining(prior, Simple(), AdamW(1e-2), CosineDecay(20), steps)
 
     def normal(count: int) -> Tensor:
@@ -363,7 +364,7 @@ def test_a_tiny_network_memorises_eight_images():
 def trained(
     record: RecordWithValidation, steps: int = 6, decay: float = 0.7, seed: int = 0, keep=(), resume=None, **flags
 ) -> PriorTraining:
-    module = tiny.training_of(tiny.tiny_prior(flags, seed=seed), steps)
+    module = tiny.training_of(tiny_prior(flags, seed=seed), steps)
     tiny.fit(
         module,
         tiny.Batches(tiny.batches(6), tiny.batches(1, seed=9)),
@@ -386,7 +387,7 @@ def test_the_average_follows_its_recurrence_and_only_validation_uses_it():
         assert k == 0 or (seen - after).abs().max() > 1e-3  # the average differs from the weights
     for before, after in zip(record.started[1:], record.weights, strict=False):
         assert torch.equal(before, after)  # training continues from its own weights
-    assert torch.equal(tiny.weights(module), record.validated[-1])  # the run ends with the averaged weights
+    assert torch.equal(weights(module), record.validated[-1])  # the run ends with the averaged weights
 
 
 @pytest.mark.slow
@@ -401,7 +402,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path):
     assert rest.losses == whole.losses[3:]
     for mine, theirs in zip(rest.weights + rest.validated, whole.weights[3:] + whole.validated[3:], strict=True):
         assert torch.equal(mine, theirs)
-    assert torch.equal(tiny.weights(again), tiny.weights(end))
+    assert torch.equal(weights(again), weights(end))
 
 
 @pytest.mark.slow
@@ -426,11 +427,11 @@ def test_a_checkpoint_holds_the_average_the_weights_and_the_card(tmp_path):
 
 @pytest.mark.slow
 def test_the_denoiser_is_a_frozen_copy():
-    prior = tiny.tiny_prior({"dropout": 0.5}, pixel_range=(0.0, 1.0))
+    prior = tiny_prior({"dropout": 0.5}, pixel_range=(0.0, 1.0))
     module = tiny.training_of(prior, steps=1)
     twin = prior.with_network(UNet(**prior.network.flags))
     twin.network.load_state_dict(prior.network.state_dict())
-    x, level = tiny.images(2), prior.image_schedule.table[5]
+    x, level = images(2), prior.image_schedule.table[5]
 
     denoiser = module.denoiser()
     expected = Denoiser(twin)(x, level).x0  # without dropout
@@ -438,11 +439,11 @@ def test_the_denoiser_is_a_frozen_copy():
     assert not any(parameter.requires_grad for parameter in denoiser.parameters()) and not denoiser.network.training
 
     assert module.network.training and all(parameter.requires_grad for parameter in module.network.parameters())
-    before = tiny.weights(module.network)
+    before = weights(module.network)
     tiny.fit(module, tiny.Batches(tiny.batches(1)))
-    assert (tiny.weights(module.network) - before).abs().max() > 1e-3
+    assert (weights(module.network) - before).abs().max() > 1e-3
     assert torch.equal(denoiser(x, level).x0, expected)
-    tiny.scrambled(denoiser.network)
-    assert not torch.equal(tiny.weights(module.network), tiny.weights(denoiser.network))
+    scrambled(denoiser.network)
+    assert not torch.equal(weights(module.network), weights(denoiser.network))
     moved = module.denoiser()(x, level).x0
     assert not torch.equal(moved, expected)

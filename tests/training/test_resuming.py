@@ -11,6 +11,7 @@ import pytest
 import torch
 from lazy import Lazy
 from misfortune import break_writing
+from tiny_prior import tiny_prior, weights
 
 if TYPE_CHECKING:
     from diffusion_priors.training.checkpoints import CheckpointFolder
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.slow
 def train_saving_each_step(folder: CheckpointFolder, steps: int, resume: Path | None = None) -> list[list[int]]:
     """Train and save after each step; → the steps of the checkpoints in the folder after each of them."""
     saving = record.SaveEachStep(folder)
-    module = tiny.training_of(tiny.tiny_prior(), steps)
+    module = tiny.training_of(tiny_prior(), steps)
     tiny.fit(module, tiny.Batches(tiny.batches(4)), [saving], validate_every=1, resume=resume)
     return saving.held
 
@@ -71,14 +72,14 @@ Trained = tuple[dict[int, torch.Tensor], torch.Tensor]
 
 def train(root: Path, steps: int, validate_every: int = 1000, every: int = 1000, keep: int = 2) -> Trained:
     """Train to `steps` steps with the callbacks of train.py, from the newest checkpoint in `root` if there is one."""
-    folder, watch, weights = checkpoints.CheckpointFolder(root, keep), callbacks.Watch(), record.WeightsByStep()
+    folder, watch, steps_taken = checkpoints.CheckpointFolder(root, keep), callbacks.Watch(), record.WeightsByStep()
     saving = callbacks.Checkpoints(folder, watch, every, validate_every, steps, None)
-    module = tiny.training_of(tiny.tiny_prior({"dropout": 0.1}), steps)
+    module = tiny.training_of(tiny_prior({"dropout": 0.1}), steps)
     newest = folder.all()[0][1] if folder.all() else None
     data = tiny.Batches(tiny.batches(steps))
-    tiny.fit(module, data, [watch, weights, callbacks.average(0.5), saving], validate_every, resume=newest)
+    tiny.fit(module, data, [watch, steps_taken, callbacks.average(0.5), saving], validate_every, resume=newest)
     assert folder.all()[0][0] == steps
-    return weights.after, tiny.weights(module)
+    return steps_taken.after, weights(module)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def assert_continues(trained: Trained, first: int, uninterrupted: Trained) -> No
     """`trained` are steps first + 1 … 5, equal to the uninterrupted ones bit for bit."""
     after, average = trained
     assert list(after) == list(range(first + 1, 6))
-    assert all(torch.equal(weights, uninterrupted[0][step]) for step, weights in after.items())
+    assert all(torch.equal(found, uninterrupted[0][step]) for step, found in after.items())
     assert torch.equal(average, uninterrupted[1])
 
 
@@ -138,7 +139,7 @@ def log(path: Path, steps: int = 8, keep=(), resume=None, names=("value",), ever
     rows = record.RecordRows(path)
     data = tiny.Batches(tiny.batches(8 * accumulate, size=2 // accumulate))
     observers = [written, rows, record.WriteValue(written), *keep]
-    tiny.fit(tiny.training_of(tiny.tiny_prior(), steps), data, observers, 3, accumulate=accumulate, resume=resume)
+    tiny.fit(tiny.training_of(tiny_prior(), steps), data, observers, 3, accumulate=accumulate, resume=resume)
     return rows
 
 

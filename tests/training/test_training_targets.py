@@ -1,4 +1,4 @@
-"""What a network is trained on, how much each level counts, and the learning rate: against the papers' formulas."""
+"""Training targets, weightings and learning rates, compared with the formulas of the papers."""
 
 from itertools import pairwise
 from math import cos, inf, log, nan, sin
@@ -28,7 +28,7 @@ LEVELS = {  # (alpha, sigma) of three images
     "bytes": [(0.9, 3.0), (0.3, 127.0), (1.7, 0.4)],
 }
 
-TARGETS = {  # what the output should be, and what a difference from it counts
+TARGETS = {  # the output that the network should give, and the factor of its error
     "eps": (lambda a, s, x0, z: z, lambda a, s: 1.0),  # Ho et al. 2020, Eq. 14
     "x0": (lambda a, s, x0, z: x0, lambda a, s: 1.0),
     "v": (lambda a, s, x0, z: a * z - s * x0, lambda a, s: 1.0),  # Salimans & Ho 2022, App. D
@@ -55,7 +55,7 @@ def per_image(values: float | torch.Tensor) -> np.ndarray:
 
 @pytest.mark.parametrize("pairs", LEVELS.values(), ids=LEVELS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_error_is_the_output_minus_the_textbook_target(kind, pairs):
+def test_the_error_is_the_output_minus_the_target(kind, pairs):
     x0, z, output = images(3)
     error = kind().error(output, x0, z, batch_level(pairs)).numpy()
     target, factor = TARGETS[kind.name]
@@ -68,7 +68,7 @@ def test_the_error_is_the_output_minus_the_textbook_target(kind, pairs):
 
 @pytest.mark.parametrize("pairs", LEVELS.values(), ids=LEVELS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_exact_output_has_no_error(kind, pairs):
+def test_the_exact_output_has_error_zero(kind, pairs):
     x0, z = images(2)
     level, target = batch_level(pairs), TARGETS[kind.name][0]
     exact = torch.stack([target(a, s, x0[b], z[b]) for b, (a, s) in enumerate(pairs)])
@@ -78,7 +78,7 @@ def test_the_exact_output_has_no_error(kind, pairs):
 
 @pytest.mark.parametrize("pairs", LEVELS.values(), ids=LEVELS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_gain_turns_a_difference_of_x0_into_the_error(kind, pairs):
+def test_the_gain_relates_the_error_to_the_difference_in_x0(kind, pairs):
     """error² = gain · (x̂0 − x0)², pixel by pixel, for any output."""
     x0, z, output = images(3)
     level = batch_level(pairs)
@@ -90,7 +90,7 @@ def test_the_gain_turns_a_difference_of_x0_into_the_error(kind, pairs):
 
 @pytest.mark.parametrize("pairs", LEVELS.values(), ids=LEVELS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_level_per_image_is_each_image_at_its_own_level(kind, pairs):
+def test_a_batch_of_levels_equals_each_image_at_its_level(kind, pairs):
     x0, z, output = images(3)
     error, gain = kind().error(output, x0, z, batch_level(pairs)), per_image(kind().gain(batch_level(pairs)))
     for b, (a, s) in enumerate(pairs):
@@ -101,7 +101,7 @@ def test_a_level_per_image_is_each_image_at_its_own_level(kind, pairs):
 
 @pytest.mark.parametrize("pair", [(cos(0.5), sin(0.5)), (0.7, 2.0)], ids=["vp", "other"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_network_s_best_answer_is_the_posterior_mean(kind, pair):
+def test_the_best_output_gives_the_posterior_mean(kind, pair):
     """x0 ~ N(0, c²): of all outputs k · x_t the one with the least mean squared error gives E[x0 | x_t] = a c²/(a²c² + s²) x_t."""
     (a, s), c = pair, 0.6
     level, generator = NoiseLevel(0, a, s), torch.Generator().manual_seed(1)
@@ -136,7 +136,7 @@ def test_min_snr_gives_every_preconditioning_the_same_loss(kind, pairs, gamma):
     [(Eps, lambda snr: min(snr, 5) / snr), (X0, lambda snr: min(snr, 5)), (V, lambda snr: min(snr, 5) / (snr + 1))],
     ids=["eps", "x0", "v"],
 )
-def test_min_snr_is_the_paper_s_weight_of_each_output(kind, closed):
+def test_min_snr_equals_the_weights_of_the_paper(kind, closed):
     """Hang et al. 2023, Sec. 3.4 and App.: for α² + σ² = 1, with the γ = 5 that they advise, which is the default."""
     found = per_image(MinSNR()(batch_level(LEVELS["vp"]), kind()))
     for weight, (a, s) in zip(found, LEVELS["vp"], strict=True):
@@ -144,13 +144,13 @@ def test_min_snr_is_the_paper_s_weight_of_each_output(kind, closed):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_simple_leaves_the_error_as_it_is(kind):
+def test_simple_weights_every_error_equally(kind):
     assert (per_image(Simple()(batch_level(LEVELS["bytes"]), kind())) == 1).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("yaml", WEIGHTINGS, ids=lambda path: path.stem)
-def test_a_weight_is_positive_and_each_image_s_own(yaml, kind):
+def test_weights_are_positive_and_independent_between_images(yaml, kind):
     weighting = instantiate(OmegaConf.load(yaml))
     together = weighting(batch_level(LEVELS["vp"]), kind())
     assert together.shape == (3, 1, 1, 1) and (together > 0).all() and torch.isfinite(together).all()
@@ -183,8 +183,8 @@ def by_torch(make, total: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 7, 100])
-def test_the_warm_up_is_a_line_that_reaches_one_after_its_steps(warmup):
-    """Zero at the step before the first, so that no step is wasted; one at step `warmup`."""
+def test_the_warm_up_is_linear_and_ends_at_one(warmup):
+    """It is 0 one step before the first, so that every step has an effect, and 1 at step `warmup`."""
     expected = np.interp(np.arange(300), [-1, warmup], [0.0, 1.0])
     np.testing.assert_allclose(factors(ConstantRate(warmup), 300), expected, rtol=1e-12)
     for decaying in (CosineDecay, LinearDecay):
@@ -196,26 +196,26 @@ def test_constant_is_one():
 
 
 @pytest.mark.parametrize("total", [1, 2, 10, 97])
-def test_cosine_is_torch_s(total):
+def test_cosine_equals_torch(total):
     theirs = by_torch(torch.optim.lr_scheduler.CosineAnnealingLR, total)
     np.testing.assert_allclose(factors(CosineDecay(0), total), theirs, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("total", [1, 2, 10, 97])
-def test_linear_is_torch_s(total):
+def test_linear_equals_torch(total):
     theirs = by_torch(lambda optimiser, total: torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, total), total)
     np.testing.assert_allclose(factors(LinearDecay(0), total), theirs, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("last", [0.1, 0.25, 0.5, 1.0])
-def test_linear_falls_over_the_last_part_alone(last):
+def test_linear_falls_only_over_the_last_part(last):
     total = 200
     expected = np.interp(np.arange(total), [(1 - last) * total, total], [1.0, 0.0])
     np.testing.assert_allclose(factors(LinearDecay(0, last), total), expected, rtol=1e-9, atol=1e-12)
     assert factors(LinearDecay(0, last), total)[-1] == pytest.approx(1 / (last * total))
 
 
-def test_a_longer_run_with_a_short_last_part_begins_like_the_shorter_one():
+def test_a_longer_run_with_a_short_last_part_starts_like_the_shorter_run():
     short, long = factors(LinearDecay(10, 0.2), 100), factors(LinearDecay(10, 0.2), 1000)
     assert np.array_equal(short[:80], long[:80]) and short[90] < long[90] == 1
 
@@ -228,7 +228,7 @@ def test_the_factor_is_above_zero_and_never_above_one_within_a_run(yaml, total):
 
 
 @pytest.mark.parametrize("rate", [CosineDecay(0), LinearDecay(0), LinearDecay(0, 0.3)], ids=["cosine", "linear", "last"])
-def test_what_decays_falls_to_zero_and_stays_there(rate):
+def test_a_decaying_rate_falls_to_zero_and_stays_there(rate):
     found = factors(rate, 1000)
     assert all(now >= then for now, then in pairwise(found)) and found[-1] < 0.004
     assert rate(1000, 1000) == rate(1001, 1000) == rate(5000, 1000) == 0
@@ -246,15 +246,15 @@ def test_what_decays_falls_to_zero_and_stays_there(rate):
         ],
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line_that_says_what_to_set(make, message):
+def test_values_out_of_bounds_are_refused_in_one_line_that_says_what_to_set(make, message):
     with pytest.raises(ValueError, match=message) as refused:
         make()
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
-def test_adamw_is_the_paper_s_algorithm(decay):
-    """Loshchilov & Hutter 2019, Alg. 2, in NumPy, with torch's ε of 1e-8; what has no gradient is left alone."""
+def test_adamw_equals_the_algorithm_of_the_paper(decay):
+    """Loshchilov & Hutter 2019, Alg. 2, in NumPy, with torch's ε of 1e-8; parameters without a gradient do not change."""
     start, frozen = np.array([1.0, -2.0, 0.5]), torch.ones(2)
     parameter, still = nn.Parameter(torch.tensor(start)), nn.Parameter(frozen.clone(), requires_grad=False)
     optimiser = AdamW(0.01, (0.8, 0.95), decay)([parameter, still])
@@ -270,7 +270,7 @@ def test_adamw_is_the_paper_s_algorithm(decay):
     assert torch.equal(still, frozen)
 
 
-def test_an_unbounded_gamma_is_the_weight_of_the_bound():
+def test_an_infinite_gamma_gives_the_unweighted_eps_loss():
     """γ → ∞ leaves SNR, so that the loss is ‖ε̂ − ε‖² for every preconditioning where α² + σ² = 1."""
     weights = [per_image(MinSNR(inf)(batch_level(LEVELS["vp"]), kind())) for kind in (Eps, Score)]
     np.testing.assert_allclose(weights, 1.0, rtol=1e-12)

@@ -1,44 +1,51 @@
-"""Two processes, each with its share of a batch, make the gradient of one process with all of it."""
+"""Two processes with half a batch each give the gradient of one process with the whole batch."""
 
 from __future__ import annotations
 
 import os
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as multiprocessing
+from lazy import Lazy
 from tiny_prior import tiny_prior, weights
-from tiny_training import training_of
+from torch import multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
-from diffusion_priors.training.data import Positions, TrainingStream, collate
 from diffusion_priors.training.image_store import ImageStore
-from diffusion_priors.training.module import PriorTraining, TrainingBatch
+
+if TYPE_CHECKING:
+    from diffusion_priors.training.data import TrainingStream
+    from diffusion_priors.training.module import PriorTraining, TrainingBatch
+
+tiny = Lazy("tiny_training")
+data = Lazy("diffusion_priors.training.data")
+training = Lazy("diffusion_priors.training.module")
 
 BATCH, STEP = 8, 3
 
 
 def stream() -> TrainingStream:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 3, 16, 16), dtype=np.uint8)
-    return TrainingStream(ImageStore(pixels, list("abcde"), []), np.arange(5), 10, BATCH, True, 0)
+    return data.TrainingStream(ImageStore(pixels, list("abcde"), []), np.arange(5), 10, BATCH, True, 0)
 
 
 def module() -> PriorTraining:
-    return training_of(tiny_prior({"learn_sigma": True})).double()
+    return tiny.training_of(tiny_prior({"learn_sigma": True})).double()
 
 
 def share(rank: int, world: int) -> TrainingBatch:
-    """Rank's images of step STEP, in double precision."""
-    (positions,) = Positions(STEP, STEP + 1, BATCH, 1, rank, world)
-    batch = collate([stream()[k] for k in positions])
-    return TrainingBatch(batch.x0.double(), batch.z.double(), batch.index)
+    """The images of a rank at step STEP, in double precision."""
+    (positions,) = data.Positions(STEP, STEP + 1, BATCH, 1, rank, world)
+    batch = data.collate([stream()[k] for k in positions])
+    return training.TrainingBatch(batch.x0.double(), batch.z.double(), batch.index)
 
 
 class Loss(torch.nn.Module):
-    """The training loss as a forward pass, which is what DistributedDataParallel watches."""
+    """The training loss as a forward pass, as DistributedDataParallel needs it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The bound that trains a learned variance: against Gaussians integrated number by number, and the official formula."""
+"""The bound that trains the learned variance, compared with numerically integrated Gaussians and the official formula."""
 
 from math import log, log2
 
@@ -16,7 +16,7 @@ PIXELS = np.arange(256) / 127.5 - 1.0
 
 
 def tables(schedule: Betas) -> dict[str, np.ndarray]:
-    """Ho et al. 2020, Eq. 4 and 7, from the betas, with the official code's log β̃: that of t = 1 stands in for t = 0."""
+    """Ho et al. 2020, Eq. 4 and 7, from the betas, with the official code's log β̃, which uses t = 1 in place of t = 0."""
     beta = np.array(schedule.betas, dtype=np.float64)
     bar = np.cumprod(1 - beta)
     before = np.concatenate([[1.0], bar[:-1]])
@@ -35,7 +35,7 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def bits(bound: VarianceBound, x0, x0_hat, fraction, t: int) -> np.ndarray:
-    """The bound of single pixels, numbers broadcast against each other."""
+    """The bound of single pixels; the arguments are broadcast."""
     parts = np.broadcast_arrays(*(np.asarray(part, dtype=np.float64) for part in (x0, x0_hat, fraction)))
     flat = [torch.from_numpy(part.reshape(-1, 1, 1, 1).copy()) for part in parts]
     return bound(*flat, torch.full((flat[0].shape[0],), t)).numpy().reshape(parts[0].shape)
@@ -54,7 +54,7 @@ def divergence(mean_q: float, var_q: float, mean_p: float, var_p: float) -> floa
 @pytest.mark.parametrize(
     ("name", "t"), [(name, t) for name in SCHEDULES for t in (1, 2, 20, 49, 500, 999) if t < len(SCHEDULES[name].betas)]
 )
-def test_the_divergence_is_that_of_the_two_gaussians(name, t):
+def test_the_divergence_equals_that_of_the_two_gaussians(name, t):
     known, bound = tables(SCHEDULES[name]), VarianceBound(SCHEDULES[name].table)
     for x0, x0_hat, x_t, fraction in (
         (0.3, 0.3, 0.1, 0.4),
@@ -73,7 +73,7 @@ GENERAL = [NoiseLevel(0, 0.95, 0.2), NoiseLevel(1, 0.9, 0.7), NoiseLevel(2, 0.5,
 
 
 @pytest.mark.parametrize("t", [1, 2, 3])
-def test_no_level_need_preserve_the_variance(t):
+def test_the_bound_holds_for_schedules_that_do_not_preserve_the_variance(t):
     """(x_s, x_t) given x0 are jointly Gaussian: conditioning on x_t gives q, whatever α² + σ² is."""
     now, then, bound = GENERAL[t], GENERAL[t - 1], VarianceBound(GENERAL)
     ratio = now.alpha / then.alpha
@@ -90,8 +90,8 @@ def test_no_level_need_preserve_the_variance(t):
 
 
 @pytest.mark.parametrize("t", [1, 10, 300, 999])
-def test_the_true_posterior_has_no_divergence_and_all_else_has_some(t):
-    """x̂0 = x0 and f = 0, the posterior variance: zero, and no other fraction is as good."""
+def test_the_divergence_is_zero_only_at_the_true_posterior(t):
+    """It is 0 for x̂0 = x0 and f = 0, the posterior variance, and larger for every other fraction."""
     bound, fractions = VarianceBound(SCHEDULES["cosine"].table), np.linspace(-1, 2, 61)
     found = bits(bound, 0.4, 0.4, fractions, t)
     assert abs(found[20]) < 1e-6 and fractions[20] == pytest.approx(0)
@@ -102,7 +102,7 @@ def test_the_true_posterior_has_no_divergence_and_all_else_has_some(t):
 
 
 @pytest.mark.parametrize("t", [1, 5, 100])
-def test_the_best_variance_is_the_posterior_s_plus_the_squared_error_of_the_mean(t):
+def test_the_best_variance_is_the_posterior_variance_plus_the_squared_error_of_the_mean(t):
     """min over τ² of KL(N(μ, β̃) ‖ N(μ̂, τ²)) is at τ² = β̃ + (μ̂ − μ)²: there the fraction's gradient vanishes."""
     known, bound = tables(SCHEDULES["linear"]), VarianceBound(SCHEDULES["linear"].table).double()
     small, beta, difference = known["small"][t], known["beta"][t], 0.03
@@ -121,7 +121,7 @@ def test_the_best_variance_is_the_posterior_s_plus_the_squared_error_of_the_mean
 @pytest.mark.parametrize("fraction", [-0.3, 0.0, 0.5, 1.0])
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_last_step_is_a_gaussian_in_bins_of_eight_bits(name, fraction):
-    """−log₂ of N(x̂0, τ²)'s mass between the pixel's two edges; nothing is left outside the first and the last."""
+    """−log₂ of the mass of N(x̂0, τ²) between the two edges of the pixel. The first and last bin extend to infinity."""
     known, bound = tables(SCHEDULES[name]), VarianceBound(SCHEDULES[name].table)
     std = (known["beta"][0] ** fraction * known["small"][0] ** (1 - fraction)) ** 0.5
     for x0_hat in (-1.02, -1.0, -0.996, -0.31, 0.0, 0.5, 0.998, 1.0, 1.1):
@@ -134,8 +134,8 @@ def test_the_last_step_is_a_gaussian_in_bins_of_eight_bits(name, fraction):
         assert np.exp2(-found).sum() == pytest.approx(1, abs=1e-4)
 
 
-def test_a_schedule_of_one_level_has_one_variance():
-    """β̃ is zero and there is no second one to stand in: the variance is β, whatever the fraction."""
+def test_a_schedule_of_one_level_uses_beta_for_every_fraction():
+    """β̃ is zero and there is no second one to replace it."""
     bound = VarianceBound(Betas([0.01]).table)
     exact = -np.log2(norm.cdf(0.05 + 1 / 255, 0, 0.1) - norm.cdf(0.05 - 1 / 255, 0, 0.1))
     np.testing.assert_allclose(bits(bound, 0.05, 0.0, np.array([0.0, 0.5, 1.0]), 0), exact, rtol=1e-5)
@@ -145,8 +145,8 @@ def test_a_schedule_of_one_level_has_one_variance():
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(0.5, 0.5), (127.5, 127.5), (1.0, -3.0), (1.25, 0.75)])
-def test_the_unit_of_the_pixels_changes_nothing(scale, shift):
-    """The same image and the same noise in other units: as many bits, in the inner and in the outermost bins."""
+def test_the_bound_does_not_depend_on_the_pixel_unit(scale, shift):
+    """The same image and noise in other units cost equally many bits, in inner and outermost bins."""
     levels = SCHEDULES["short"].table
     others = [NoiseLevel(level.t, level.alpha, level.sigma * scale) for level in levels]
     x0 = torch.from_numpy(PIXELS).view(1, 1, 16, 16).repeat(4, 1, 1, 1)
@@ -157,7 +157,7 @@ def test_the_unit_of_the_pixels_changes_nothing(scale, shift):
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(0.5, 0.5), (127.5, 127.5)])
-def test_the_bins_of_another_unit_hold_everything_once(scale, shift):
+def test_the_bins_of_another_unit_partition_the_line(scale, shift):
     levels = [NoiseLevel(t, level.alpha, level.sigma * scale) for t, level in enumerate(SCHEDULES["short"].table)]
     for x0_hat in (-1.0, 0.2, 0.999):
         found = bits(VarianceBound(levels, scale, shift), scale * PIXELS + shift, scale * x0_hat + shift, 0.5, 0)
@@ -167,7 +167,7 @@ def test_the_bins_of_another_unit_hold_everything_once(scale, shift):
 # Images
 
 
-def test_a_batch_is_the_improved_diffusion_code_s():
+def test_a_batch_equals_the_improved_diffusion_code():
     """`_vb_terms_bpd` with learned range, clip_denoised=False and x̂0 from ε̂, in NumPy; the normal cdf is exact, not tanh."""
     schedule, t = SCHEDULES["linear"], np.array([0, 1, 7, 400, 999])
     known = {key: table[t].reshape(-1, 1, 1, 1) for key, table in tables(schedule).items()}
@@ -194,8 +194,8 @@ def test_a_batch_is_the_improved_diffusion_code_s():
     np.testing.assert_allclose(found.numpy(), official, rtol=2e-5, atol=1e-6)
 
 
-def test_single_precision_keeps_the_bound():
-    """As in training: float32 images, within a thousandth of the double precision bound."""
+def test_single_precision_gives_the_same_bound():
+    """As in training, with float32 images: within a thousandth of the bound in double precision."""
     levels = SCHEDULES["linear"].table
     x0 = torch.from_numpy(PIXELS).view(1, 1, 16, 16).repeat(5, 1, 1, 1)
     x0_hat, fraction, index = x0 + 0.006 * draw(5, 1, 16, 16), draw(5, 1, 16, 16, seed=1).sigmoid(), torch.tensor([0, 1, 2, 500, 999])
@@ -204,7 +204,7 @@ def test_single_precision_keeps_the_bound():
     torch.testing.assert_close(single.double(), exact, rtol=1e-3, atol=1e-5)
 
 
-def test_an_image_s_bound_does_not_depend_on_its_batch():
+def test_the_bound_of_an_image_does_not_depend_on_its_batch():
     bound, index = VarianceBound(SCHEDULES["linear"].table), torch.tensor([0, 3, 0, 700])
     x0 = draw(4, 2, 4, 4).clamp(-1, 1)
     x0_hat, fraction = x0 + 0.1 * draw(4, 2, 4, 4, seed=1), draw(4, 2, 4, 4, seed=2)
@@ -216,7 +216,7 @@ def test_an_image_s_bound_does_not_depend_on_its_batch():
         assert np.mean(pixels) == pytest.approx(together[b].item(), rel=1e-12)
 
 
-def test_a_negative_costs_what_the_image_costs():
+def test_the_bound_of_the_negative_image_is_the_same():
     """x → −x, edge bins included."""
     bound, index = VarianceBound(SCHEDULES["linear"].table).double(), torch.tensor([0, 1, 500])
     x0 = torch.from_numpy(PIXELS).view(1, 1, 16, 16).repeat(3, 1, 1, 1)
@@ -224,7 +224,7 @@ def test_a_negative_costs_what_the_image_costs():
     torch.testing.assert_close(bound(-x0, -x0_hat, fraction, index), bound(x0, x0_hat, fraction, index), rtol=1e-6, atol=1e-9)
 
 
-def test_nothing_is_kept_in_a_checkpoint():
+def test_a_checkpoint_contains_nothing_of_the_bound():
     assert not VarianceBound(SCHEDULES["short"].table, 0.5, 0.5).state_dict()
 
 
@@ -232,8 +232,8 @@ def test_nothing_is_kept_in_a_checkpoint():
 
 
 @pytest.mark.parametrize("t", [0, 1, 40, 999])
-def test_the_bound_teaches_the_variance_alone(t):
-    """No gradient reaches x̂0, at any t; the fraction's is that of finite differences, and finite where x̂0 is far off."""
+def test_the_bound_trains_only_the_variance(t):
+    """No gradient reaches x̂0. That of the fraction equals finite differences, and is finite even for an x̂0 far off."""
     bound = VarianceBound(SCHEDULES["linear"].table).double()
     x0 = draw(1, 1, 3, 3).clamp(-1, 1)
     x0_hat, index = (x0 + 0.01 * draw(1, 1, 3, 3, seed=1)).requires_grad_(), torch.tensor([t])

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lazy import Lazy
 from misfortune import Mischief
 from PIL import Image
 from scipy.linalg import sqrtm
@@ -21,6 +22,8 @@ from torch import nn
 
 from diffusion_priors.evaluation.metrics.distribution import Distribution, Inception
 
+FIDELITY = "torch_fidelity.feature_extractor_inceptionv3"
+fidelity = Lazy(FIDELITY)
 needs_fidelity = pytest.mark.skipif(find_spec("torch_fidelity") is None, reason='torch-fidelity is not installed (pip install -e ".[fid]")')
 
 
@@ -211,12 +214,10 @@ def test_the_error_without_torch_fidelity_names_the_extra(monkeypatch):
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Iterator[Path]:
     """Inception with random weights, in a file named by its hash as torch-fidelity's file is. Half precision saves time."""
-    from torch_fidelity import feature_extractor_inceptionv3 as fidelity
-
     folder = tmp_path_factory.mktemp("inception")
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
         torch.manual_seed(0)
-        patch.setattr(fidelity, "load_state_dict_from_url", lambda *args, **kwargs: {})
+        patch.setattr(f"{FIDELITY}.load_state_dict_from_url", lambda *args, **kwargs: {})
         patch.setattr(fidelity.FeatureExtractorInceptionV3, "load_state_dict", lambda *args: None)
         state = fidelity.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).state_dict()
     torch.save({name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}, folder / "x.pth")
@@ -229,15 +230,13 @@ def weights(tmp_path_factory) -> Iterator[Path]:
 @needs_fidelity
 def test_inception_equals_torch_fidelity(weights, sets):
     """The features equal those that torch-fidelity computes from the file, and no other draw is disturbed."""
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
     torch.manual_seed(5)
     untouched = torch.rand(4)
     torch.manual_seed(5)
     ours = Inception(str(weights))
     assert torch.equal(torch.rand(4), untouched)
     pixels = torch.from_numpy(np.stack([np.asarray(Image.open(path)) for path in sets[0][:2]])).permute(0, 3, 1, 2)
-    theirs = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(weights))
+    theirs = fidelity.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(weights))
     expected = theirs(pixels)[0]
     assert torch.equal(ours(pixels), expected) and expected.shape == (2, 2048) and expected.std() > 0
 
@@ -261,20 +260,19 @@ def test_distances_with_inception(weights, sets):
     assert found["kid"] == pytest.approx(mmd(x, y), rel=1e-4, abs=1e-9)
 
 
+@pytest.mark.script
 @needs_fidelity
 def test_inception_is_downloaded_once_then_read_from_the_cache(weights, tmp_path, monkeypatch):
-    from torch_fidelity import feature_extractor_inceptionv3 as fidelity
-
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     handler = partial(SimpleHTTPRequestHandler, directory=str(weights.parent))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
         threading.Thread(target=served.serve_forever, daemon=True).start()
-        monkeypatch.setattr(fidelity, "URL_INCEPTION_V3", f"http://127.0.0.1:{served.server_address[1]}/{weights.name}")
+        monkeypatch.setattr(f"{FIDELITY}.URL_INCEPTION_V3", f"http://127.0.0.1:{served.server_address[1]}/{weights.name}")
         Distribution().check(1000)
         served.shutdown()
     cached = tmp_path / "checkpoints" / weights.name
     assert cached.read_bytes() == weights.read_bytes()
-    monkeypatch.setattr(fidelity, "URL_INCEPTION_V3", f"http://127.0.0.1:9/{weights.name}")
+    monkeypatch.setattr(f"{FIDELITY}.URL_INCEPTION_V3", f"http://127.0.0.1:9/{weights.name}")
     Distribution().check(1000)
     cached.unlink()
     with pytest.raises(ValueError, match=rf"not available .*set metrics\.distribution\.weights to {weights.name}"):

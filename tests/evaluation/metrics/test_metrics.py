@@ -109,6 +109,7 @@ def server(trunk):
         served.shutdown()
 
 
+@pytest.mark.script
 def test_the_trunk_is_downloaded_once_then_cached(server, trunk, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     lpips = LPIPS(url=f"{server}/{trunk.name}")

@@ -51,7 +51,7 @@ LIVES_IN = {
 """Package → where it may be imported: beginnings of paths, or the scripts. Lightning is imported as pytorch_lightning."""
 HEAVY = {"torch", "torchvision", "torchmetrics", "pytorch_lightning", "lightning", "lpips", "wandb", "diffusers"}
 
-SLOW_TO_IMPORT = {"pytorch_lightning", "torchmetrics", "lpips", "diffusers"}
+SLOW_TO_IMPORT = {"pytorch_lightning", "torchmetrics", "torchvision", "torch_fidelity", "lpips", "diffusers"}
 
 
 def room_of(path: str) -> str:

@@ -79,6 +79,8 @@ class Denoiser(nn.Module):
             graph = self(x, level)
 
         def pull_back(v: Tensor, again: bool = False) -> Tensor:
+            if not graph.x0.requires_grad:  # x_t says nothing about x0, as at the start of a flow
+                return torch.zeros_like(v)
             return torch.autograd.grad(graph.x0, x, v, retain_graph=again)[0]
 
         return graph._replace(x0=graph.x0.detach()), pull_back

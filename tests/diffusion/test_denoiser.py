@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+from diffusion_priors.diffusion.analytic.priors import gaussian
+from diffusion_priors.diffusion.analytic.shapes import PowerLaw
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.grids import Linspace
 from diffusion_priors.diffusion.levels import NoiseLevel
 from diffusion_priors.diffusion.preconditioning import X0, Eps
 from diffusion_priors.diffusion.priors.base import Prior
-from diffusion_priors.diffusion.schedules import Linear
+from diffusion_priors.diffusion.schedules import Flow, Linear
 
 LEVEL = Linear().table[400]
 
@@ -227,3 +229,12 @@ def test_the_pull_back_is_the_transposed_jacobian_and_one_forward_pass_serves_se
     torch.testing.assert_close(pull_back(w), wanted[1], rtol=1e-12, atol=1e-12)
     assert (denoiser.forwards, denoiser.vjps) == (1, 2)
     assert not x.requires_grad
+
+
+def test_the_pull_back_is_zero_where_the_estimate_does_not_depend_on_x():
+    """An exact prior's x̂0 is its mean where no signal is left (α = 0)."""
+    prior = gaussian(Flow(), PowerLaw(), size=(4, 4), mean=0.2)
+    x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    denoised, pull_back = Denoiser(prior).linearise(x, Flow().level(1.0))
+    torch.testing.assert_close(denoised.x0, torch.full_like(x, 0.2))
+    assert torch.equal(pull_back(torch.ones_like(x)), torch.zeros_like(x))

@@ -22,11 +22,11 @@ from diffusion_priors.evaluation.metrics.per_image import Metrics
 from diffusion_priors.evaluation.restoration.external import Scoring
 from diffusion_priors.evaluation.restoration.frozen import measurement_spec
 from diffusion_priors.evaluation.restoration.images import ImageSet
-from diffusion_priors.evaluation.restoration.method import Method
 from diffusion_priors.evaluation.restoration.run import RestorationRun
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.noise_models import NoiseModel
 from diffusion_priors.solvers.base import NotApplicable, Solver
+from diffusion_priors.solvers.method import Method
 from diffusion_priors.training.run import Training
 
 METHOD = tuple(field.name for field in fields(Method))
@@ -124,9 +124,9 @@ def build_exact(config: DictConfig, overrides: Sequence[str] = ()) -> ExactExper
         check_types(config[part], part)
     plain = {key: config[key] for key in ("seed", "batch_size")}
     check_values(plain, ExactExperiment, "")
-    parts = build_parts(config, overrides)
+    method = Method(**build_parts(config, overrides))
     with refusing():
-        return ExactExperiment(**parts, exact_problem=build(config.exact_problem), **plain)
+        return ExactExperiment(method=method, exact_problem=build(config.exact_problem), **plain)
 
 
 def build_scoring(config: DictConfig, output_dir: Path) -> Scoring:

@@ -12,19 +12,15 @@ from numpy import ndarray
 from diffusion_priors.diffusion.analytic.laws import Law
 from diffusion_priors.diffusion.analytic.priors import law_of
 from diffusion_priors.diffusion.denoiser import Denoiser
-from diffusion_priors.diffusion.grids import Grid
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
-from diffusion_priors.diffusion.priors.base import Prior
-from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.evaluation.exact.distances import Reference, distances, unit_directions
 from diffusion_priors.evaluation.exact.mixtures import GaussianMixture
 from diffusion_priors.evaluation.exact.posterior import Posterior, matrix_of
 from diffusion_priors.evaluation.exact.problem import ExactProblem
 from diffusion_priors.evaluation.exact.sbc import histogram, quantities, ranks, uniformity
-from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.measurement import Measurement
-from diffusion_priors.operators.noise_models import NoiseModel
-from diffusion_priors.solvers.base import Problem, Solver
+from diffusion_priors.solvers.base import Problem
+from diffusion_priors.solvers.method import Method
 
 BINS = 10
 
@@ -54,19 +50,14 @@ class Cost:
 
 @dataclass(kw_only=True)
 class ExactExperiment:
-    """Run `solver` on the measurements of one problem, and draw as many samples from the exact posteriors.
+    """Run the solver of `method` on the measurements of one problem, and draw as many samples from the exact posteriors.
 
-    The problem consists of `prior`, whose law must be known, a linear `operator`, drawn once, and Gaussian `noise_model`.
+    The method's prior must have a known law, its operator, drawn once, must be linear, and its noise Gaussian.
     The ground truths are drawn from the prior. A sample is a function of (configuration, seed, measurement, sample number).
     Everything runs on the CPU. The solver computes in float32, as in every run; exact quantities are in double precision.
     """
 
-    prior: Prior
-    operator: Operator
-    noise_model: NoiseModel
-    solver: Solver
-    grid: Grid
-    sampler: Sampler
+    method: Method
     exact_problem: ExactProblem
     seed: int = 0
     batch_size: int = 8
@@ -76,20 +67,20 @@ class ExactExperiment:
         """Raises a one-line ValueError if the posterior is not known, or if the components do not fit together."""
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}; set batch_size")
-        self.law = law_of(self.prior)
-        sigma = getattr(self.noise_model, "std", None)
+        self.law = law_of(self.method.prior)
+        sigma = getattr(self.method.noise_model, "std", None)
         if sigma is None:
             raise ValueError("the exact posterior is known for Gaussian noise; set noise_model=gaussian")
-        self.solver.check(self.operator, self.noise_model, self.sampler)
-        self.sampler.check(learned_variance=False)
-        self.plan = self.solver.plan(self.grid, self.prior.image_schedule)
+        self.method.solver.check(self.method.operator, self.method.noise_model, self.method.sampler)
+        self.method.sampler.check(learned_variance=False)
+        self.plan = self.method.plan()
         self._draw_operator(torch.float64)
-        self.matrix, self.measured = matrix_of(self.operator, self.law.shape)
+        self.matrix, self.measured = matrix_of(self.method.operator, self.law.shape)
         self.posterior = Posterior(self.law, self.matrix, sigma)
 
     def _draw_operator(self, dtype: torch.dtype) -> None:
         """Draw the random parts of the operator, the same for every image of the problem."""
-        self.operator.draw(torch.zeros(1, *self.law.shape, dtype=dtype), [image_generator(self.seed, "truth", "operator")])
+        self.method.operator.draw(torch.zeros(1, *self.law.shape, dtype=dtype), [image_generator(self.seed, "truth", "operator")])
 
     def run(self) -> Outcome:
         """Draw the measurements, the solver's samples and exact samples, and compare them.
@@ -107,16 +98,16 @@ class ExactExperiment:
         self._draw_operator(torch.float32)
         generators = [image_generator(self.seed, "truth", m) for m in range(self.exact_problem.total)]
         self.truth = self.law.draw(generators)
-        self.measurement = Measurement.of(self.operator, self.noise_model, self.truth.float(), generators)
+        self.measurement = Measurement.of(self.method.operator, self.method.noise_model, self.truth.float(), generators)
         self.observed = self.measurement.y.flatten(1).double().numpy()[:, self.measured]
 
     def _solve(self) -> tuple[DrawnSamples, Cost]:
-        rows, denoiser = self.exact_problem.rows(), Denoiser(self.prior)
+        rows, denoiser = self.exact_problem.rows(), Denoiser(self.method.prior)
         found, seconds, forwards, vjps = [], 0.0, 0, 0
         for first in range(0, len(rows), self.batch_size):
             batch = rows[first : first + self.batch_size]
             started = perf_counter()
-            solution = self.solver.solve(self._problem(denoiser, batch), self.plan)
+            solution = self.method.solver.solve(self._problem(denoiser, batch), self.plan)
             seconds += perf_counter() - started
             forwards, vjps = solution.forwards, solution.vjps
             x = solution.x0.flatten(1).double()
@@ -130,8 +121,8 @@ class ExactExperiment:
         measurement = replace(self.measurement, y=self.measurement.y[which], sigma_y=self.measurement.sigma_y[which])
         return Problem(
             denoiser=denoiser,
-            measurement=measurement if self.solver.uses_measurement else None,
-            sampler=self.sampler,
+            measurement=measurement if self.method.solver.uses_measurement else None,
+            sampler=self.method.sampler,
             rng=ImageRandom([image_generator(self.seed, "truth", m, s, "sampling") for m, s in rows]),
             like=torch.zeros(len(rows), *self.law.shape),
         )

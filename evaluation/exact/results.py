@@ -80,7 +80,7 @@ def clouds(outcome: Outcome) -> dict[str, np.ndarray]:
         axes = reference.axes[:, :2] if len(reference.axes) > 2 else np.eye(len(reference.axes))
         return kept | {"samples": solved[:PLOTTED_SAMPLES] @ axes, "exact": reference.samples[:PLOTTED_SAMPLES] @ axes}
     exact = reference.posterior
-    measured = experiment.operator.initial_image(experiment.measurement.y[:1])[0].flatten().numpy()
+    measured = experiment.method.operator.initial_image(experiment.measurement.y[:1])[0].flatten().numpy()
     kept |= {"y": measured, "sample": solved[:1], "mean": exact.mean, "std": np.sqrt(np.diag(exact.covariance))}
     if len(solved) > 1:
         kept |= {"solved_mean": solved.mean(0), "solved_std": solved.std(0, ddof=1)}

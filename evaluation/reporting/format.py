@@ -17,6 +17,11 @@ def number(value: float | None, spec: str = ".2f") -> str:
     return format(float(value), f"{sign}z{rest}").replace("-", "−")
 
 
+def counted(count: int, noun: str) -> str:
+    """1 image, 2 images."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def absent(name: str, footnote: str | None) -> str:
     """What a table shows if the metric `name` has no value: a dash, with a mark if the footnote of the summary says why."""
     return f"{ABSENT} *" if footnote and metric_of(name).needs_weights else ABSENT

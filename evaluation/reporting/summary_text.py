@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from diffusion_priors.evaluation.reporting.format import absent, full_estimate, heading, number, plus_minus, spec_of
+from diffusion_priors.evaluation.reporting.format import absent, counted, full_estimate, heading, number, plus_minus, spec_of
 from diffusion_priors.evaluation.scores import SINGLE, STATISTICS
 from diffusion_priors.evaluation.statistics import Estimate
 from diffusion_priors.evaluation.summary import Cost, EstimateEntry, Summary
@@ -43,7 +43,7 @@ def facts(summary: Summary) -> list[str]:
     """What a restoration took and left over, as far as it is known."""
     cost: Cost = summary["cost"]
     residual = summary["statistics"][SINGLE.key].get("residual")
-    known = [f"{summary['images']} images"]
+    known = [counted(summary["images"], "image")]
     if cost["nfe_forward"] is not None:
         known.append(f"NFE {number(cost['nfe_forward'], '.0f')} forward + {number(cost['nfe_vjp'], '.0f')} vjp")
     if cost["seconds"]:
@@ -70,7 +70,7 @@ def calibration_lines(found: dict) -> list[str]:
     shown = [f"{number(float(level), '.0%')} intervals cover {plus_minus(one, '.1%')}" for level, one in coverage.items()]
     last = found["groups"][-1]
     return [
-        f"calibration of {found['samples']} samples, {found['images']} images: {'; '.join(shown)}",
+        f"calibration of {found['samples']} samples, {counted(found['images'], 'image')}: {'; '.join(shown)}",
         (
             f"predicted deviation and error: correlation {plus_minus(Estimate.from_dict(found['correlation']), '.2f')}; in the pixels with "
             f"the largest deviation, predicted {number(last['predicted'], '.3f')}, error {number(last['error'], '.3f')}, on [0, 1]"

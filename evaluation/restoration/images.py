@@ -8,8 +8,8 @@ from typing import Literal
 
 from diffusion_priors.evaluation.restoration.batches import CleanImages, DegradedImages, Items
 from diffusion_priors.evaluation.restoration.frozen import FrozenImages
-from diffusion_priors.evaluation.restoration.method import Method
 from diffusion_priors.images.io import Fit
+from diffusion_priors.solvers.method import Method
 
 
 class ImageSet:
@@ -72,7 +72,7 @@ class ImageSet:
                 "this operator draws its mask or kernel at random, so it cannot be the one that made the measurement; "
                 "use operator=inpaint_mask, operator=deblur_kernel or another without randomness"
             )
-        image = method.operator.as_image(method.blank_measurement())
+        image = method.operator.as_image(method.grey_measurement())
         if image is None:
             raise ValueError(
                 f"the measurement of {type(method.operator).__name__} is no image, so no image file holds it; "

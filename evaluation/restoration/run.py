@@ -20,7 +20,6 @@ from diffusion_priors.evaluation.restoration.finish import finalize_run
 from diffusion_priors.evaluation.restoration.folder import RestorationFolder, changed, pending
 from diffusion_priors.evaluation.restoration.frozen import FrozenImages, freeze, is_frozen
 from diffusion_priors.evaluation.restoration.images import ImageSet
-from diffusion_priors.evaluation.restoration.method import Method
 from diffusion_priors.evaluation.restoration.module import Report, RestorationModule, never
 from diffusion_priors.evaluation.restoration.predict import predict
 from diffusion_priors.evaluation.restoration.progress import ProgressReport
@@ -30,6 +29,7 @@ from diffusion_priors.runs.loggers import Dashboard, NoLogger
 from diffusion_priors.runs.records import read_records
 from diffusion_priors.runs.signals import Listener
 from diffusion_priors.runs.trainer import TrainerSettings
+from diffusion_priors.solvers.method import Method
 
 
 @dataclass(kw_only=True)

@@ -19,6 +19,7 @@ from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.noise_models import Gaussian
 from diffusion_priors.operators.random_matrix import RandomMatrix
 from diffusion_priors.solvers.base import Solver
+from diffusion_priors.solvers.method import Method
 
 PRIORS = {
     "gaussian": lambda side: gaussian(Linear(), RandomRotation(0.05, 0.5), size=(1, side), channels=1, mean=0.2),
@@ -44,13 +45,16 @@ def experiment(
 ) -> ExactExperiment:
     """Checked and ready to run, by default with two posteriors of 400 samples and a hundred measurements."""
     sizes = {"posteriors": 2, "samples": 400, "measurements": 100, "ranks": 19} | sizes
-    made = ExactExperiment(
+    method = Method(
         prior=prior,
         operator=operator or RandomMatrix(rows=2),
         noise_model=Gaussian(sigma),
         solver=solver,
         grid=grid or Trailing(100),
         sampler=sampler or FixedSmall(),
+    )
+    made = ExactExperiment(
+        method=method,
         exact_problem=ExactProblem("test", **sizes),
         batch_size=10_000,
     )

@@ -13,13 +13,13 @@ from diffusion_priors.diffusion.preconditioning import Eps
 from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.schedules import Linear
 from diffusion_priors.diffusion.transitions import FixedSmall, LearnedRange
-from diffusion_priors.evaluation.restoration.method import Method
 from diffusion_priors.operators.identity import Identity
 from diffusion_priors.operators.inpainting import InpaintBox
 from diffusion_priors.operators.noise_models import Gaussian, Poisson
 from diffusion_priors.solvers.base import NotApplicable
 from diffusion_priors.solvers.ddrm import DDRM
 from diffusion_priors.solvers.dps import DPS
+from diffusion_priors.solvers.method import Method
 from diffusion_priors.solvers.sdedit import SDEdit
 
 
@@ -52,4 +52,4 @@ def test_parts_that_cannot_be_used_together_are_refused(method, case):
 def test_parts_that_fit_are_accepted(method):
     method.check_compatible()
     assert len(method.plan()) == 4 and method.image_shape == (3, 16, 16)
-    assert method.blank_measurement().shape == (1, 3, 16, 16)
+    assert method.grey_measurement().shape == (1, 3, 16, 16)

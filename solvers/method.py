@@ -1,4 +1,4 @@
-"""A method: all that decides how an image is degraded and restored."""
+"""A method: everything that decides how an image is degraded and restored."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Method:
         """The steps of the solver. Raises ValueError where the prior's schedule does not have their levels."""
         return self.solver.plan(self.grid, self.prior.image_schedule)
 
-    def blank_measurement(self) -> Tensor:
+    def grey_measurement(self) -> Tensor:
         """The measurement (1, …) of a grey image. Raises ValueError where operator and noise model do not fit it."""
         grey, generators = torch.zeros(1, *self.image_shape), [image_generator(0, "check")]
         return Measurement.of(self.operator.draw(grey, generators), self.noise_model, grey, generators).y
 
     def check_compatible(self) -> None:
-        """Raises ValueError, in one line, for parts that cannot be used together."""
+        """Raises ValueError, in one line, where two of them cannot be used together."""
         self.solver.check(self.operator, self.noise_model, self.sampler)
         self.plan()
-        self.blank_measurement()
+        self.grey_measurement()
         self.sampler.check(self.prior.probe())

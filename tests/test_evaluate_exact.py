@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from documentation import commands
 from forks import ROOT, Run
 
 pytestmark = pytest.mark.script
@@ -179,12 +180,6 @@ def test_a_prior_without_weights_cannot_be_trained(tmp_path):
     assert "without weights to train" in done.stderr
 
 
-def commands() -> list[str]:
-    """The commands of docs/exact_posterior.md."""
-    text = (ROOT / "docs" / "exact_posterior.md").read_text(encoding="utf-8")
-    return [line for block in re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) for line in block.splitlines() if line]
-
-
 def quick(command: str) -> list[str]:
     """The arguments of a command, with the first value of each list, and two steps."""
     words = [re.sub(r"(=[^,]*),.*", r"\1", word) for word in command.split()[1:] if not word.startswith("grid.steps=")]
@@ -202,8 +197,9 @@ def quick(command: str) -> list[str]:
 
 @pytest.mark.slow
 def test_every_command_of_the_page_runs(tmp_path):
-    assert len(commands()) >= 15
-    for command in commands():
+    documented = commands("docs/exact_posterior.md")
+    assert len(documented) >= 15
+    for command in documented:
         script, *overrides = quick(command)
         done = Run(tmp_path, *overrides, script=script).wait()
         assert done.returncode == 0, f"{command}\n{done.stderr}"

@@ -207,6 +207,7 @@ def overridden(file: str) -> list[str]:
     return [name for entry in read(file).get("defaults", []) if isinstance(entry, dict) for name in entry if name.startswith("override /")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda part: part)
 def test_every_option_of_every_group_composes(group, option):
     main, overrides = choose(group, option)

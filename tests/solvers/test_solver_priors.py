@@ -41,7 +41,7 @@ def restore(prior, solver, operator, sampler):
 
 
 @pytest.mark.parametrize("solver", options("solver"))
-@pytest.mark.parametrize("name", ["gaussian", "gmm"])
+@pytest.mark.parametrize("name", ["gaussian", pytest.param("gmm", marks=pytest.mark.slow)])
 def test_every_solver_and_operator_run_on_it(name, solver, tmp_path):
     prior, method, applicable = make_prior(name), make_solver(solver), []
     for option in options("operator"):
@@ -70,7 +70,7 @@ def test_every_solver_that_takes_a_sampler_takes_every_sampler(solver, sampler, 
 
 
 @pytest.mark.parametrize("schedule", options("schedule"))
-@pytest.mark.parametrize("name", ["gaussian", "gmm"])
+@pytest.mark.parametrize("name", ["gaussian", pytest.param("gmm", marks=pytest.mark.slow)])
 def test_every_schedule_is_taken(name, schedule):
     """Samples of 250 steps have the deviation of the prior's pixels."""
     prior = make_prior(name, schedule, side=8)

@@ -265,3 +265,13 @@ def test_a_heavy_import_behind_a_light_one_would_be_caught():
     assert "torch" in loaded_by("sample.py", "from diffusion_priors.conf import command", hidden)
     assert "torch" in loaded_by("sample.py", "from diffusion_priors.conf.build import build")
     assert "torch" not in loaded_by("sample.py", "def main():\n    import torch")
+
+
+def test_a_slow_import_of_a_test_would_be_caught():
+    path, lightning = "tests/test_new.py", "from diffusion_priors.evaluation.restoration.module import RestorationModule"
+    assert loaded_by(path, lightning) & SLOW_TO_IMPORT == {"pytorch_lightning"}
+    assert loaded_by(path, "import own_callbacks") & SLOW_TO_IMPORT == {"pytorch_lightning"}
+    for slow in ("from scipy import stats", "import scipy.stats", "from scipy.stats import norm"):
+        assert loaded_by(path, slow) & SLOW_TO_IMPORT == {"scipy.stats"}, slow
+    assert loaded_by(path, f"if TYPE_CHECKING:\n    {lightning}") & SLOW_TO_IMPORT == set()
+    assert loaded_by(path, f"if TYPE_CHECKING:\n    pass\nelse:\n    {lightning}") & SLOW_TO_IMPORT == {"pytorch_lightning"}

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from scipy import stats
 
 LEVEL = 0.95
 
@@ -35,6 +34,8 @@ class Estimate:
 
 def estimate(values: Sequence[float | None]) -> Estimate | None:
     """The estimate from the finite values; None and non-finite values are ignored. None if no value is left."""
+    from scipy import stats  # slow to import
+
     kept = np.array([value for value in values if _exists(value)], dtype=np.float64)
     n = len(kept)
     if n == 0:
@@ -69,6 +70,8 @@ def paired(first: Sequence[float | None], second: Sequence[float | None]) -> Dif
 
     Pairs without two finite values are ignored. None if no pair is left. Raises ValueError if the lengths differ.
     """
+    from scipy import stats
+
     both = [(a, b) for a, b in zip(first, second, strict=True) if _exists(a) and _exists(b)]
     differences = np.array([a - b for a, b in both], dtype=np.float64)
     found = estimate(differences.tolist())
@@ -85,6 +88,8 @@ def _exists(value: float | None) -> bool:
 
 def _student(found: Estimate, largest: float) -> float | None:
     """Two-sided p = 2 P(t_{n−1} > |mean| / se). None if the spread is only the rounding of values up to `largest`."""
+    from scipy import stats
+
     if found.se <= 10 * np.finfo(np.float64).eps * largest:
         return None
     return 2 * float(stats.t.sf(abs(found.mean) / found.se, found.n - 1))

@@ -51,7 +51,7 @@ LIVES_IN = {
 """Package → where it may be imported: beginnings of paths, or the scripts. Lightning is imported as pytorch_lightning."""
 HEAVY = {"torch", "torchvision", "torchmetrics", "pytorch_lightning", "lightning", "lpips", "wandb", "diffusers"}
 
-SLOW_TO_IMPORT = {"pytorch_lightning", "torchmetrics", "torchvision", "torch_fidelity", "lpips", "diffusers"}
+SLOW_TO_IMPORT = {"pytorch_lightning", "scipy.stats", "torchmetrics", "torchvision", "torch_fidelity", "lpips", "diffusers"}
 
 
 def room_of(path: str) -> str:
@@ -105,9 +105,14 @@ def violations(path: str, source: str) -> list[str]:
     ]
 
 
+def only_for_types(node: ast.AST) -> bool:
+    """if TYPE_CHECKING: …"""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
 def outside_functions(node: ast.AST) -> Iterator[ast.AST]:
     """Every statement that runs when the module is imported."""
-    for child in ast.iter_child_nodes(node):
+    for child in node.orelse if only_for_types(node) else ast.iter_child_nodes(node):
         if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             yield child
             yield from outside_functions(child)
@@ -120,14 +125,14 @@ def imported_at_once(path: str, source: str) -> tuple[str, ...]:
 
 
 def loaded_by(path: str, source: str, files: dict[str, str] | None = None) -> set[str]:
-    """The packages outside the project that importing a file loads, directly or through modules of the project."""
+    """The packages outside the project, and their modules, that importing a file loads, directly or through modules of the project."""
     pending, seen, packages = [(path, source)], {path}, set()
     while pending:
         here, text = pending.pop()
         for name in imported_at_once(here, text):
             parts = name.split(".")
             if parts[0] != PACKAGE:
-                packages.add(parts[0])
+                packages |= {parts[0], ".".join(parts[:2])}
                 parts = [PACKAGE, "tests", "support", parts[0]]  # where it is a module of tests/support
             for end in range(2, len(parts) + 1):
                 for file in ("/".join(parts[1:end]) + ".py", "/".join(parts[1:end]) + "/__init__.py"):
@@ -181,14 +186,11 @@ def test_rooms_that_only_read_files_load_no_torch():
 
 
 TESTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py"))
-LIGHTNING_TESTS = ("tests/training/", "tests/evaluation/restoration/", "tests/runs/test_loggers.py")
-"""Tests of code that imports Lightning itself."""
 
 
 def test_collecting_tests_imports_nothing_slow():
     """A folder is collected in two seconds, 1.5 of them for torch. A test imports slower packages inside a fixture or a function."""
-    light = [path for path in TESTS if not path.startswith(LIGHTNING_TESTS)]
-    assert {path: slow for path in light if (slow := loaded_by(path, (ROOT / path).read_text()) & SLOW_TO_IMPORT)} == {}
+    assert {path: slow for path in TESTS if (slow := loaded_by(path, (ROOT / path).read_text()) & SLOW_TO_IMPORT)} == {}
 
 
 def test_a_solver_fits_on_one_screen():
@@ -263,3 +265,13 @@ def test_a_heavy_import_behind_a_light_one_would_be_caught():
     assert "torch" in loaded_by("sample.py", "from diffusion_priors.conf import command", hidden)
     assert "torch" in loaded_by("sample.py", "from diffusion_priors.conf.build import build")
     assert "torch" not in loaded_by("sample.py", "def main():\n    import torch")
+
+
+def test_a_slow_import_of_a_test_would_be_caught():
+    path, lightning = "tests/test_new.py", "from diffusion_priors.evaluation.restoration.module import RestorationModule"
+    assert loaded_by(path, lightning) & SLOW_TO_IMPORT == {"pytorch_lightning"}
+    assert loaded_by(path, "import own_callbacks") & SLOW_TO_IMPORT == {"pytorch_lightning"}
+    for slow in ("from scipy import stats", "import scipy.stats", "from scipy.stats import norm"):
+        assert loaded_by(path, slow) & SLOW_TO_IMPORT == {"scipy.stats"}, slow
+    assert loaded_by(path, f"if TYPE_CHECKING:\n    {lightning}") & SLOW_TO_IMPORT == set()
+    assert loaded_by(path, f"if TYPE_CHECKING:\n    pass\nelse:\n    {lightning}") & SLOW_TO_IMPORT == {"pytorch_lightning"}

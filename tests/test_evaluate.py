@@ -20,7 +20,6 @@ from forks import ROOT, Run
 from misfortune import break_writing, no_room
 from PIL import Image
 from safetensors.torch import load_file
-from scipy import stats
 from tiny_evaluation import (
     TINY,
     assert_same,
@@ -128,6 +127,8 @@ def ssim(image: np.ndarray, truth: np.ndarray) -> float:
 def assert_estimate(found: dict, values: list[float]) -> None:
     """`found` holds the mean, s / √n and mean ± t s / √n of `values`, one per image."""
     n, mean, se = len(values), np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values))
+    from scipy import stats  # slow to import
+
     half = stats.t.ppf(0.975, n - 1) * se
     assert found == {"n": n} | {
         key: pytest.approx(v, rel=1e-9) for key, v in zip(FIELDS, (mean, se, mean - half, mean + half), strict=True)

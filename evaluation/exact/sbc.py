@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy import ndarray
-from scipy import stats
 
 
 def ranks(truth: ndarray, samples: ndarray) -> ndarray:
@@ -24,6 +23,8 @@ def uniformity(found: ndarray, samples: int, bins: int = 10) -> float:
     """
     if (samples + 1) % bins:
         raise ValueError(f"{samples} samples give {samples + 1} ranks, not a multiple of {bins} bins; set exact_problem.ranks to 19, 29, …")
+    from scipy import stats  # slow to import
+
     counts = histogram(found, samples, bins)
     return float(min(1.0, found.shape[1] * stats.chisquare(counts, axis=0).pvalue.min()))
 

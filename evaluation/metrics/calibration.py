@@ -8,7 +8,6 @@ from math import sqrt
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import t as student
 
 from diffusion_priors.evaluation.statistics import estimate
 from diffusion_priors.images.io import read_as_is
@@ -149,6 +148,8 @@ def prediction(drawn: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def inside(error: np.ndarray, deviation: np.ndarray, level: float, samples: int) -> np.ndarray:
     """Which values of Student's interval contain the ground truth, (D,)."""
+    from scipy.stats import t as student  # slow to import
+
     return np.abs(error) <= student.ppf((1.0 + level) / 2.0, samples - 1) * deviation + 1e-9
 
 

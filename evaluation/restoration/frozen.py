@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from safetensors import SafetensorError
@@ -14,10 +14,12 @@ from safetensors.torch import load_file, save
 
 from diffusion_priors.diffusion.image_random import image_generator
 from diffusion_priors.evaluation.restoration.batches import Batch, Items
-from diffusion_priors.evaluation.restoration.module import RestorationModule
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.runs.config import changed_keys, flat
 from diffusion_priors.runs.files import write_whole
+
+if TYPE_CHECKING:  # Lightning is slow to import
+    from diffusion_priors.evaluation.restoration.module import RestorationModule
 
 MANIFEST = "measurements.json"
 VERSION = 1

@@ -7,10 +7,13 @@ from math import nan, sqrt
 
 import numpy as np
 import pytest
-from scipy import integrate, stats
+from lazy import Lazy
+from scipy import integrate
 from scipy.special import gamma
 
 from diffusion_priors.evaluation.statistics import LEVEL, Estimate, estimate, paired
+
+stats = Lazy("scipy.stats")
 
 SLEEP = [[0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0], [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]]
 """Additional hours of sleep under two drugs (Student 1908, as R's `sleep`)."""

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
+from lazy import Lazy
 from omegaconf import OmegaConf
 from operator_cases import generators, random_images, random_like
-from scipy import stats
 from torch import Tensor
 
 import conf
@@ -21,6 +21,8 @@ from diffusion_priors.operators.inpainting import InpaintBox, InpaintRandom
 from diffusion_priors.operators.measurement import Measurement
 from diffusion_priors.operators.noise_models import Gaussian, NoiseModel, NoNoise, Poisson
 from diffusion_priors.operators.resampling import SuperResolution
+
+stats = Lazy("scipy.stats")
 
 CONFIGS = sorted((Path(conf.__file__).parent / "noise_model").glob("*.yaml"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,24 +12,26 @@ from types import SimpleNamespace
 import hydra
 import numpy as np
 import pytest
-import pytorch_lightning as pl
-import wandb
-import wandb_file
+from lazy import Lazy
 from omegaconf import OmegaConf
-from own_callbacks import Stopping
 from PIL import Image
-from pytorch_lightning.loggers import WandbLogger
 
 from diffusion_priors.conf import PROJECT
-from diffusion_priors.conf.build import build_evaluation
 from diffusion_priors.conf.provenance import source_state
-from diffusion_priors.evaluation.restoration.callbacks import EvaluationCallback, LogRun
-from diffusion_priors.runs import loggers
-from diffusion_priors.runs import weights_and_biases as module
 from diffusion_priors.runs.image_table import image_rows
-from diffusion_priors.runs.loggers import CSV, Dashboard, TensorBoard, log_image, summary_values
 from diffusion_priors.runs.records import read_records
-from diffusion_priors.runs.weights_and_biases import Wandb, has_key
+
+wandb = Lazy("wandb")
+wandb_file = Lazy("wandb_file")
+lightning_loggers = Lazy("pytorch_lightning.loggers")
+build = Lazy("diffusion_priors.conf.build")
+restoration = Lazy("diffusion_priors.evaluation.restoration.callbacks")
+dashboards = Lazy("diffusion_priors.runs.loggers")
+weights_and_biases = Lazy("diffusion_priors.runs.weights_and_biases")
+own = Lazy("own_callbacks")
+recording = Lazy("recording_dashboard")
+
+WANDB_LOGGER = "diffusion_priors.runs.weights_and_biases.WandbLogger"
 
 ESTIMATE = {"mean": 12.5, "se": 0.5, "low": 11.0, "high": 14.0, "n": 3}
 SUMMARY = {
@@ -75,20 +78,20 @@ def paint(path: Path, value: int | np.ndarray, mode: str = "RGB") -> None:
 
 
 def test_only_values_that_exist_are_published():
-    assert summary_values(SUMMARY) == VALUES
+    assert dashboards.summary_values(SUMMARY) == VALUES
     without = {key: value for key, value in SUMMARY.items() if key != "distribution"}
-    assert summary_values(without) == {key: value for key, value in VALUES.items() if key != "distribution/fid"}
+    assert dashboards.summary_values(without) == {key: value for key, value in VALUES.items() if key != "distribution/fid"}
 
 
 def test_a_key_is_found_where_wandb_looks_for_it(keyless, monkeypatch):
-    assert not has_key()
+    assert not weights_and_biases.has_key()
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    assert has_key()
+    assert weights_and_biases.has_key()
     monkeypatch.delenv("WANDB_API_KEY")
     (keyless / "home").mkdir()
     (keyless / "home" / ".netrc").write_text("machine api.wandb.ai\n  login user\n  password secret\n")
     (keyless / "home" / ".netrc").chmod(0o600)
-    assert has_key()
+    assert weights_and_biases.has_key()
 
 
 @pytest.mark.parametrize(
@@ -103,19 +106,19 @@ def test_a_key_is_found_where_wandb_looks_for_it(keyless, monkeypatch):
 )
 def test_auto_is_online_with_a_key(keyless, monkeypatch, mode, key, word, offline):
     made = []
-    monkeypatch.setattr(module, "WandbLogger", lambda **settings: made.append(settings) or SimpleNamespace(experiment=None))
+    monkeypatch.setattr(WANDB_LOGGER, lambda **settings: made.append(settings) or SimpleNamespace(experiment=None))
     for name, value in (("WANDB_API_KEY", key), ("WANDB_MODE", word)):
         if value is not None:
             monkeypatch.setenv(name, value)
-    Wandb(mode=mode)(keyless / "run", {})
+    weights_and_biases.Wandb(mode=mode)(keyless / "run", {})
     assert made[0]["offline"] is offline
 
 
 def test_a_run_has_the_id_of_its_folder_until_it_starts_over(keyless, monkeypatch):
     ids = []
-    monkeypatch.setattr(module, "WandbLogger", lambda **settings: ids.append(settings["id"]) or SimpleNamespace(experiment=None))
+    monkeypatch.setattr(WANDB_LOGGER, lambda **settings: ids.append(settings["id"]) or SimpleNamespace(experiment=None))
     for folder, restart in (("a", False), ("a", False), ("b", False), ("a", True), ("a", False)):
-        Wandb()(keyless / folder, {}, restart)
+        weights_and_biases.Wandb()(keyless / folder, {}, restart)
     first, again, other, restarted, after = ids
     assert first == again and restarted == after and len({first, other, restarted}) == 3
 
@@ -124,14 +127,14 @@ def test_no_connection_is_one_clear_line(keyless, monkeypatch):
     def refuse(**settings):
         raise wandb.errors.CommError("no route to host")
 
-    monkeypatch.setattr(wandb, "init", refuse)
+    monkeypatch.setattr("wandb.init", refuse)
     with pytest.raises(ValueError, match=r"no route to host; logger\.mode=offline"):
-        Wandb(mode="online")(keyless / "run", {})
+        weights_and_biases.Wandb(mode="online")(keyless / "run", {})
 
 
 def test_rows_cannot_be_negative():
     with pytest.raises(ValueError, match=r"logger\.rows"):
-        Wandb(rows=-1)
+        weights_and_biases.Wandb(rows=-1)
 
 
 def run_file(folder: Path) -> Path:
@@ -145,7 +148,7 @@ def test_without_rows_and_artifacts_only_values_are_sent(keyless, monkeypatch):
     """Nothing is left in the environment, and a second run in the process is another one."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     for name, rows in (("a", 0), ("b", 1)):
-        dashboard = Wandb(rows=rows)
+        dashboard = weights_and_biases.Wandb(rows=rows)
         loggers = dashboard(keyless / name, {"seed": 3})
         dashboard.publish(loggers, keyless / name, SUMMARY, [record("x"), record("y")])
         dashboard.finish(7)
@@ -154,7 +157,7 @@ def test_without_rows_and_artifacts_only_values_are_sent(keyless, monkeypatch):
         assert {key: shown.get(key) for key in VALUES} == VALUES
         assert shown.get("images.nrows") == (rows or None) and list(wandb_file.artifacts(path)) == ["run_table"] * rows
         assert wandb_file.exit_code(path) == 7 and wandb_file.config(path)["seed"] == 3 and wandb_file.run(path).display_name == name
-    assert "WANDB_DATA_DIR" not in module.os.environ
+    assert "WANDB_DATA_DIR" not in os.environ
 
 
 def test_rows_hold_the_images_that_exist(tmp_path):
@@ -184,14 +187,14 @@ def read(path: Path) -> list[dict]:
 
 def test_csv_keeps_each_part_of_a_run_and_removes_them_when_it_starts_over(tmp_path):
     for restart in (False, False):
-        (logger,) = CSV()(tmp_path, {}, restart)
+        (logger,) = dashboards.CSV()(tmp_path, {}, restart)
         logger.log_metrics({"running/psnr": 11.0}, step=2)
-        CSV().publish([logger], tmp_path, SUMMARY, [])
+        dashboards.CSV().publish([logger], tmp_path, SUMMARY, [])
     for part in ("version_0", "version_1"):
         running, end = read(tmp_path / "csv" / part / "metrics.csv")
         assert (running["step"], running["running/psnr"], end["step"]) == ("2", "11.0", "3")
         assert {key: float(end[key]) for key in VALUES} == VALUES
-    (logger,) = CSV()(tmp_path, {}, True)
+    (logger,) = dashboards.CSV()(tmp_path, {}, True)
     logger.log_metrics({"loss": 1.0}, step=50)
     assert read(tmp_path / "csv" / "version_0" / "metrics.csv") == [{"loss": "1.0", "step": "50"}]
     assert not (tmp_path / "csv" / "version_1").exists()
@@ -203,11 +206,11 @@ def test_tensorboard_holds_values_images_and_the_configuration(tmp_path):
     from tensorboard.plugins.hparams import plugin_data_pb2
 
     paint(tmp_path / "figure.png", [1, 2, 3])
-    (logger,) = TensorBoard()(tmp_path, {"solver": {"zeta": 0.3}})
+    (logger,) = dashboards.TensorBoard()(tmp_path, {"solver": {"zeta": 0.3}})
     logger.log_metrics({"running/psnr": 11.0}, step=2)
-    log_image([logger], "samples", Image.new("L", (6, 4), 9), 2)
+    dashboards.log_image([logger], "samples", Image.new("L", (6, 4), 9), 2)
     logger.finalize("success")  # as Lightning does when its work is done
-    TensorBoard().publish([logger], tmp_path, SUMMARY, [])
+    dashboards.TensorBoard().publish([logger], tmp_path, SUMMARY, [])
     found = EventAccumulator(str(tmp_path / "tensorboard"))
     found.Reload()
     scalars = {name: [(event.step, event.value) for event in found.Scalars(name)] for name in found.Tags()["scalars"]}
@@ -216,41 +219,22 @@ def test_tensorboard_holds_values_images_and_the_configuration(tmp_path):
     assert shapes == {"figure": (3, 5, 4), "samples": (2, 6, 4)}
     started = plugin_data_pb2.HParamsPluginData.FromString(found.PluginTagToContent("hparams")["_hparams_/session_start_info"])
     assert started.session_start_info.hparams["solver/zeta"].number_value == 0.3
-    TensorBoard()(tmp_path, {}, True)
+    dashboards.TensorBoard()(tmp_path, {}, True)
     assert not (tmp_path / "tensorboard").exists()
 
 
 def test_a_missing_tensorboard_is_refused_with_the_command_that_installs_it(monkeypatch):
-    monkeypatch.setattr(loggers, "find_spec", lambda name: None)
+    monkeypatch.setattr("diffusion_priors.runs.loggers.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'pip install -e "\.\[tensorboard\]"'):
-        TensorBoard()
-
-
-class Recorder(Dashboard):
-    """Records all calls; is its own logger."""
-
-    def __init__(self) -> None:
-        self.rows, self.published, self.codes = [], [], []
-
-    def __call__(self, folder, config, restart=False):
-        return []
-
-    def log_metrics(self, values, step):
-        self.rows.append((step, values))
-
-    def publish(self, loggers, folder, summary, records):
-        self.published.append((summary, list(records)))
-
-    def finish(self, code):
-        self.codes.append(code)
+        dashboards.TensorBoard()
 
 
 def test_running_means_count_every_restoration_once(tmp_path):
     """b is on record, and its batch is restored again with c; d failed, so its step has the same mean."""
     (tmp_path / "records.jsonl").write_text("".join(json.dumps(one) + "\n" for one in (record("a", 0, 8.0), record("b", 0, 10.0))))
-    recorder = Recorder()
+    recorder = recording.Recorder()
     trainer = SimpleNamespace(loggers=[recorder])
-    log = LogRun(recorder, tmp_path)
+    log = restoration.LogRun(recorder, tmp_path)
     log.on_predict_start(trainer, SimpleNamespace(metrics=SimpleNamespace(names=("psnr",))))
     for batch in ([record("b", 0, 99.0), record("c", 0, 15.0)], [record("d", 0, None, "diverged")]):
         log.on_predict_batch_end(trainer, None, SimpleNamespace(records=batch), None, 0)
@@ -268,7 +252,7 @@ def evaluation(folder: Path, *overrides: str, **parts):
     with hydra.initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         config = hydra.compose("evaluate", overrides=[*TINY, *overrides])
     plain = OmegaConf.to_container(config, resolve=True)
-    run = build_evaluation(config, folder)
+    run = build.build_evaluation(config, folder)
     for name, part in parts.items():
         setattr(run, name, part)
     run.check(plain)
@@ -277,20 +261,12 @@ def evaluation(folder: Path, *overrides: str, **parts):
     return run, lambda: run.run(plain, text, "title")
 
 
-class Raising(pl.Callback):
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-    def on_predict_batch_end(self, *args, **kwargs) -> None:
-        raise self.error
-
-
 @pytest.mark.parametrize(
     ("error", "code"), [(ValueError("no"), 2), (OSError("full"), 2), (RuntimeError("bug"), 1), (KeyboardInterrupt(), 130)]
 )
 def test_the_dashboard_gets_the_exit_code_of_an_error(tmp_path, error, code):
-    recorder = Recorder()
-    _, go = evaluation(tmp_path / "run", logger=recorder, callbacks={"raising": Raising(error)})
+    recorder = recording.Recorder()
+    _, go = evaluation(tmp_path / "run", logger=recorder, callbacks={"raising": own.Raising(error)})
     with pytest.raises(type(error)):
         go()
     assert recorder.codes == [code] and not recorder.published
@@ -298,10 +274,10 @@ def test_the_dashboard_gets_the_exit_code_of_an_error(tmp_path, error, code):
 
 def test_the_dashboard_gets_the_exit_code_of_a_stop(tmp_path):
     """The signal comes after the first of two batches: that one is on record, the second is not, and nothing is published."""
-    recorder = Recorder()
+    recorder = recording.Recorder()
     handlers = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
-        run, go = evaluation(tmp_path / "run", logger=recorder, callbacks={"stop": Stopping(batches=1)})
+        run, go = evaluation(tmp_path / "run", logger=recorder, callbacks={"stop": own.Stopping(batches=1)})
         assert go() is None and run.stopped[1] == 143
     finally:
         for number, handler in handlers.items():
@@ -311,26 +287,15 @@ def test_the_dashboard_gets_the_exit_code_of_a_stop(tmp_path):
 
 
 def test_failed_restorations_give_exit_code_1_and_are_published(tmp_path):
-    recorder = Recorder()
+    recorder = recording.Recorder()
     _, go = evaluation(tmp_path / "run", "+prior.network.above=-9.0", logger=recorder)
     assert go()["failed"] == 4
     assert recorder.codes == [1] and recorder.published[0][0]["failed"] == 4
 
 
-class Stumbling(EvaluationCallback):
-    """Raises the first time it is called."""
-
-    times = 0
-
-    def on_evaluation_end(self, folder, summary, records, loggers) -> None:
-        self.times += 1
-        if self.times == 1:
-            raise RuntimeError("stumbled")
-
-
 def test_results_that_could_not_be_published_are_published_by_the_next_run(tmp_path):
     """Nothing is restored again, and the same results are published."""
-    recorder, stumbling = Recorder(), Stumbling()
+    recorder, stumbling = recording.Recorder(), own.Stumbling()
     _, go = evaluation(tmp_path / "run", logger=recorder, callbacks={"stumbling": stumbling})
     with pytest.raises(RuntimeError, match="stumbled"):
         go()
@@ -355,10 +320,10 @@ def test_csv_of_an_evaluation(tmp_path):
 def test_wandb_of_lightning_takes_images(keyless, monkeypatch):
     """The validation of train.py sends images."""
     monkeypatch.setenv("WANDB_MODE", "offline")
-    (logger,) = Wandb()(keyless / "run", {})
-    assert isinstance(logger, WandbLogger)
-    log_image([logger], "samples", Image.new("RGB", (6, 4)), 50)
-    Wandb().finish(0)
+    (logger,) = weights_and_biases.Wandb()(keyless / "run", {})
+    assert isinstance(logger, lightning_loggers.WandbLogger)
+    dashboards.log_image([logger], "samples", Image.new("RGB", (6, 4)), 50)
+    weights_and_biases.Wandb().finish(0)
     path = run_file(keyless / "run")
     assert wandb_file.history(path)[0]["trainer/global_step"] == 50 and wandb_file.summary(path)["samples.count"] == 1
 
@@ -367,5 +332,5 @@ def test_calibration_is_among_the_values():
     found = {"mean": 0.4, "se": 0.01, "low": 0.38, "high": 0.42, "n": 3}
     calibration = {"images": 3, "coverage": {"0.5": found}, "correlation": None}
     summary = {"images": 3, "records": 12, "failed": 0, "sigma_y": None, "statistics": {}, "cost": {}, "calibration": calibration}
-    published = {name: value for name, value in summary_values(summary).items() if name.startswith("calibration")}
+    published = {name: value for name, value in dashboards.summary_values(summary).items() if name.startswith("calibration")}
     assert published == {"calibration/coverage_0.5": 0.4, "calibration/coverage_0.5_se": 0.01}

@@ -33,3 +33,22 @@ class Ending(EvaluationCallback):
             done = (folder / "summary.json").exists()
             call = {"summary": summary, "records": list(records), "loggers": [type(one).__name__ for one in loggers], "done": done}
             stream.write(json.dumps(call) + "\n")
+
+
+class Raising(pl.Callback):
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def on_predict_batch_end(self, *args, **kwargs) -> None:
+        raise self.error
+
+
+class Stumbling(EvaluationCallback):
+    """Raises the first time it is called."""
+
+    times = 0
+
+    def on_evaluation_end(self, folder, summary, records, loggers) -> None:
+        self.times += 1
+        if self.times == 1:
+            raise RuntimeError("stumbled")

@@ -15,7 +15,6 @@ import pytest
 import torch
 from lazy import Lazy
 from PIL import Image
-from scipy import stats
 
 from diffusion_priors.images.fit import Crop, Exact
 from diffusion_priors.images.io import read_image
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from diffusion_priors.training.data import ImageFolder, TrainingStream
 
 data = Lazy("diffusion_priors.training.data")
+stats = Lazy("scipy.stats")
 
 SHAPE = (3, 4, 5)
 

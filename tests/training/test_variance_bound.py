@@ -5,11 +5,13 @@ from math import log, log2
 import numpy as np
 import pytest
 import torch
-from scipy.stats import norm
+from lazy import Lazy
 
 from diffusion_priors.diffusion.levels import NoiseLevel
 from diffusion_priors.diffusion.schedules import Betas, Cosine, Linear
 from diffusion_priors.training.variance_bound import VarianceBound
+
+stats = Lazy("scipy.stats")
 
 SCHEDULES = {"linear": Linear(), "cosine": Cosine(), "short": Linear(50, 0.01, 0.4)}
 PIXELS = np.arange(256) / 127.5 - 1.0
@@ -44,7 +46,7 @@ def bits(bound: VarianceBound, x0, x0_hat, fraction, t: int) -> np.ndarray:
 def divergence(mean_q: float, var_q: float, mean_p: float, var_p: float) -> float:
     """∫ q log₂(q/p), summed over a fine grid of ± 14 standard deviations of q."""
     x, step = np.linspace(mean_q - 14 * var_q**0.5, mean_q + 14 * var_q**0.5, 20001, retstep=True)
-    q, p = norm(mean_q, var_q**0.5), norm(mean_p, var_p**0.5)
+    q, p = stats.norm(mean_q, var_q**0.5), stats.norm(mean_p, var_p**0.5)
     return float((q.pdf(x) * (q.logpdf(x) - p.logpdf(x))).sum() * step / log(2))
 
 
@@ -126,7 +128,7 @@ def test_the_last_step_is_a_gaussian_in_bins_of_eight_bits(name, fraction):
     std = (known["beta"][0] ** fraction * known["small"][0] ** (1 - fraction)) ** 0.5
     for x0_hat in (-1.02, -1.0, -0.996, -0.31, 0.0, 0.5, 0.998, 1.0, 1.1):
         edges = np.concatenate([[-np.inf], (PIXELS[1:] + PIXELS[:-1]) / 2, [np.inf]])
-        mass = np.diff(norm.cdf(edges, x0_hat, std))
+        mass = np.diff(stats.norm.cdf(edges, x0_hat, std))
         found = bits(bound, PIXELS, x0_hat, fraction, 0)
         likely = mass > 1e-6
         np.testing.assert_allclose(found[likely], -np.log2(mass[likely]), rtol=1e-4, atol=1e-4)
@@ -137,7 +139,7 @@ def test_the_last_step_is_a_gaussian_in_bins_of_eight_bits(name, fraction):
 def test_a_schedule_of_one_level_uses_beta_for_every_fraction():
     """β̃ is zero and there is no second one to replace it."""
     bound = VarianceBound(Betas([0.01]).table)
-    exact = -np.log2(norm.cdf(0.05 + 1 / 255, 0, 0.1) - norm.cdf(0.05 - 1 / 255, 0, 0.1))
+    exact = -np.log2(stats.norm.cdf(0.05 + 1 / 255, 0, 0.1) - stats.norm.cdf(0.05 - 1 / 255, 0, 0.1))
     np.testing.assert_allclose(bits(bound, 0.05, 0.0, np.array([0.0, 0.5, 1.0]), 0), exact, rtol=1e-5)
 
 
@@ -185,7 +187,7 @@ def test_a_batch_equals_the_improved_diffusion_code():
     log_true = np.log(known["small"])
     kl = 0.5 * (-1.0 + log_variance - log_true + np.exp(log_true - log_variance) + (true_mean - mean) ** 2 * np.exp(-log_variance))
     centred, inv_std = x0 - mean, np.exp(-0.5 * log_variance)
-    cdf_plus, cdf_min = norm.cdf(inv_std * (centred + 1 / 255)), norm.cdf(inv_std * (centred - 1 / 255))
+    cdf_plus, cdf_min = stats.norm.cdf(inv_std * (centred + 1 / 255)), stats.norm.cdf(inv_std * (centred - 1 / 255))
     log_probs = np.where(x0 < -0.999, cdf_plus, np.where(x0 > 0.999, 1 - cdf_min, cdf_plus - cdf_min))
     nll = -np.log(log_probs.clip(1e-12))
     official = np.where((t == 0)[:, None], nll.reshape(5, -1), kl.reshape(5, -1)).mean(axis=1) / np.log(2.0)

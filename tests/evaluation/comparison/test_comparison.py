@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from lazy import Lazy
 from PIL import Image
-from scipy import stats
 
 from diffusion_priors.evaluation.comparison.compare import compare
 from diffusion_priors.evaluation.reporting.format import number, p_value
 from diffusion_priors.evaluation.summary import summarise
+
+stats = Lazy("scipy.stats")
 
 NAMES = [f"face-{i:02d}" for i in range(12)]
 CONFIG = {"solver": {"_target_": "diffusion_priors.solvers.dps.DPS", "zeta": 1.0}, "grid": {"steps": 250}, "seed": 0, "num_samples": 1}

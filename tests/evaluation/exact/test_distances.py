@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from exact_cases import PRIORS, outcome
-from scipy import stats
+from lazy import Lazy
 
 from diffusion_priors.evaluation.exact.distances import Reference, distances, leading, sliced_wasserstein, unit_directions
 from diffusion_priors.evaluation.exact.mixtures import CovarianceFactor, GaussianMixture
 from diffusion_priors.evaluation.exact.problem import ExactProblem
 from diffusion_priors.evaluation.exact.sbc import histogram, quantities, ranks, uniformity
 from diffusion_priors.solvers.unconditional import Unconditional
+
+stats = Lazy("scipy.stats")
 
 RNG = np.random.default_rng
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from lazy import Lazy
 from PIL import Image
 
 from diffusion_priors.evaluation.metrics.calibration import Calibration, Counts, rank_shares
-from diffusion_priors.evaluation.reporting.reliability import inline, write_reliability
 from diffusion_priors.evaluation.reporting.summary_text import calibration_lines
+
+reliability = Lazy("diffusion_priors.evaluation.reporting.reliability")
 
 LEVELS = (0.5, 0.95)
 SIDE, SAMPLES, IMAGES = 4000, 9, 12
@@ -123,9 +125,9 @@ def test_images_are_read_from_disk_and_only_complete_sets_count(run):
 def test_the_plots_are_drawn(run):
     root, records = run
     found = Calibration()(root, records)
-    write_reliability(root, found)
+    reliability.write_reliability(root, found)
     assert Image.open(root / "reliability.png").size[0] > 900
-    coverage, spread = inline(found)
+    coverage, spread = reliability.inline(found)
     assert "nominal coverage" in coverage and "root mean square error" in spread
 
 
@@ -133,7 +135,7 @@ def test_a_run_without_complete_images_says_so(run):
     root, records = run
     found = Calibration()(root, [record for record in records if record["id"] in "de"])
     assert found == {"images": 0} and calibration_lines(found) == ["calibration: no image has a truth and all its samples"]
-    write_reliability(root, found)
+    reliability.write_reliability(root, found)
     assert not (root / "reliability.png").exists()
 
 

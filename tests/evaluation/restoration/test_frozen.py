@@ -6,21 +6,27 @@ import json
 import shutil
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from configured import make_operator, options
+from lazy import Lazy
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
 from diffusion_priors.evaluation.restoration.batches import CleanImages, collate
 from diffusion_priors.evaluation.restoration.frozen import FrozenImages, freeze, measurement_spec
-from diffusion_priors.evaluation.restoration.module import RestorationModule
 from diffusion_priors.images.fit import Crop
 from diffusion_priors.operators.inpainting import InpaintRandom
 from diffusion_priors.operators.noise_models import Gaussian, NoiseModel, Poisson
+
+if TYPE_CHECKING:
+    from diffusion_priors.evaluation.restoration.module import RestorationModule
+
+restoration = Lazy("diffusion_priors.evaluation.restoration.module")
 
 SHAPE = (3, 16, 16)
 SPEC = {"operator._target_": "mine", "noise_model.sigma": 0.05}
@@ -28,7 +34,7 @@ SPEC = {"operator._target_": "mine", "noise_model.sigma": 0.05}
 
 def module(operator: nn.Module, noise: NoiseModel | None = None, seed: int = 0) -> RestorationModule:
     """A module that only measures."""
-    return RestorationModule(nn.Identity(), None, operator, noise or Gaussian(0.1), None, [], None, SHAPE, seed)
+    return restoration.RestorationModule(nn.Identity(), None, operator, noise or Gaussian(0.1), None, [], None, SHAPE, seed)
 
 
 @pytest.fixture

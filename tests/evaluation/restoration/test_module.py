@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from configured import SmallNetwork
+from lazy import Lazy
 from own_operators import EveryFourthColumn, PhaseRetrieval
 from safetensors.torch import load_file
 
@@ -21,8 +23,6 @@ from diffusion_priors.evaluation.metrics.per_image import Metrics
 from diffusion_priors.evaluation.restoration.batches import Batch, Batches, CleanImages, Items
 from diffusion_priors.evaluation.restoration.folder import save_images
 from diffusion_priors.evaluation.restoration.frozen import FrozenImages, freeze
-from diffusion_priors.evaluation.restoration.module import RestorationModule
-from diffusion_priors.evaluation.restoration.predict import UntilStopped
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.identity import Identity
 from diffusion_priors.operators.noise_models import Gaussian
@@ -31,6 +31,12 @@ from diffusion_priors.solvers.base import Solver
 from diffusion_priors.solvers.dps import DPS
 from diffusion_priors.solvers.unconditional import Unconditional
 
+if TYPE_CHECKING:
+    from diffusion_priors.evaluation.restoration.module import RestorationModule
+
+restoration = Lazy("diffusion_priors.evaluation.restoration.module")
+predict = Lazy("diffusion_priors.evaluation.restoration.predict")
+
 SHAPE = (3, 16, 16)
 STEPS = 4
 
@@ -38,7 +44,7 @@ STEPS = 4
 def module(operator: Operator, solver: Solver, **how) -> RestorationModule:
     prior = Prior(SmallNetwork().float(), Linear(), Eps(), size=SHAPE[1:])
     plan = solver.plan(Linspace(STEPS), prior.image_schedule)
-    return RestorationModule(Denoiser(prior), solver, operator, Gaussian(0.05), FixedSmall(), plan, Metrics(), SHAPE, **how)
+    return restoration.RestorationModule(Denoiser(prior), solver, operator, Gaussian(0.05), FixedSmall(), plan, Metrics(), SHAPE, **how)
 
 
 def batch(*names: str) -> Batch:
@@ -110,14 +116,14 @@ def test_what_a_solver_reports_is_in_the_record_of_its_image():
 def test_an_interrupted_batch_and_all_later_ones_have_no_items(step):
     """Whichever step the stop is requested at, the network is called no more."""
     asked = iter([False] * step + [True] * 10)
-    restoration = module(Identity(), DPS(0.1), should_stop=lambda: next(asked))
+    interrupted = module(Identity(), DPS(0.1), should_stop=lambda: next(asked))
     for _ in range(2):
-        done = restoration.predict_step(batch("a", "b"))
+        done = interrupted.predict_step(batch("a", "b"))
         assert done.records == [] and done.ids == () and len(done.x0) == 0
-    assert restoration.interrupted and restoration.denoiser.network.calls == step
+    assert interrupted.interrupted and interrupted.denoiser.network.calls == step
 
 
 def test_no_batch_is_read_after_a_stop():
     answers = iter([False, False, True])
-    sampler = UntilStopped(Batches(CleanImages.__new__(CleanImages), [[0], [1], [2], [3]]), lambda: next(answers))
+    sampler = predict.UntilStopped(Batches(CleanImages.__new__(CleanImages), [[0], [1], [2], [3]]), lambda: next(answers))
     assert list(sampler) == [0, 1] and sampler.stopped and len(sampler) == 4

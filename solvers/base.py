@@ -94,13 +94,15 @@ class Solver:
 
     `requires` lists what the method needs of operator and noise model. `sampler_type` is the kind of sampler it moves
     with, None for a method that moves by itself. `uses_measurement` is False for a method that ignores y;
-    `starts_from_image` is True where `init` adds noise to an image instead of drawing noise alone.
+    `starts_from_image` is True where `init` adds noise to an image instead of drawing noise alone. `needs_signal` is True
+    for a method that divides by α, as those that change the score do.
     """
 
     requires: tuple[Requirement, ...] = ()
     sampler_type: type[Sampler] | None = None
     uses_measurement = True
     starts_from_image = False
+    needs_signal = False
     check_every = 32
 
     def check(self, operator: Operator, noise_model: NoiseModel, sampler: Sampler) -> None:
@@ -119,8 +121,14 @@ class Solver:
             )
 
     def plan(self, grid: Grid, schedule: Schedule) -> list[Step]:
-        """The steps to take through `schedule`. Raises ValueError where they lie outside it."""
-        return steps_of(grid(schedule))
+        """The steps to take through `schedule`. Raises ValueError where they lie outside it, or start without the signal needed."""
+        steps = steps_of(grid(schedule))
+        if self.needs_signal and steps[0].now.alpha == 0.0:
+            raise ValueError(
+                f"{type(self).__name__} needs some signal at every level, and this schedule starts at t={steps[0].now.t:g} with alpha 0; "
+                "let it start later, as with prior.schedule.t_max=0.999"
+            )
+        return steps
 
     def init(self, problem: Problem, start: NoiseLevel) -> Any:
         """The state at the first level: x_T = σ_T z."""

@@ -21,6 +21,8 @@ class DPSScore(Guided):
     Raises ValueError for a negative zeta.
     """
 
+    needs_signal = True
+
     def __init__(self, zeta: float = 100.0) -> None:
         if not 0.0 <= zeta < inf:
             raise ValueError(f"the step size must be finite and not negative, got zeta={zeta}; set solver.zeta")

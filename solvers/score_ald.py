@@ -18,6 +18,8 @@ class ScoreALD(Guided):
     The Langevin dynamics of Jalal et al. is ScoreALDLangevin.
     """
 
+    needs_signal = True
+
     def __init__(self, annealing: Annealing) -> None:
         self.annealing = annealing
 

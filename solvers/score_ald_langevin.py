@@ -22,6 +22,8 @@ class ScoreALDLangevin(Solver):
     Raises ValueError unless 0 < step < 2 and inner ≥ 1.
     """
 
+    needs_signal = True
+
     def __init__(self, annealing: Annealing, step_size: float = 1.0, inner: int = 1) -> None:
         if not 0.0 < step_size < 2.0:
             raise ValueError(f"the Langevin step diverges outside 0 < step_size < 2, got {step_size}; set solver.step_size")

@@ -13,13 +13,20 @@ import torch
 from configured import SCHEDULE, make_operator, make_problem, make_solver, options, poison
 from gaussian_prior import RecordedNoise, make_setting, with_rng
 
+from diffusion_priors.diffusion.analytic.priors import gaussian
+from diffusion_priors.diffusion.analytic.shapes import PowerLaw
+from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.grids import Leading, Linspace, Quadratic, Trailing
+from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
 from diffusion_priors.diffusion.levels import CLEAN
 from diffusion_priors.diffusion.schedules import VE, Flow
 from diffusion_priors.diffusion.transitions import DDIM
 from diffusion_priors.operators.identity import Identity
+from diffusion_priors.operators.inpainting import InpaintBox
+from diffusion_priors.operators.measurement import Measurement
+from diffusion_priors.operators.noise_models import Gaussian
 from diffusion_priors.solvers.annealing import Likelihood, Power
-from diffusion_priors.solvers.base import Solver, Step, Walk, steps_of
+from diffusion_priors.solvers.base import Problem, Solver, Step, Walk, steps_of
 from diffusion_priors.solvers.dps import DPS
 from diffusion_priors.solvers.dps_score import DPSScore
 from diffusion_priors.solvers.score_ald_langevin import ScoreALDLangevin
@@ -371,3 +378,31 @@ def test_a_solution_holds_the_image_it_started_from():
     begun = solver.init(fresh(problem, range(4)), plan[0].now).x
     assert torch.equal(solver.solve(problem, plan).start, begun)
     assert start("dps", Identity())[0].solve(fresh(problem, range(4)), plan).start is None
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_schedule_that_starts_without_signal_is_walked_or_refused(name):
+    """At the first level of a flow α = 0. Methods that divide by α say so before anything is computed; the others stay finite."""
+    solver, schedule = make_solver(name), Flow()
+    if solver.needs_signal:
+        with pytest.raises(ValueError, match=r"needs some signal .*prior\.schedule\.t_max=0\.999"):
+            solver.plan(Linspace(5), schedule)
+        schedule = Flow(t_max=0.999)
+    t = 0.5 if solver.starts_from_image else None
+    for key in ("t_star", "t"):
+        if t is not None and hasattr(solver, key):
+            setattr(solver, key, t)
+    problem = exact_problem(schedule)
+    solution = solver.solve(problem, solver.plan(Linspace(5), schedule))
+    assert solution.failed_at == [None, None]
+    assert solution.x0.isfinite().all()
+
+
+def exact_problem(schedule):
+    """Two images of a Gaussian prior under this schedule, one box of each missing."""
+    prior = gaussian(schedule, PowerLaw(), size=(8, 8))
+    generators = [image_generator(0, b, "measurement") for b in range(2)]
+    like = torch.zeros(2, 3, 8, 8)
+    measurement = Measurement.of(InpaintBox().draw(like, generators), Gaussian(0.05), like, generators)
+    rng = ImageRandom([image_generator(0, b, "sampling") for b in range(2)])
+    return Problem(Denoiser(prior), measurement, DDIM(), rng, like)

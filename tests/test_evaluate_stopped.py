@@ -87,7 +87,7 @@ def test_two_processes_killed_twice_are_resumed_by_one(whole):
     run = whole / "shared"
     for count in (4, 12):
         group = ranks(whole, 2, *LINE, f"output_dir={run.name}")
-        assert group[0].wait_until(lambda count=count: on_record(run) >= count)
+        assert group[0].wait_until(lambda count=count: on_record(run) >= count and len(RunLayout(run).all_records()) == 2)
         assert {one.kill() for one in group} == {-signal.SIGKILL}
         kept = [(record["id"], record["sample"]) for path in RunLayout(run).all_records() for record in read_lines(path)]
         assert len(RunLayout(run).all_records()) == 2 and len({*kept}) == len(kept) >= count

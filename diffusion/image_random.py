@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -32,16 +32,16 @@ class ImageRandom:
 
     def normal(self, like: Tensor) -> Tensor:
         """Standard normal noise shaped (B, …), float32 or float64, typed and placed like `like`; one generator an image."""
-        z = torch.empty(like.shape, dtype=like.dtype, pin_memory=like.is_cuda)
-        rows = z.numpy()
-        for row, generator in zip(rows, self.generators, strict=True):
-            generator.standard_normal(dtype=rows.dtype, out=row)
-        return z.to(like.device, non_blocking=True)
+        return self._drawn(like, np.random.Generator.standard_normal)
 
     def uniform(self, like: Tensor) -> Tensor:
         """Numbers in [0, 1) shaped (B, …), float32 or float64, typed and placed like `like`; one generator an image."""
-        u = torch.empty(like.shape, dtype=like.dtype, pin_memory=like.is_cuda)
-        rows = u.numpy()
+        return self._drawn(like, np.random.Generator.random)
+
+    def _drawn(self, like: Tensor, draw: Callable[..., object]) -> Tensor:
+        """Each row of the result filled by `draw` from its own generator."""
+        drawn = torch.empty(like.shape, dtype=like.dtype, pin_memory=like.is_cuda)
+        rows = drawn.numpy()
         for row, generator in zip(rows, self.generators, strict=True):
-            generator.random(dtype=rows.dtype, out=row)
-        return u.to(like.device, non_blocking=True)
+            draw(generator, dtype=rows.dtype, out=row)
+        return drawn.to(like.device, non_blocking=True)

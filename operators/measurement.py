@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self, cast
+from typing import Self, cast
 
 import torch
 from numpy.random import Generator
@@ -12,9 +12,7 @@ from torch import Tensor
 
 from diffusion_priors.operators.base import Operator, PullBack
 from diffusion_priors.operators.linear import LinearOperator
-
-if TYPE_CHECKING:
-    from diffusion_priors.operators.noise_models import NoiseModel
+from diffusion_priors.operators.noise_models import NoiseModel
 
 
 @dataclass(frozen=True, eq=False)

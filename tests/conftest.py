@@ -49,14 +49,3 @@ def marked_as_what_it_starts(request: pytest.FixtureRequest) -> Iterator[None]:
     started.clear()
     if programs and not marks & {"script", "slow"}:
         pytest.fail(f"this test started {', '.join(programs)}: mark it with pytest.mark.script", pytrace=False)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first: at the end of a run, no process waits for a long test of another one."""
-    rank = {item.path: 2 for item in items}
-    for item in items:
-        if item.get_closest_marker("slow"):
-            rank[item.path] = 0
-        elif item.get_closest_marker("script"):
-            rank[item.path] = min(rank[item.path], 1)
-    items.sort(key=lambda item: rank[item.path])

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffusion_priors.images.io import Fit, as_bits, find_images, image_ids, read_image
+from diffusion_priors.images.fit import Fit
+from diffusion_priors.images.io import as_bits, find_images, image_ids, read_image
 from diffusion_priors.operators.base import Operator
 
 

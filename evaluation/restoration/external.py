@@ -15,7 +15,8 @@ from diffusion_priors.evaluation.metrics.per_image import Metrics
 from diffusion_priors.evaluation.restoration.batches import Restored
 from diffusion_priors.evaluation.restoration.finish import finalize_run
 from diffusion_priors.evaluation.restoration.folder import RestorationFolder, changed
-from diffusion_priors.images.io import Exact, find_images, read_image
+from diffusion_priors.images.fit import Exact
+from diffusion_priors.images.io import find_images, read_image
 from diffusion_priors.runs.layout import TRUTH, restoration
 from diffusion_priors.runs.records import Record
 

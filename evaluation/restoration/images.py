@@ -8,7 +8,7 @@ from typing import Literal
 
 from diffusion_priors.evaluation.restoration.batches import CleanImages, DegradedImages, Items
 from diffusion_priors.evaluation.restoration.frozen import FrozenImages
-from diffusion_priors.images.io import Fit
+from diffusion_priors.images.fit import Fit
 from diffusion_priors.solvers.method import Method
 
 

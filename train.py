@@ -20,7 +20,9 @@ SET_BY_PRIOR = ("network", "schedule", "preconditioning")
 @job
 def main(config: DictConfig) -> None:
     from diffusion_priors.conf.build import build_training
+    from diffusion_priors.conf.checks import settings_of
     from diffusion_priors.conf.provenance import source_state
+    from diffusion_priors.conf.settings import TrainSettings
     from diffusion_priors.training.run import NotFinite
 
     hydra_config = HydraConfig.get()
@@ -30,8 +32,9 @@ def main(config: DictConfig) -> None:
         group = override.lstrip("+~").split("=")[0].split(".")[0]
         if prior != "new" and group in SET_BY_PRIOR:
             raise Stop(f"prior={prior} brings its own network, schedule and preconditioning; leave out {override}, or prior={prior}")
-    folder = Path(hydra_config.runtime.output_dir if sweeping else config.output_dir)
-    run = build_training(config, folder)
+    settings = settings_of(config, TrainSettings)
+    folder = Path(hydra_config.runtime.output_dir if sweeping else settings.output_dir)
+    run = build_training(config, settings, folder)
     if sweeping and run.trainer.world > 1:
         raise Stop("a sweep cannot run a job in several processes, because each would run the whole sweep; set trainer.devices=1")
 

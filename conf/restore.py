@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -11,12 +12,17 @@ from omegaconf import DictConfig, OmegaConf
 from diffusion_priors.conf.command import Stop, refusing
 from diffusion_priors.conf.folders import output_folder, shares_sweep_process
 from diffusion_priors.conf.provenance import config_text
+from diffusion_priors.conf.settings import EvaluateSettings, SampleSettings
 from diffusion_priors.evaluation.reporting.summary_text import outcome
 from diffusion_priors.evaluation.restoration.run import RestorationRun
 from diffusion_priors.runs.exit_codes import FAILED
 
+Settings = TypeVar("Settings", SampleSettings, EvaluateSettings)
 
-def restore(config: DictConfig, script: str, build_run: Callable[[DictConfig, Path, Sequence[str]], RestorationRun]) -> dict | None:
+
+def restore(
+    config: DictConfig, settings: Settings, script: str, build_run: Callable[[DictConfig, Settings, Path, Sequence[str]], RestorationRun]
+) -> dict | None:
     """Build the run, check it, run it and print its table; → the summary, None in a process that only helps.
 
     Raises Stop where it cannot be run, where it was stopped early, and where restorations failed.
@@ -25,8 +31,8 @@ def restore(config: DictConfig, script: str, build_run: Callable[[DictConfig, Pa
     choices = hydra_config.runtime.choices
     if choices.prior == "new":
         raise Stop("prior=new is an untrained network, for train.py; choose another prior")
-    folder = output_folder(config.output_dir)
-    run = build_run(config, folder, hydra_config.overrides.task)
+    folder = output_folder(settings.output_dir)
+    run = build_run(config, settings, folder, hydra_config.overrides.task)
     if run.trainer.world > 1 and shares_sweep_process():
         raise Stop("a sweep cannot share a job among processes of its own: each would run the sweep; use one device a job, or a launcher")
     plain = OmegaConf.to_container(config, resolve=True)

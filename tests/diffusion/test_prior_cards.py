@@ -62,7 +62,7 @@ def test_the_caller_may_change_size_and_clip(tmp_path):
     assert (from_training(str(path)).size, from_training(str(path)).clip) == ((16, 16), True)
     other = from_training(str(path), size=(32, 8), clip=False)
     assert (other.size, other.clip) == ((32, 8), False)
-    with pytest.raises(ValueError, match="two positive numbers"):
+    with pytest.raises(ValueError, match="two positive whole numbers"):
         from_training(str(path), size=(32, 0))
 
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from diffusion_priors.conf.command import command, job, refusing
 from diffusion_priors.conf.folders import name_sweep, output_folder
+from diffusion_priors.conf.kept import kept, overrides
 
 if TYPE_CHECKING:
     from diffusion_priors.conf.settings import EvaluateSettings
@@ -51,10 +52,9 @@ def exact_posterior(config: DictConfig, settings: EvaluateSettings) -> float | N
     from diffusion_priors.evaluation.exact.table import text
 
     folder, solver = output_folder(settings.output_dir), HydraConfig.get().runtime.choices.solver
-    overrides = HydraConfig.get().overrides.task
-    tuned = tune(config, solver, overrides)
-    run = build_exact(config, settings, overrides)
-    plain = OmegaConf.to_container(config, resolve=True)
+    tuned = tune(config, solver, overrides())
+    run = build_exact(config, settings, overrides())
+    plain = kept(config)
     with refusing():
         found = results.find(folder, plain, settings.overwrite)
         if found is None:
@@ -74,7 +74,7 @@ def scoring(config: DictConfig, settings: EvaluateSettings) -> float | None:
     folder = output_folder(settings.output_dir)
     run = build_scoring(config, settings, folder)
     with refusing():
-        run.check(OmegaConf.to_container(config, resolve=True))
+        run.check(kept(config))
         print(f"already scored: {folder}" if run.finished else run.title())
         summary = run.finished or run.run(config_text(config, SCRIPT))
     print(f"\n{outcome(summary, folder)}")

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from diffusion_priors.conf import PROJECT
 from diffusion_priors.conf.command import Stop, one_line, refusing
+from diffusion_priors.runs.printable import printable
 from diffusion_priors.runs.values import annotations, argument_hints, arguments, check_value, check_values, dotted, required, shown
 
 PLAIN = (bool, int, float, str, list, tuple, dict, set, object, Path)
@@ -65,7 +66,7 @@ def check_part(value: Any, hint: Any, name: str) -> None:
     Only classes are imported: no weights, no images. Raises Stop naming the key, the value and what is wanted.
     """
     kinds, inner = _kinds(hint)
-    if isinstance(value, DictConfig) and "_target_" in value:
+    if isinstance(value, DictConfig) and ("_target_" in value or OmegaConf.is_missing(value, "_target_")):
         _check_target(value, kinds, name)
     elif isinstance(value, DictConfig) and inner is not None:
         for key in value:
@@ -88,7 +89,7 @@ def _check_target(config: DictConfig, kinds: tuple[type, ...], name: str) -> Non
     wanted = tuple(kind for kind in kinds if kind not in PLAIN)
     made = target if inspect.isclass(target) else annotations(target).get("return")
     if wanted and inspect.isclass(made) and not issubclass(made, wanted):
-        raise Stop(f"{name}._target_={shown(config._target_)} is no {_named(wanted)}{_choose(name)}")
+        raise Stop(f"{name}._target_={printable(str(config._target_), 100)} is no {_named(wanted)}{_choose(name)}")
     missing = sorted(str(key) for key in OmegaConf.missing_keys(config))
     if missing:
         raise Stop(f"{missing[0]} is not set; add {missing[0]}=VALUE")
@@ -109,17 +110,17 @@ def _imported(config: DictConfig, name: str) -> Any:
     """The class or function that `_target_` names. Raises Stop for anything else."""
     if OmegaConf.is_missing(config, "_target_"):
         raise Stop(f"{name}._target_ is not set; set it to a class, as in {name}._target_=package.module.Class")
-    path = config._target_
+    path, text = config._target_, printable(str(config._target_), 100)
     try:
         target = resolve_name(path)
     except Exception as error:
-        raise Stop(f"{name}._target_={shown(plain(path))} cannot be imported: {one_line(error)}") from error
+        raise Stop(f"{name}._target_={text} cannot be imported: {one_line(error)}") from error
     if not (inspect.isclass(target) or inspect.isfunction(target) or inspect.ismethod(target)):
-        raise Stop(f"{name}._target_={shown(path)} is no class but a {type(target).__name__}{_choose(name)}")
+        raise Stop(f"{name}._target_={text} is no class but a {type(target).__name__}{_choose(name)}")
     try:
         inspect.signature(target)
     except ValueError as error:
-        raise Stop(f"{name}._target_={shown(path)} does not say what it takes, so it cannot be built{_choose(name)}") from error
+        raise Stop(f"{name}._target_={text} does not say what it takes, so it cannot be built{_choose(name)}") from error
     return target
 
 

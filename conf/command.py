@@ -29,8 +29,8 @@ from diffusion_priors.runs.layout import RunLayout
 from diffusion_priors.runs.printable import printable, without_secrets
 
 TRACEBACK = "HYDRA_FULL_ERROR"
-LONGEST = 2000
-"""Characters of a message. More of it, from a hostile or very large file, would only hide what was said before."""
+LONGEST = 580
+"""Characters of a message. The middle of a longer one is left out: it ends with the advice."""
 WANTS_TRACEBACK = os.environ.get(TRACEBACK) == "1"
 
 
@@ -156,4 +156,5 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         lines = [f"{error.full_key}: {lines[0]}"]
     text = " ".join(line for line in lines if line and not line.startswith(("object_type=", "reference_type=")))
-    return printable(without_secrets(text), LONGEST) or type(error).__name__
+    text = printable(without_secrets(text)) or type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 203]} … {text[-200:]}"

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from diffusion_priors.conf.command import Stop, refusing
 from diffusion_priors.conf.folders import output_folder, shares_sweep_process
+from diffusion_priors.conf.kept import kept, overrides
 from diffusion_priors.conf.provenance import config_text
 from diffusion_priors.conf.settings import EvaluateSettings, SampleSettings
 from diffusion_priors.evaluation.reporting.summary_text import outcome
@@ -32,10 +33,10 @@ def restore(
     if choices.prior == "new":
         raise Stop("prior=new is an untrained network, for train.py; choose another prior")
     folder = output_folder(settings.output_dir)
-    run = build_run(config, settings, folder, hydra_config.overrides.task)
+    run = build_run(config, settings, folder, overrides())
     if run.trainer.world > 1 and shares_sweep_process():
         raise Stop("a sweep cannot share a job among processes of its own: each would run the sweep; use one device a job, or a launcher")
-    plain = OmegaConf.to_container(config, resolve=True)
+    plain = kept(config)
     with refusing():
         run.check(plain)
     if run.finished is not None:

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from diffusion_priors.runs.values import Count, Seed, Text, Texts
 
-Several = Annotated[int, Field(le=100_000)]
-"""Images at once, or samples of one image. More of them would fill the memory of any machine before anything is computed."""
+Samples = Annotated[int, Field(le=100_000)]
+"""Samples of one image. The list of more of them would fill the memory before anything is computed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +21,8 @@ class SampleSettings:
     input: Texts | None = None
     measurement: Texts | None = None
     seed: Seed = 0
-    num_samples: Several = 1
-    batch_size: Several = 8
+    num_samples: Samples = 1
+    batch_size: Count = 8
     objective: str = "psnr"
     overwrite: bool = False
 
@@ -32,8 +32,8 @@ class EvaluateSettings:
     """evaluate.yaml."""
 
     seed: Seed = 0
-    num_samples: Several = 1
-    batch_size: Several = 8
+    num_samples: Samples = 1
+    batch_size: Count = 8
     objective: str = "psnr"
     samples: Texts | None = None
     truth: Texts | None = None
@@ -49,8 +49,8 @@ class TrainSettings:
     """train.yaml."""
 
     steps: Count = 10000
-    batch_size: Several = 16
-    accumulate: Several = 1
+    batch_size: Count = 16
+    accumulate: Count = 1
     ema: float = 0.999
     clip: float | None = 1.0
     variance_weight: float = 1e-3

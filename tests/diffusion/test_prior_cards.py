@@ -80,7 +80,7 @@ WRONG = {
     "a class": (
         "network",
         {"class": "somewhere.Net"},
-        r"somewhere\.Net, which is not built .*prior=custom prior\.network\._target_=somewhere\.Net",
+        r"its network is of the class 'somewhere\.Net', which is no part of this project, .*use prior=custom with the class of",
     ),
     "an unknown schedule": ("schedule", {"kind": "karras", "steps": 10}, "karras"),
     "an unknown argument": ("schedule", {"kind": "betas", "betas": [0.1], "sigma_max": 80}, "sigma_max"),

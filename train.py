@@ -20,7 +20,7 @@ SET_BY_PRIOR = ("network", "schedule", "preconditioning")
 @job
 def main(config: DictConfig) -> None:
     from diffusion_priors.conf.build import build_training
-    from diffusion_priors.conf.provenance import source_state
+    from diffusion_priors.conf.provenance import chosen, source_state
     from diffusion_priors.training.run import NotFinite
 
     hydra_config = HydraConfig.get()
@@ -37,6 +37,7 @@ def main(config: DictConfig) -> None:
 
     record = {
         "config": OmegaConf.to_container(config, resolve=True),
+        "choices": chosen(),
         "overrides": list(hydra_config.overrides.task),
         "source": source_state(PROJECT),
     }
@@ -45,7 +46,7 @@ def main(config: DictConfig) -> None:
             run.check(record["config"])
             if run.first:
                 print(run.title(prior))
-            run.run(record["config"], OmegaConf.to_yaml(OmegaConf.create(record)))
+            run.run(record["config"] | {"choices": chosen()}, OmegaConf.to_yaml(OmegaConf.create(record)))
         except NotFinite as error:
             raise Stop(str(error), FAILED) from error
     if run.stopped is not None:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from diffusion_priors.conf.command import Stop, refusing
 from diffusion_priors.conf.folders import output_folder, shares_sweep_process
-from diffusion_priors.conf.provenance import config_text
+from diffusion_priors.conf.provenance import chosen, config_text
 from diffusion_priors.evaluation.reporting.summary_text import outcome
 from diffusion_priors.evaluation.restoration.run import RestorationRun
 from diffusion_priors.runs.exit_codes import FAILED
@@ -43,7 +43,7 @@ def restore(config: DictConfig, script: str, build_run: Callable[[DictConfig, Pa
     if run.first:
         print(title)
     with refusing():
-        summary = run.run(plain, config_text(config, script, run.weights), title.splitlines()[0])
+        summary = run.run(plain | {"choices": chosen()}, config_text(config, script, run.weights), title.splitlines()[0])
     if summary is not None:
         print(f"\n{outcome(summary, folder)}")
     if run.stopped is not None:

@@ -33,8 +33,9 @@ class Wandb(Dashboard):
     """Weights & Biases, its files in the run's folder. `mode` auto is online with an account's key and offline without.
 
     A resumed run keeps its id, in wandb/run_id, so that its parts are one run in the dashboard (`wandb sync --append` for
-    offline ones). `job_type`, `tags` and `notes` label it. The table of images has at most `rows` rows, the first ones. `artifacts` keeps records, summary,
-    configuration and figure as an artifact. Raises ValueError for negative rows and where no connection can be made.
+    offline ones). `job_type`, `tags` and `notes` label it. The table of images has at most `rows` rows, the first ones.
+    `artifacts` keeps records, summary, configuration and figure as an artifact. Raises ValueError for negative rows and
+    where no connection can be made.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from diffusion_priors.conf.command import Stop, refusing
 from diffusion_priors.conf.folders import output_folder, shares_sweep_process
 from diffusion_priors.conf.kept import kept, overrides
-from diffusion_priors.conf.provenance import config_text
+from diffusion_priors.conf.provenance import chosen, config_text
 from diffusion_priors.conf.settings import EvaluateSettings, SampleSettings
 from diffusion_priors.evaluation.reporting.summary_text import outcome
 from diffusion_priors.evaluation.restoration.run import RestorationRun
@@ -50,7 +50,7 @@ def restore(
     if run.first:
         print(title)
     with refusing():
-        summary = run.run(plain, config_text(config, script, run.weights), title.splitlines()[0])
+        summary = run.run(plain | {"choices": chosen()}, config_text(config, script, run.weights), title.splitlines()[0])
     if summary is not None:
         print(f"\n{outcome(summary, folder)}")
     if run.stopped is not None:

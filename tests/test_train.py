@@ -306,21 +306,30 @@ def test_unreadable_images_are_listed_and_skipped(train, folder):
 def test_wandb_offline_files_contain_the_values_of_metrics_csv(train, folder):
     """Read back from wandb's own records: the configuration, every value of every row, and the sheets."""
     shown = ["validation.samples=2", "validation.restore=1", "validation.every=2", "log_every=1"]
-    train(*TINY, *shown, "steps=3", "logger=wandb", "logger.project=tests", "logger.group=some")
+    labels = ["logger.group=some", "logger.tags=[a,b]", "logger.notes=why", "logger.job_type=training"]
+    train(*TINY, *shown, "steps=3", "logger=wandb", "logger.project=tests", *labels)
     (file,) = (folder / "out" / "wandb").glob("offline-run-*/*.wandb")
-    assert (wandb_file.run(file).project, wandb_file.run(file).run_group) == ("tests", "some")
+    run = wandb_file.run(file)
+    assert (run.project, run.run_group, list(run.tags), run.notes, run.job_type) == ("tests", "some", ["a", "b"], "why", "training")
     config = yaml.safe_load((folder / "out" / "config.yaml").read_text())["config"]
     assert wandb_file.config(file)["optimiser"] == config["optimiser"]
+    assert wandb_file.config(file)["choices"]["optimiser"] == "adamw"
     logged: dict[str, dict] = {}
     for entry in wandb_file.history(file):
-        logged.setdefault(str(entry["trainer/global_step"]), {}).update(entry)
+        before = logged.setdefault(str(entry["trainer/global_step"]), {})
+        twice = {key for key in before.keys() & entry.keys() if not key.startswith(("_", "trainer/"))}
+        assert not twice  # each value is logged once
+        before.update(entry)
+    names = {key for entry in logged.values() for key in entry if not key.startswith(("_", "trainer/"))}
+    assert all(name.startswith(("train/", "validation/")) for name in names)
     assert set(logged) == {"1", "2", "3"}
     for row in rows(folder / "out"):
         for key, value in row.items():
-            assert key == "step" or not value or logged[row["step"]][key] == pytest.approx(float(value))
+            group = "train" if key in ("images", "loss", "lr", "images_per_second") else "validation"
+            assert key == "step" or not value or logged[row["step"]][f"{group}/{key}"] == pytest.approx(float(value))
     for step in ("2", "3"):
         for sheet in ("samples", "restoration"):
-            assert (file.parent / "files" / logged[step][f"{sheet}.filenames"][0]).is_file()
+            assert (file.parent / "files" / logged[step][f"validation/{sheet}.filenames"][0]).is_file()
 
 
 def test_the_wall_time_stops_a_run(train, folder):

@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from diffusion_priors.runs.files import append_line, write_whole
 
-
 OF_TRAINING = ("images", "loss", "lr", "images_per_second")
 """The columns of a training step; those of validation have other names."""
 

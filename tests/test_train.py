@@ -159,13 +159,18 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(train, folde
     assert "already trained" in train(*line).stdout
 
 
+AT_LAST = [(signal.SIGUSR1, 2), (signal.SIGTERM, 2)]
+BETWEEN = [(signal.SIGTERM, 4), (signal.SIGINT, 8), (signal.SIGKILL, 8)]
+
+
 @pytest.mark.slow
-def test_a_stop_during_validation_loses_nothing(train, folder):
-    """Stopped by each signal and by kill -9 while step 4, 8 or the last one is validated. The validation is made up for."""
+@pytest.mark.parametrize(("steps", "stops"), [(10, BETWEEN), (2, AT_LAST)], ids=["between steps", "after the last step"])
+def test_a_stop_during_validation_loses_nothing(train, folder, steps, stops):
+    """Stopped by each signal and by kill -9 while a step is validated. The resumed run makes up for the validation."""
     long = ["validation.samples=3", "validation.restore=2", "validation.grid.steps=60", "validation.denoise=4"]
-    line = [*TINY, *long, "steps=10", "log_every=3", "checkpoint_every=1000", "validation.every=4", "network.dropout=0.1"]
+    line = [*TINY, *long, f"steps={steps}", "log_every=3", "checkpoint_every=1000", "validation.every=4", "network.dropout=0.1"]
     train(*line, "output_dir=whole")
-    for number, step in ((signal.SIGTERM, 4), (signal.SIGINT, 8), (signal.SIGKILL, 8), (signal.SIGUSR1, 10), (signal.SIGTERM, 10)):
+    for number, step in stops:
         before = time.time()
         process = Run(folder, *line, script="train.py", environment=OWN | {"HOME": str(folder)})
         assert process.wait_until(lambda step=step, before=before: opened(folder / "out", before) and at_step(folder / "out", step))
@@ -173,13 +178,13 @@ def test_a_stop_during_validation_loses_nothing(train, folder):
         process.send(number)
         done = process.wait(20)
         assert done.returncode == (-9 if number == signal.SIGKILL else 128 + number), f"{done.stdout}{done.stderr}"
-        assert number == signal.SIGKILL or f"stopped by {number.name} at step {step} of 10; run the same command" in done.stderr
+        assert number == signal.SIGKILL or f"stopped by {number.name} at step {step} of {steps}; run the same command" in done.stderr
         assert not validated(folder / "out", step)
     train(*line)
-    assert rows(folder / "out") == rows(folder / "whole") and validated(folder / "out", 10)
+    assert rows(folder / "out") == rows(folder / "whole") and validated(folder / "out", steps)
     assert_same_weights(folder / "out", folder / "whole")
     sheets = [{str(p.relative_to(run)): p.read_bytes() for p in run.rglob("*.png")} for run in (folder / "out", folder / "whole")]
-    assert sheets[0] == sheets[1] and len(sheets[0]) == 7
+    assert sheets[0] == sheets[1] and len(sheets[0]) >= 3
 
 
 def opened(out: Path, after: float) -> bool:

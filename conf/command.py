@@ -23,12 +23,15 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from diffusion_priors.conf import PROJECT
+from diffusion_priors.conf.groups import SCRIPTS, hint, misplaced, options
 from diffusion_priors.runs.exit_codes import BROKEN_PIPE, REFUSED, SIGINT, STOPPED
 from diffusion_priors.runs.exit_codes import FAILED as FAILED
 from diffusion_priors.runs.layout import RunLayout
 from diffusion_priors.runs.printable import printable, without_secrets
 
 TRACEBACK = "HYDRA_FULL_ERROR"
+OTHER_CONFIG = ("-cn", "--config-name", "-cp", "--config-path")
+"""Options of Hydra with which a script has another configuration than its own, and perhaps other groups."""
 LONGEST = 580
 """Characters of a message. The middle of a longer one is left out: it ends with the advice."""
 WANTS_TRACEBACK = os.environ.get(TRACEBACK) == "1"
@@ -92,7 +95,7 @@ def command(main: Callable[[], None]) -> None:
     os.environ[TRACEBACK] = "1"  # Hydra then raises instead of printing and exiting with 1
     sys.argv[1:] = [part for argument in sys.argv[1:] for part in prior_from_file(argument)]
     try:
-        check_overrides(sys.argv[1:])
+        check_overrides(Path(sys.argv[0]).stem, sys.argv[1:])
         main()
     except KeyboardInterrupt:
         sys.exit(SIGINT)
@@ -115,23 +118,34 @@ def prior_from_file(argument: str) -> list[str]:
     return [f"prior={option}", f"{where}='{quoted}'"]
 
 
-def check_overrides(arguments: Sequence[str]) -> None:
-    """Raises Stop for values that Hydra takes for faults of its own: what names no option of a group, and no folder."""
+def check_overrides(script: str, arguments: Sequence[str]) -> None:
+    """Raises Stop for overrides that Hydra takes for faults of its own: what names no group of `script`, no option and no folder."""
+    if script not in SCRIPTS or any(argument.startswith(OTHER_CONFIG) for argument in arguments):
+        return
     parser = OverridesParser.create()
     for argument in arguments:
-        if argument.startswith("-") or "=" not in argument:
+        if argument.startswith("-"):
             continue
         try:
             override = parser.parse_override(argument)
         except HydraException:
             continue  # Hydra will say what is wrong with it
-        key, value = override.key_or_group, override.value()
-        options = sorted(path.stem for path in (PROJECT / "conf" / key.split("@")[0]).glob("*.yaml"))
-        names = value if isinstance(value, list) else [value]
-        if options and any(isinstance(name, bool | int | float | NoneType) for name in names):
-            raise Stop(f"{argument} names no option; choose one of {', '.join(options)}, as in {key}={options[0]}")
-        if key == "output_dir" and isinstance(value, bool | int | float | list | dict):
-            raise Stop(f"{argument} names no folder; for a folder of that name write output_dir=./{value}")
+        group, value = override.key_or_group, override.value()
+        wrong = None if override.package else hint(script, group.split(".")[0])
+        if wrong is not None:
+            raise Stop(f"{wrong}; leave out {argument}")
+        _check_value(script, argument, group, value)
+
+
+def _check_value(script: str, argument: str, group: str, value: object) -> None:
+    known, names = options(group), value if isinstance(value, list) else [value]
+    if known and "=" in argument and any(isinstance(name, bool | int | float | NoneType) for name in names):
+        key = argument.split("=")[0]
+        raise Stop(f"{argument} names no option; choose one of {', '.join(known)}, as in {key}={known[0]}")
+    if group in ("experiment", "data") and misplaced(script, group, value):
+        raise Stop(f"{misplaced(script, group, value)}; leave out {argument}")
+    if group == "output_dir" and isinstance(value, bool | int | float | list | dict):
+        raise Stop(f"{argument} names no folder; for a folder of that name write output_dir=./{value}")
 
 
 def end(error: Exception) -> NoReturn:

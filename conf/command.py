@@ -128,8 +128,8 @@ def check_overrides(script: str, arguments: Sequence[str]) -> None:
             continue
         try:
             override = parser.parse_override(argument)
-        except HydraException:
-            continue  # Hydra will say what is wrong with it
+        except HydraException as error:
+            raise Stop(f"{printable(argument, 100)} is no override: {one_line(error)}") from error
         group, value = override.key_or_group, override.value()
         wrong = None if override.package else hint(script, group.split(".")[0])
         if wrong is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 USER = re.compile(r"(://)[^\s/?#]*@")
-QUERY = re.compile(r"(://[^\s?#'\"]*\?)([^\s#'\"]*)")
+QUERY = re.compile(r"(://[^\s?#'\"]*\?)([^\s#'\"]*[^\s#'\",.:;)])")
 VALUE = re.compile(r"([^&;=]*=)?[^&;]+")
 
 

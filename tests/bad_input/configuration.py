@@ -31,7 +31,9 @@ KINDS = [
     *every("a batch beyond any memory", [f"batch_size={HUGE}"], f"batch_size={HUGE} is out of"),
     *every("a batch that is nothing", ["batch_size=null"], "batch_size=null is of the wrong kind"),
     *every("a value that is an unknown one's", ["seed=${nowhere}"], "seed: Interpolation key 'nowhere' not found"),
-    *every("values that are each other's", ["seed=${batch_size}", "batch_size=${seed}"], "seed: Recursive interpolation detected"),
+    *every(
+        "values that are each other's", ["seed=${batch_size}", "batch_size=${seed}"], r"(seed|batch_size): Recursive interpolation detected"
+    ),
     *every("a variable that is not set", ["seed=${oc.env:NOT_SET_HERE}"], "seed: .*'NOT_SET_HERE' not found"),
     *every("overwrite=maybe", ["overwrite=maybe"], "overwrite='maybe' is of the wrong kind: input should be a valid boolean"),
     *every("a size of fractions", ["prior.size=[16.0,16.0]"], r"prior\.size=\[16\.0, 16\.0\] is of the wrong kind"),
@@ -133,8 +135,10 @@ NUMBERS = [
     Bad("train.py", "steps beyond counting", [f"steps={HUGE}"], f"steps={HUGE} is out of bounds"),
     Bad("train.py", "a network of a billion channels", [f"network.num_channels={10**9}"], "num_channels must be between 1 and 4096"),
     Bad("train.py", "a network of a billion blocks", [f"network.num_res_blocks={10**9}"], "num_res_blocks must be between 1 and 64"),
-    Bad("train.py", "a network without levels", ["network.channel_mult=[]"], "levels in channel_mult must be between 1 and 16"),
-    Bad("train.py", "a network whose levels grow", ["network.channel_mult=[1,1e9]"], "channel_mult=.* must give every level 1 to 16384"),
+    Bad("train.py", "a network without levels", ["network.channel_mult=[]"], "channel_mult=\\[\\] must be 1 to 16 levels"),
+    Bad(
+        "train.py", "a network whose levels grow", ["network.channel_mult=[1,1e9]"], "channel_mult=.* must be 1 to 16 levels of 1 to 16384"
+    ),
     Bad("train.py", "a trillion samples to look at", [f"validation.samples={10**12}"], r"validation\.samples must be 0 to 1000"),
     Bad("train.py", "one momentum", ["optimiser.betas=[0.9]"], r"optimiser\.betas=\[0\.9\] is out of bounds"),
     Bad("train.py", "workers that are a list", ["data.workers=[1]"], r"data\.workers=\[1\] is of the wrong kind"),

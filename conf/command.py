@@ -15,6 +15,7 @@ from pathlib import Path
 from types import NoneType
 from typing import NoReturn
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
@@ -30,8 +31,6 @@ from diffusion_priors.runs.layout import RunLayout
 from diffusion_priors.runs.printable import printable, without_secrets
 
 TRACEBACK = "HYDRA_FULL_ERROR"
-OTHER_CONFIG = ("-cn", "--config-name", "-cp", "--config-path")
-"""Options of Hydra with which a script has another configuration than its own, and perhaps other groups."""
 LONGEST = 580
 """Characters of a message. The middle of a longer one is left out: it ends with the advice."""
 WANTS_TRACEBACK = os.environ.get(TRACEBACK) == "1"
@@ -120,12 +119,11 @@ def prior_from_file(argument: str) -> list[str]:
 
 def check_overrides(script: str, arguments: Sequence[str]) -> None:
     """Raises Stop for overrides that Hydra takes for faults of its own: what names no group of `script`, no option and no folder."""
-    if script not in SCRIPTS or any(argument.startswith(OTHER_CONFIG) for argument in arguments):
-        return
+    options_of_hydra, _ = get_args_parser().parse_known_args(arguments)
+    if script not in SCRIPTS or options_of_hydra.config_name or options_of_hydra.config_path:
+        return  # another configuration than the script's own, and perhaps other groups
     parser = OverridesParser.create()
-    for argument in arguments:
-        if argument.startswith("-"):
-            continue
+    for argument in options_of_hydra.overrides:
         try:
             override = parser.parse_override(argument)
         except HydraException as error:

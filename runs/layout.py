@@ -11,6 +11,7 @@ error.txt               the traceback of a job that failed
 not_applicable.txt      why the solver cannot be used for this operator, noise model or sampler
 csv/, tensorboard/, wandb/             of dashboards
 exact_posterior.json, clouds.npz       of a run against an exact posterior, instead of records and images
+.run.lock               while a process works in the folder; what kill -9 leaves of it locks nothing
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ ERROR = "error.txt"
 NOT_APPLICABLE = "not_applicable.txt"
 EXACT_POSTERIOR = "exact_posterior.json"
 CLOUDS = "clouds.npz"
+LOCK = ".run.lock"
 
 TRUTH, MEASUREMENT, NOISY, MEAN, STD = "truth", "measurement", "noisy", "mean", "std"
 """The kinds of images that a run keeps of each input; `restoration` names the kind of one sample."""

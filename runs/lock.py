@@ -96,9 +96,8 @@ def _holder(path: Path) -> dict:
 def _described(holder: dict) -> str:
     if not holder:
         return "another process"
-    return printable("process {pid} on {host} since {since}".format_map({"pid": "?", "host": "?", "since": "?"} | holder)).replace(
-        "\n", " "
-    )
+    pid, host, since = (printable(str(holder.get(name, "?")))[:60].replace("\n", " ") for name in ("pid", "host", "since"))
+    return f"process {pid} on {host} since {since}"
 
 
 def _is_ours(holder: dict) -> bool:

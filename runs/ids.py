@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 
-from diffusion_priors.runs.terminal import printable
+from diffusion_priors.runs.printable import printable
 
 LONGEST = 255
 """Bytes of one component of a path, on the common file systems."""
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Characters that act on a terminal, end a line, or change the order in which the others are shown."""
 
 
 def check_id(name: str) -> None:
     """Raises ValueError, in one line, for a text that is not a single, visible component of a path on every system."""
     reason = _fault(name)
     if reason is not None:
-        shown = printable(name) if isinstance(name, str) else repr(name)
-        raise ValueError(f"the id {shown[:60]!r} of an image cannot name a folder: {reason}; give the image another name")
+        raise ValueError(f"the id {printable(str(name), 60)!r} of an image cannot name a folder: {reason}; give the image another name")
 
 
 def _fault(name: object) -> str | None:
@@ -25,7 +27,7 @@ def _fault(name: object) -> str | None:
         return "it names no folder of its own"
     if "/" in name or "\\" in name:
         return "it holds a separator of paths"
-    if printable(name, surrogates=True) != name or "\n" in name:
+    if CONTROL.search(name):
         return "it holds a control character"
     try:
         size = len(os.fsencode(name))

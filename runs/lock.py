@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from diffusion_priors.runs.layout import LOCK
-from diffusion_priors.runs.terminal import printable
+from diffusion_priors.runs.printable import printable
 
 PATIENCE = 2.0
 """Seconds that the first process waits, because the others of its run look at the lock too."""
@@ -96,7 +96,7 @@ def _holder(path: Path) -> dict:
 def _described(holder: dict) -> str:
     if not holder:
         return "another process"
-    pid, host, since = (printable(str(holder.get(name, "?")))[:60].replace("\n", " ") for name in ("pid", "host", "since"))
+    pid, host, since = (printable(str(holder.get(name, "?")), 60) for name in ("pid", "host", "since"))
     return f"process {pid} on {host} since {since}"
 
 

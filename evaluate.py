@@ -41,13 +41,14 @@ def exact_posterior(config: DictConfig) -> float | None:
     from diffusion_priors.conf.provenance import config_text
     from diffusion_priors.evaluation.exact import results
     from diffusion_priors.evaluation.exact.table import text
+    from diffusion_priors.runs.lock import locked
 
     folder, solver = output_folder(config.output_dir), HydraConfig.get().runtime.choices.solver
     overrides = HydraConfig.get().overrides.task
     tuned = tune(config, solver, overrides)
     run = build_exact(config, overrides)
     plain = OmegaConf.to_container(config, resolve=True)
-    with refusing():
+    with refusing(), locked(folder):
         found = results.find(folder, plain, config.overwrite)
         if found is None:
             run.check()
@@ -62,10 +63,11 @@ def scoring(config: DictConfig) -> float | None:
     from diffusion_priors.conf.provenance import config_text
     from diffusion_priors.conf.restore import objective
     from diffusion_priors.evaluation.reporting.summary_text import outcome
+    from diffusion_priors.runs.lock import locked
 
     folder = output_folder(config.output_dir)
     run = build_scoring(config, folder)
-    with refusing():
+    with refusing(), locked(folder):
         run.check(OmegaConf.to_container(config, resolve=True))
         print(f"already scored: {folder}" if run.finished else run.title())
         summary = run.finished or run.run(config_text(config, SCRIPT))

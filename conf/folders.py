@@ -12,7 +12,7 @@ from hydra.types import RunMode
 
 ROOT = "outputs/evaluate"
 CHANGES_NO_RESULT = (
-    *("output_dir", "overwrite", "trainer", "logger", "callbacks", "batch_size", "objective", "hydra", "report"),
+    *("output_dir", "overwrite", "repair", "trainer", "logger", "callbacks", "batch_size", "objective", "hydra", "report"),
     *("data.workers", "data.freeze"),
     *("metrics.lpips.trunk", "metrics.lpips.download", "metrics.lpips.url"),
 )

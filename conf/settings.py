@@ -35,6 +35,7 @@ class EvaluateSettings:
     table: dict | None = None
     output_dir: str | None = None
     overwrite: bool = False
+    repair: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

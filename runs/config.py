@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import yaml
-
 from diffusion_priors.runs.layout import CONFIG as CONFIG
+from diffusion_priors.runs.reading.plain import read_yaml
 
 
 def read_config(path: Path) -> dict:
@@ -17,14 +16,14 @@ def read_config(path: Path) -> dict:
     """
     advice = "so its run cannot be compared with this one; use overwrite=true to start over"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if isinstance(content["config"], dict):
-            return content
+        content = read_yaml(path)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged, {advice}") from error
-    raise ValueError(f"{path} holds no configuration, {advice}")
+    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+        raise ValueError(f"{path} holds no configuration, {advice}")
+    return content
 
 
 def differences(path: Path, config: dict, may_differ: Sequence[str]) -> list[str]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from diffusion_priors.conf.command import Stop, refusing
 from diffusion_priors.conf.folders import output_folder, shares_sweep_process
+from diffusion_priors.conf.kept import kept, overrides
 from diffusion_priors.conf.provenance import config_text
+from diffusion_priors.conf.settings import EvaluateSettings, SampleSettings
 from diffusion_priors.evaluation.reporting.run_page import write_report
 from diffusion_priors.evaluation.reporting.summary_text import outcome
 from diffusion_priors.evaluation.restoration.logged import log_finished
@@ -18,8 +21,12 @@ from diffusion_priors.evaluation.restoration.run import RestorationRun
 from diffusion_priors.runs.exit_codes import FAILED
 from diffusion_priors.runs.lock import locked
 
+Settings = TypeVar("Settings", SampleSettings, EvaluateSettings)
 
-def restore(config: DictConfig, script: str, build_run: Callable[[DictConfig, Path, Sequence[str]], RestorationRun]) -> dict | None:
+
+def restore(
+    config: DictConfig, settings: Settings, script: str, build_run: Callable[[DictConfig, Settings, Path, Sequence[str]], RestorationRun]
+) -> dict | None:
     """Build the run, check it, run it and print its table; → the summary, None in a process that only helps.
 
     Raises Stop where it cannot be run, where it was stopped early, and where restorations failed.
@@ -28,8 +35,8 @@ def restore(config: DictConfig, script: str, build_run: Callable[[DictConfig, Pa
     choices = hydra_config.runtime.choices
     if choices.prior == "new":
         raise Stop("prior=new is an untrained network, for train.py; choose another prior")
-    folder = output_folder(config.output_dir)
-    run = build_run(config, folder, hydra_config.overrides.task)
+    folder = output_folder(settings.output_dir)
+    run = build_run(config, settings, folder, overrides())
     if run.trainer.world > 1 and shares_sweep_process():
         raise Stop("a sweep cannot share a job among processes of its own: each would run the sweep; use one device a job, or a launcher")
     with refusing(), locked(folder, run.first):
@@ -43,7 +50,7 @@ def restore(config: DictConfig, script: str, build_run: Callable[[DictConfig, Pa
 
 def _run(run: RestorationRun, config: DictConfig, script: str) -> dict | None:
     """Check the run, restore what is not on record and print the table; → the summary."""
-    plain = OmegaConf.to_container(config, resolve=True)
+    plain = kept(config)
     run.check(plain)
     if run.finished is not None:
         if run.first:

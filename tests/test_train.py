@@ -159,6 +159,38 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(train, folde
     assert "already trained" in train(*line).stdout
 
 
+@pytest.mark.slow
+def test_a_stop_during_validation_loses_nothing(train, folder):
+    """Stopped by each signal and by kill -9 while step 4, 8 or the last one is validated. The validation is made up for."""
+    long = ["validation.samples=3", "validation.restore=2", "validation.grid.steps=60", "validation.denoise=4"]
+    line = [*TINY, *long, "steps=10", "log_every=3", "checkpoint_every=1000", "validation.every=4", "network.dropout=0.1"]
+    train(*line, "output_dir=whole")
+    for number, step in ((signal.SIGTERM, 4), (signal.SIGINT, 8), (signal.SIGKILL, 8), (signal.SIGUSR1, 10), (signal.SIGTERM, 10)):
+        before = time.time()
+        process = Run(folder, *line, script="train.py", environment=OWN | {"HOME": str(folder)})
+        assert process.wait_until(lambda step=step, before=before: opened(folder / "out", before) and at_step(folder / "out", step))
+        process.wait_until(lambda: False, seconds=0.3)
+        process.send(number)
+        done = process.wait(20)
+        assert done.returncode == (-9 if number == signal.SIGKILL else 128 + number), f"{done.stdout}{done.stderr}"
+        assert number == signal.SIGKILL or f"stopped by {number.name} at step {step} of 10; run the same command" in done.stderr
+        assert not validated(folder / "out", step)
+    train(*line)
+    assert rows(folder / "out") == rows(folder / "whole") and validated(folder / "out", 10)
+    assert_same_weights(folder / "out", folder / "whole")
+    sheets = [{str(p.relative_to(run)): p.read_bytes() for p in run.rglob("*.png")} for run in (folder / "out", folder / "whole")]
+    assert sheets[0] == sheets[1] and len(sheets[0]) == 7
+
+
+def opened(out: Path, after: float) -> bool:
+    """Whether a run began in `out` after that time."""
+    return (out / "config.yaml").exists() and (out / "config.yaml").stat().st_mtime > after
+
+
+def validated(out: Path, step: int) -> bool:
+    return any(row["step"] == str(step) and row["val_loss"] for row in rows(out))
+
+
 def at_step(out: Path, step: int) -> bool:
     return any(int(path.stem.removeprefix("step-")) >= step for path in out.glob("checkpoints/step-*.ckpt"))
 

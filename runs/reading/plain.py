@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import yaml
-
-LONGEST_YAML = 2**20
-"""Bytes of a YAML file. A configuration has a few thousand."""
+from diffusion_priors.runs.foreign import parse_json
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -32,37 +28,3 @@ def read_text(path: Path) -> str:
 def read_json(path: Path) -> Any:
     """The value in a JSON file. Raises OSError or ValueError."""
     return parse_json(read_text(path))
-
-
-def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text. Raises ValueError also for NaN and Infinity, which JSON does not have, and for deep nesting."""
-    try:
-        return json.loads(text, parse_constant=_no_constant)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-
-
-def read_yaml(path: Path) -> Any:
-    """The value in a YAML file. Raises OSError or ValueError; aliases, deep nesting and huge files are refused."""
-    text = read_text(path)
-    if len(text) > LONGEST_YAML:
-        raise ValueError(f"it has {len(text)} characters, more than {LONGEST_YAML}")
-    try:
-        return yaml.load(text, _WithoutAliases)
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from error
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-
-
-class _WithoutAliases(yaml.SafeLoader):
-    """A few aliases of aliases stand for billions of values. A configuration has none."""
-
-    def compose_node(self, parent: object, index: object) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it holds an alias (*name), which no configuration of a run does")
-        return super().compose_node(parent, index)
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from diffusion_priors.runs.foreign import parse_json
 from diffusion_priors.runs.layout import RunLayout
-from diffusion_priors.runs.reading.plain import open_regular, parse_json
+from diffusion_priors.runs.reading.plain import open_regular
 from diffusion_priors.runs.reading.record_line import RecordLine, check_line
 
 ADVICE = "the command of the run with repair=true computes this restoration again"

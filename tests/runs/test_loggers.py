@@ -25,6 +25,8 @@ wandb = Lazy("wandb")
 wandb_file = Lazy("wandb_file")
 lightning_loggers = Lazy("pytorch_lightning.loggers")
 build = Lazy("diffusion_priors.conf.build")
+checks = Lazy("diffusion_priors.conf.checks")
+settings = Lazy("diffusion_priors.conf.settings")
 restoration = Lazy("diffusion_priors.evaluation.restoration.callbacks")
 dashboards = Lazy("diffusion_priors.runs.loggers")
 weights_and_biases = Lazy("diffusion_priors.runs.weights_and_biases")
@@ -253,7 +255,7 @@ def evaluation(folder: Path, *overrides: str, **parts):
     with hydra.initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         config = hydra.compose("evaluate", overrides=[*TINY, *overrides])
     plain = OmegaConf.to_container(config, resolve=True)
-    run = build.build_evaluation(config, folder)
+    run = build.build_evaluation(config, checks.settings_of(config, settings.EvaluateSettings), folder)
     for name, part in parts.items():
         setattr(run, name, part)
     run.check(plain)

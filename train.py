@@ -22,7 +22,7 @@ SET_BY_PRIOR = ("network", "schedule", "preconditioning")
 def main(config: DictConfig) -> None:
     from diffusion_priors.conf.build import build_training
     from diffusion_priors.conf.checks import settings_of
-    from diffusion_priors.conf.provenance import source_state
+    from diffusion_priors.conf.provenance import chosen, source_state
     from diffusion_priors.conf.settings import TrainSettings
     from diffusion_priors.training.run import NotFinite
 
@@ -41,6 +41,7 @@ def main(config: DictConfig) -> None:
 
     record = {
         "config": kept(config),
+        "choices": chosen(),
         "overrides": kept_overrides(),
         "source": source_state(PROJECT),
     }
@@ -49,7 +50,7 @@ def main(config: DictConfig) -> None:
             run.check(record["config"])
             if run.first:
                 print(run.title(prior))
-            run.run(record["config"], OmegaConf.to_yaml(OmegaConf.create(record)))
+            run.run(record["config"] | {"choices": chosen()}, OmegaConf.to_yaml(OmegaConf.create(record)))
         except NotFinite as error:
             raise Stop(str(error), FAILED) from error
     if run.stopped is not None:

@@ -30,6 +30,12 @@ def config_text(config: DictConfig, script: str, weights: str | None = None) -> 
     return OmegaConf.to_yaml(OmegaConf.create(content))
 
 
+def chosen() -> dict[str, str]:
+    """The names of the chosen options by group, as in {"solver": "dps"}, without those of Hydra itself."""
+    choices = HydraConfig.get().runtime.choices
+    return {group: option for group, option in choices.items() if option is not None and not group.startswith("hydra/")}
+
+
 def source_state(root: Path) -> dict[str, Any]:
     """Versions and the git commit of the project."""
 

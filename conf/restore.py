@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from diffusion_priors.conf.command import Stop, refusing
 from diffusion_priors.conf.folders import output_folder, shares_sweep_process
 from diffusion_priors.conf.kept import kept, overrides
-from diffusion_priors.conf.provenance import config_text
+from diffusion_priors.conf.provenance import chosen, config_text
 from diffusion_priors.conf.settings import EvaluateSettings, SampleSettings
 from diffusion_priors.evaluation.reporting.run_page import write_report
 from diffusion_priors.evaluation.reporting.summary_text import outcome
@@ -54,14 +54,14 @@ def _run(run: RestorationRun, config: DictConfig, script: str) -> dict | None:
     run.check(plain)
     if run.finished is not None:
         if run.first:
-            _show_finished(run, plain)
+            _show_finished(run, plain | {"choices": chosen()})
         return run.finished
     choices, method = HydraConfig.get().runtime.choices, run.method
     measured = [choices.operator, method.noise_model.label(method.operator.unit)] if method.solver.uses_measurement else []
     title = run.title(" · ".join([choices.solver, *measured, choices.prior]))
     if run.first:
         print(title)
-    summary = run.run(plain, config_text(config, script, run.weights), title.splitlines()[0])
+    summary = run.run(plain | {"choices": chosen()}, config_text(config, script, run.weights), title.splitlines()[0])
     if summary is not None:
         print(f"\n{outcome(summary, run.output)}")
     return summary

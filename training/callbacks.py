@@ -10,6 +10,7 @@ from time import monotonic
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EMAWeightAveraging
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from tqdm import tqdm
 
@@ -94,7 +95,7 @@ class Validate(pl.Callback):
 
     def keep(self, trainer: pl.Trainer, findings: Findings) -> None:
         """Write the sheets, then the row of metrics.csv: a validation with a row is complete."""
-        step = trainer.global_step if trainer.training or self.missed is None else self.missed
+        step = self.missed if trainer.state.fn == TrainerFn.VALIDATING else trainer.global_step
         for name, image in findings.images.items():
             write_whole(self.folder / f"step-{step:08d}" / f"{name}.png", lambda stream, image=image: image.save(stream, "PNG"))
         self.journal.write(trainer, step, findings.values)

@@ -62,7 +62,7 @@ VALUES = {
 @pytest.fixture
 def keyless(monkeypatch, tmp_path):
     """A home without a key, and an environment without settings of wandb."""
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "NETRC"):
+    for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_BASE_URL", "WANDB_MODE", "NETRC"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("WANDB_SILENT", "true")
@@ -91,10 +91,19 @@ def test_a_key_is_found_where_wandb_looks_for_it(keyless, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     assert weights_and_biases.has_key()
     monkeypatch.delenv("WANDB_API_KEY")
-    (keyless / "home").mkdir()
+    (keyless / "home").mkdir(exist_ok=True)
     (keyless / "home" / ".netrc").write_text("machine api.wandb.ai\n  login user\n  password secret\n")
     (keyless / "home" / ".netrc").chmod(0o600)
     assert weights_and_biases.has_key()
+
+
+def test_a_key_for_an_own_server_counts_and_one_for_another_server_does_not(keyless, monkeypatch):
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org:8080")
+    (keyless / "home").mkdir(exist_ok=True)
+    for machine, counts in (("api.wandb.ai", False), ("wandb.example.org:8080", True)):
+        (keyless / "home" / ".netrc").write_text(f"machine {machine}\n  login user\n  password secret\n")
+        (keyless / "home" / ".netrc").chmod(0o600)
+        assert weights_and_biases.has_key() is counts
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from diffusion_priors.diffusion.priors.folder import CARD
 from diffusion_priors.runs.config import differences, refuse
 from diffusion_priors.runs.files import write_whole
+from diffusion_priors.runs.foreign import read_yaml
 from diffusion_priors.training.checkpoints import CheckpointFolder, read_whole
 from diffusion_priors.training.journal import rows_of
 
@@ -58,8 +57,8 @@ class TrainingFolder:
     def exported(self, steps: int) -> bool:
         """Whether this folder holds the prior of `steps` steps. A shorter run may have exported another one."""
         try:
-            return yaml.safe_load((self.prior / CARD).read_text(encoding="utf-8"))["training"]["steps"] == steps
-        except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError):
+            return read_yaml(self.prior / CARD)["training"]["steps"] == steps
+        except (OSError, ValueError, TypeError, KeyError):
             return False
 
     def validated(self, step: int) -> bool:

@@ -36,6 +36,10 @@ class Findings:
     images: dict[str, Image.Image]
 
 
+MOST = {"every": 10**9, "denoise": 100_000, "samples": 1000, "restore": 1000, "batch_size": 100_000}
+"""The images of `samples` and `restore` are held in memory and drawn in one sheet."""
+
+
 class Validation:
     """Evaluate a prior every `every` steps, always on the same images and with the same noise.
 
@@ -67,8 +71,8 @@ class Validation:
             ("restore", restore, 0),
             ("batch_size", batch_size, 1),
         ):
-            if value < least:
-                raise ValueError(f"validation.{name} must be at least {least}, got {value}; set validation.{name}")
+            if not least <= value <= MOST[name]:
+                raise ValueError(f"validation.{name} must be {least} to {MOST[name]}, got {value}; set validation.{name}")
         self.operator, self.noise_model, self.solver, self.grid, self.sampler = operator, noise_model, solver, grid, sampler
         self.every, self.levels, self.batch_size = every, levels, batch_size
         self.denoise, self.samples, self.restore = denoise, samples, restore

@@ -19,12 +19,14 @@ from PIL import Image
 from diffusion_priors.conf import PROJECT
 from diffusion_priors.conf.provenance import source_state
 from diffusion_priors.runs.image_table import image_rows
-from diffusion_priors.runs.records import read_records
+from diffusion_priors.runs.reading.records import read_records
 
 wandb = Lazy("wandb")
 wandb_file = Lazy("wandb_file")
 lightning_loggers = Lazy("pytorch_lightning.loggers")
 build = Lazy("diffusion_priors.conf.build")
+checks = Lazy("diffusion_priors.conf.checks")
+settings = Lazy("diffusion_priors.conf.settings")
 restoration = Lazy("diffusion_priors.evaluation.restoration.callbacks")
 dashboards = Lazy("diffusion_priors.runs.loggers")
 weights_and_biases = Lazy("diffusion_priors.runs.weights_and_biases")
@@ -68,7 +70,8 @@ def keyless(monkeypatch, tmp_path):
 
 
 def record(name: str, sample: int = 0, psnr: float | None = 10.0, error: str | None = None) -> dict:
-    return {"id": name, "sample": sample, "seed": 0, "psnr": psnr, "residual": 0.5, "error": error}
+    unknown = dict.fromkeys(("nfe_forward", "nfe_vjp", "seconds", "sigma_y", "measurement_hash", "peak_memory_mib"))
+    return {"id": name, "sample": sample, "seed": 0, "psnr": psnr, "residual": 0.5, "error": error} | unknown
 
 
 def paint(path: Path, value: int | np.ndarray, mode: str = "RGB") -> None:
@@ -261,7 +264,7 @@ def evaluation(folder: Path, *overrides: str, **parts):
     with hydra.initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         config = hydra.compose("evaluate", overrides=[*TINY, *overrides])
     plain = OmegaConf.to_container(config, resolve=True)
-    run = build.build_evaluation(config, folder)
+    run = build.build_evaluation(config, checks.settings_of(config, settings.EvaluateSettings), folder)
     for name, part in parts.items():
         setattr(run, name, part)
     run.check(plain)

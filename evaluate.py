@@ -50,12 +50,13 @@ def exact_posterior(config: DictConfig, settings: EvaluateSettings) -> float | N
     from diffusion_priors.conf.provenance import config_text
     from diffusion_priors.evaluation.exact import results
     from diffusion_priors.evaluation.exact.table import text
+    from diffusion_priors.runs.lock import locked
 
     folder, solver = output_folder(settings.output_dir), HydraConfig.get().runtime.choices.solver
     tuned = tune(config, solver, overrides())
     run = build_exact(config, settings, overrides())
     plain = kept(config)
-    with refusing():
+    with refusing(), locked(folder):
         found = results.find(folder, plain, settings.overwrite)
         if found is None:
             run.check()
@@ -70,10 +71,11 @@ def scoring(config: DictConfig, settings: EvaluateSettings) -> float | None:
     from diffusion_priors.conf.provenance import config_text
     from diffusion_priors.conf.restore import objective
     from diffusion_priors.evaluation.reporting.summary_text import outcome
+    from diffusion_priors.runs.lock import locked
 
     folder = output_folder(settings.output_dir)
     run = build_scoring(config, settings, folder)
-    with refusing():
+    with refusing(), locked(folder):
         run.check(kept(config))
         print(f"already scored: {folder}" if run.finished else run.title())
         summary = run.finished or run.run(config_text(config, SCRIPT))

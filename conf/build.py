@@ -73,7 +73,7 @@ def build_evaluation(config: DictConfig, settings: EvaluateSettings, output_dir:
     if method.solver.uses_measurement and all(config.data[source] is None for source in sources):
         config.data.root = str(BUNDLED_FACES)
     parts = {name: build(config[name]) for name in ("data", "callbacks", "logger")}
-    return build_run(config, settings, method=method, output=output_dir, **parts)
+    return build_run(config, settings, method=method, output=output_dir, repair=settings.repair, **parts)
 
 
 def build_parts(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
@@ -140,7 +140,8 @@ def build_scoring(config: DictConfig, settings: EvaluateSettings, output_dir: Pa
             raise Stop(f"{other}= is given without {key}=; images are scored against others of the same names: add {key}=FOLDER")
     check_groups(config, EvaluateSettings, {"metrics": Metrics}, [*EVALUATE])
     metrics: Metrics = build(config.metrics)
-    return Scoring(samples=settings.samples, truth=settings.truth, overwrite=settings.overwrite, metrics=metrics, output=output_dir)
+    shared = {name: getattr(settings, name) for name in ("samples", "truth", "overwrite", "repair")}
+    return Scoring(metrics=metrics, output=output_dir, **shared)
 
 
 def two_runs(config: DictConfig) -> tuple[Path, Path]:

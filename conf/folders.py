@@ -15,7 +15,7 @@ from diffusion_priors.runs.printable import without_secrets
 
 ROOT = "outputs/evaluate"
 CHANGES_NO_RESULT = (
-    *("output_dir", "overwrite", "trainer", "logger", "callbacks", "batch_size", "objective", "hydra", "report"),
+    *("output_dir", "overwrite", "repair", "trainer", "logger", "callbacks", "batch_size", "objective", "hydra", "report"),
     *("data.workers", "data.freeze"),
     *("metrics.lpips.trunk", "metrics.lpips.download", "metrics.lpips.url"),
 )

@@ -42,6 +42,7 @@ class EvaluateSettings:
     table: dict | None = None
     output_dir: Text | None = None
     overwrite: bool = False
+    repair: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

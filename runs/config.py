@@ -21,13 +21,13 @@ def read_config(path: Path) -> dict:
     advice = "so its run cannot be compared with this one; use overwrite=true to start over"
     try:
         content = read_yaml(path)
-        if isinstance(content["config"], dict):
-            return content
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged, {advice}") from error
-    raise ValueError(f"{path} holds no configuration, {advice}")
+    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+        raise ValueError(f"{path} holds no configuration, {advice}")
+    return content
 
 
 def differences(path: Path, config: dict, may_differ: Sequence[str]) -> list[str]:

@@ -35,11 +35,18 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value that a JSON text holds. Raises ValueError, in one line, also for what is nested too deeply."""
+    """The value that a JSON text holds.
+
+    Raises ValueError, in one line, also for NaN and Infinity, which JSON does not have, and for what is nested too deeply.
+    """
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_constant)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
 
 
 def read_text(path: Path) -> str:

@@ -18,7 +18,7 @@ from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.measurement import Measurement
 from diffusion_priors.operators.noise_models import NoiseModel
 from diffusion_priors.runs.memory import peak_mib
-from diffusion_priors.runs.records import Record
+from diffusion_priors.runs.reading.records import Record
 from diffusion_priors.solvers.base import Problem, Progress, Solution, Solver, Step
 
 Report = Callable[[Problem, Progress], object]

@@ -19,7 +19,7 @@ from PIL import Image
 from diffusion_priors.conf import PROJECT
 from diffusion_priors.conf.provenance import source_state
 from diffusion_priors.runs.image_table import image_rows
-from diffusion_priors.runs.records import read_records
+from diffusion_priors.runs.reading.records import read_records
 
 wandb = Lazy("wandb")
 wandb_file = Lazy("wandb_file")
@@ -70,7 +70,8 @@ def keyless(monkeypatch, tmp_path):
 
 
 def record(name: str, sample: int = 0, psnr: float | None = 10.0, error: str | None = None) -> dict:
-    return {"id": name, "sample": sample, "seed": 0, "psnr": psnr, "residual": 0.5, "error": error}
+    unknown = dict.fromkeys(("nfe_forward", "nfe_vjp", "seconds", "sigma_y", "measurement_hash", "peak_memory_mib"))
+    return {"id": name, "sample": sample, "seed": 0, "psnr": psnr, "residual": 0.5, "error": error} | unknown
 
 
 def paint(path: Path, value: int | np.ndarray, mode: str = "RGB") -> None:

@@ -119,7 +119,11 @@ def prior_from_file(argument: str) -> list[str]:
 
 def check_overrides(script: str, arguments: Sequence[str]) -> None:
     """Raises Stop for overrides that Hydra takes for faults of its own: what names no group of `script`, no option and no folder."""
-    options_of_hydra, _ = get_args_parser().parse_known_args(arguments)
+    of_hydra = get_args_parser()
+    of_hydra.error = _refuse  # type: ignore[method-assign]  # it would print a page
+    options_of_hydra, others = of_hydra.parse_known_args(arguments)
+    if others:
+        raise Stop(f"{' '.join(others)} is not understood; write all overrides in one piece, and see --help for the options")
     if script not in SCRIPTS or options_of_hydra.config_name or options_of_hydra.config_path:
         return  # another configuration than the script's own, and perhaps other groups
     parser = OverridesParser.create()
@@ -135,7 +139,13 @@ def check_overrides(script: str, arguments: Sequence[str]) -> None:
         _check_value(script, argument, group, value)
 
 
+def _refuse(message: str) -> NoReturn:
+    raise Stop(f"{message}; see --help")
+
+
 def _check_value(script: str, argument: str, group: str, value: object) -> None:
+    if not group or (group.startswith("hydra/") and not isinstance(value, str | list | dict)):
+        raise Stop(f"{argument} is no override; write group=option or key=value")
     known, names = options(group), value if isinstance(value, list) else [value]
     if known and "=" in argument and any(isinstance(name, bool | int | float | NoneType) for name in names):
         key = argument.split("=")[0]

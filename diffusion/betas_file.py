@@ -9,7 +9,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from diffusion_priors.diffusion.schedules import Betas
-from diffusion_priors.runs.foreign import parse_json, read_text
+from diffusion_priors.runs.reading.foreign import parse_json, read_text
 
 
 def own_betas(betas: list[float] | str) -> Betas:

@@ -144,4 +144,40 @@ NUMBERS = [
     Bad("train.py", "workers that are a list", ["data.workers=[1]"], r"data\.workers=\[1\] is of the wrong kind"),
 ]
 
-ROWS = [*FOLDERS, *KINDS, *GROUPS, *CLASSES, *NUMBERS]
+COMMANDS = [
+    *every("an option that is none", ["--nonsense"], "--nonsense is not understood; write all overrides in one piece"),
+    *every("overrides in two pieces", ["-m", "seed=1"], "is not understood; write all overrides in one piece", ("train.py",)),
+    *every("a word", ["nonsense"], "nonsense is no override: missing EQUAL"),
+    *every("an open bracket", ["seed=[1"], r"seed=\[1 is no override"),
+    *every("no key", ["=3"], "=3 is no override; write group=option or key=value"),
+    *every("a control character", ["seed=\x1b[2J"], r"seed=\\x1b\[2J is no override"),
+    *every("a configuration that is nowhere", ["-cn", "nowhere"], "Cannot find primary config 'nowhere'"),
+    *every("a folder of options that is nowhere", ["-cd", "nowhere"], "Additional config directory '.*nowhere' not found"),
+    *every("a launcher that is a number", ["hydra/launcher=7"], "hydra/launcher=7 is no override"),
+    *every("a choice of Hydra that is none", ["--cfg", "nonsense"], "invalid choice: 'nonsense'"),
+    Bad(
+        "sample.py",
+        "a group of other scripts",
+        ["logger=csv"],
+        "^error: sample.py has no group logger; it is one of evaluate.py and train.py;",
+    ),
+    Bad(
+        "sample.py",
+        "a group of other scripts, added",
+        ["+logger=csv"],
+        "sample.py has no group logger; it is one of evaluate.py and train.py",
+    ),
+    Bad("sample.py", "a group of other scripts, taken out", ["~logger"], "sample.py has no group logger"),
+    Bad("sample.py", "a key of other scripts", ["data.root=images"], "sample.py has no group data; it is one of evaluate.py and train.py"),
+    Bad(
+        "sample.py", "a group inside others", ["schedule=cosine"], "use schedule@prior.schedule=OPTION with prior=custom or prior=gaussian"
+    ),
+    Bad("sample.py", "a group inside others that is a number", ["schedule@prior.schedule=3"], "as in schedule@prior.schedule=betas"),
+    Bad("sample.py", "an experiment of evaluate.py", ["experiment=tune_dps"], "experiment=tune_dps is for evaluate.py, not for sample.py"),
+    Bad("train.py", "a solver", ["solver=dps"], "use solver@validation.solver=OPTION with validation=default"),
+    Bad("train.py", "images to restore", ["data=images"], "data=images is for evaluate.py, not for train.py"),
+    Bad("evaluate.py", "images to train on", ["data=folder"], "data=folder is for train.py, not for evaluate.py"),
+    Bad("evaluate.py", "an experiment of train.py", ["experiment=train_faces64"], "experiment=train_faces64 is for train.py"),
+]
+
+ROWS = [*COMMANDS, *FOLDERS, *KINDS, *GROUPS, *CLASSES, *NUMBERS]

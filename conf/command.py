@@ -82,7 +82,7 @@ def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], fl
         except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs of the sweep continue
             if getattr(error, "code", None) in STOPPED:
                 end(error)
-            layout.error.write_text(f"{traceback.format_exc()}\n{one_line(error)}\n")
+            layout.error.write_text(without_secrets(f"{traceback.format_exc()}\n{one_line(error)}\n"))
             print(f"error: {layout.root.name}: {one_line(error)}", file=sys.stderr)
         return None
 

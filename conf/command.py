@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from diffusion_priors.conf import PROJECT
+from diffusion_priors.conf.paths import literal_paths, quoted
 from diffusion_priors.runs.exit_codes import BROKEN_PIPE, REFUSED, SIGINT, STOPPED
 from diffusion_priors.runs.exit_codes import FAILED as FAILED
 from diffusion_priors.runs.layout import RunLayout
@@ -90,7 +91,7 @@ def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], fl
 def command(main: Callable[[], None]) -> None:
     """Run a Hydra main. HYDRA_FULL_ERROR=1 in the environment shows tracebacks instead of one-line errors."""
     os.environ[TRACEBACK] = "1"  # Hydra then raises instead of printing and exiting with 1
-    sys.argv[1:] = [part for argument in sys.argv[1:] for part in prior_from_file(argument)]
+    sys.argv[1:] = literal_paths([part for argument in sys.argv[1:] for part in prior_from_file(argument)])
     try:
         check_overrides(sys.argv[1:])
         main()
@@ -111,8 +112,7 @@ def prior_from_file(argument: str) -> list[str]:
     option, where = ("folder", "prior.path") if os.path.isdir(value) else ("guided_diffusion", "prior.checkpoint.path")
     if value.endswith(".ckpt"):
         option, where = "training", "prior.path"
-    quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-    return [f"prior={option}", f"{where}='{quoted}'"]
+    return [f"prior={option}", f"{where}={quoted(value)}"]
 
 
 def check_overrides(arguments: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ from diffusion_priors.conf.paths import literal_paths, quoted
 from diffusion_priors.runs.exit_codes import BROKEN_PIPE, REFUSED, SIGINT, STOPPED
 from diffusion_priors.runs.exit_codes import FAILED as FAILED
 from diffusion_priors.runs.layout import RunLayout
-from diffusion_priors.runs.printable import printable, without_secrets
+from diffusion_priors.runs.printable import printable, without_home, without_secrets
 
 TRACEBACK = "HYDRA_FULL_ERROR"
 LONGEST = 580
@@ -76,12 +76,13 @@ def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], fl
         try:
             return main(config)
         except NotApplicableStop as error:
-            layout.not_applicable.write_text(f"{one_line(error)}\n")
+            layout.not_applicable.write_text(f"{one_line(error)}\n", encoding="utf-8")
             print(f"not applicable: {layout.root.name}: {one_line(error)}", file=sys.stderr)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs of the sweep continue
             if getattr(error, "code", None) in STOPPED:
                 end(error)
-            layout.error.write_text(f"{traceback.format_exc()}\n{one_line(error)}\n")
+            text = without_home(without_secrets(f"{traceback.format_exc()}\n{one_line(error)}\n"))
+            layout.error.write_text(text, encoding="utf-8", errors="backslashreplace")
             print(f"error: {layout.root.name}: {one_line(error)}", file=sys.stderr)
         return None
 

@@ -124,7 +124,6 @@ def test_the_second_run_in_a_folder_is_told_who_has_it(tmp_path):
     assert "in use by process" in the_line(evaluate(tmp_path, *slow, "overwrite=true", code=2))
     one.send(signal.SIGTERM)
     assert one.wait().returncode == 143 and not (tmp_path / "run" / ".run.lock").exists()
-    evaluate(tmp_path, *slow)
 
 
 def test_a_run_that_is_killed_locks_nothing(tmp_path):

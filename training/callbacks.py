@@ -14,8 +14,8 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from tqdm import tqdm
 
-from diffusion_priors.runs.dashboards.loggers import log_image
 from diffusion_priors.runs.files import write_whole
+from diffusion_priors.runs.loggers import log_image
 from diffusion_priors.runs.signals import Listener, StopRequested
 from diffusion_priors.training.checkpoints import CheckpointFolder
 from diffusion_priors.training.journal import TrainingLog, stepped

@@ -15,9 +15,9 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from diffusion_priors.diffusion.checkpoints import load_strictly
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.priors.base import Prior
-from diffusion_priors.runs.dashboards.loggers import Dashboard
 from diffusion_priors.runs.exit_codes import FAILED, OF_SIGNAL, TIMED_OUT
 from diffusion_priors.runs.files import write_whole
+from diffusion_priors.runs.loggers import Dashboard
 from diffusion_priors.runs.memory import activation_bytes, free_bytes
 from diffusion_priors.runs.signals import Listener, StopRequested
 from diffusion_priors.runs.trainer import TrainerSettings

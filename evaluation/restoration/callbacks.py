@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
 
 from diffusion_priors.evaluation.restoration.batches import Restored
-from diffusion_priors.runs.dashboards.loggers import Dashboard
+from diffusion_priors.runs.loggers import Dashboard
 from diffusion_priors.runs.reading.records import read_records
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from diffusion_priors.evaluation.restoration.folder import RestorationFolder
 from diffusion_priors.evaluation.summary import Summary
 from diffusion_priors.runs.config import read_config
-from diffusion_priors.runs.dashboards.loggers import Dashboard
 from diffusion_priors.runs.exit_codes import FAILED
+from diffusion_priors.runs.loggers import Dashboard
 
 
 def has_logged(folder: RestorationFolder, summary: Summary, logger: dict | None) -> bool:

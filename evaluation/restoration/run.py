@@ -23,8 +23,8 @@ from diffusion_priors.evaluation.restoration.module import Report, RestorationMo
 from diffusion_priors.evaluation.restoration.predict import predict
 from diffusion_priors.evaluation.restoration.progress import ProgressReport
 from diffusion_priors.evaluation.restoration.writer import WriteRecords
-from diffusion_priors.runs.dashboards.loggers import Dashboard, NoLogger
 from diffusion_priors.runs.exit_codes import FAILED, OF_SIGNAL, REFUSED
+from diffusion_priors.runs.loggers import Dashboard, NoLogger
 from diffusion_priors.runs.reading.records import read_records
 from diffusion_priors.runs.signals import Listener
 from diffusion_priors.runs.trainer import TrainerSettings

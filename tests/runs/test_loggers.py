@@ -18,7 +18,7 @@ from PIL import Image
 
 from diffusion_priors.conf import PROJECT
 from diffusion_priors.conf.provenance import source_state
-from diffusion_priors.runs.dashboards.image_table import image_rows
+from diffusion_priors.runs.image_table import image_rows
 from diffusion_priors.runs.reading.records import read_records
 
 wandb = Lazy("wandb")
@@ -28,12 +28,12 @@ build = Lazy("diffusion_priors.conf.build")
 checks = Lazy("diffusion_priors.conf.checks")
 settings = Lazy("diffusion_priors.conf.settings")
 restoration = Lazy("diffusion_priors.evaluation.restoration.callbacks")
-dashboards = Lazy("diffusion_priors.runs.dashboards.loggers")
-weights_and_biases = Lazy("diffusion_priors.runs.dashboards.weights_and_biases")
+dashboards = Lazy("diffusion_priors.runs.loggers")
+weights_and_biases = Lazy("diffusion_priors.runs.weights_and_biases")
 own = Lazy("own_callbacks")
 recording = Lazy("recording_dashboard")
 
-WANDB_LOGGER = "diffusion_priors.runs.dashboards.weights_and_biases.WandbLogger"
+WANDB_LOGGER = "diffusion_priors.runs.weights_and_biases.WandbLogger"
 
 ESTIMATE = {"mean": 12.5, "se": 0.5, "low": 11.0, "high": 14.0, "n": 3}
 SUMMARY = {
@@ -236,7 +236,7 @@ def test_tensorboard_holds_values_images_and_the_configuration(tmp_path):
 
 
 def test_a_missing_tensorboard_is_refused_with_the_command_that_installs_it(monkeypatch):
-    monkeypatch.setattr("diffusion_priors.runs.dashboards.loggers.find_spec", lambda name: None)
+    monkeypatch.setattr("diffusion_priors.runs.loggers.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'pip install -e "\.\[tensorboard\]"'):
         dashboards.TensorBoard()
 

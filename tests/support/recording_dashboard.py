@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffusion_priors.runs.dashboards.loggers import Dashboard
+from diffusion_priors.runs.loggers import Dashboard
 
 
 class Recorder(Dashboard):

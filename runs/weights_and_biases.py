@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 from PIL import Image
 from pytorch_lightning.loggers import Logger, WandbLogger
 
-from diffusion_priors.runs.dashboards.image_table import image_rows
-from diffusion_priors.runs.dashboards.loggers import Dashboard, summary_values
 from diffusion_priors.runs.files import write_whole
+from diffusion_priors.runs.image_table import image_rows
 from diffusion_priors.runs.layout import SUMMARY, RunLayout
+from diffusion_priors.runs.loggers import Dashboard, summary_values
 
 FORMER_HOST = "api.wandb.ai"
 """Where keys were kept for the public server before it got another name; wandb still accepts them."""

@@ -7,7 +7,10 @@ and every part (a node with a `_target_`) against the annotation of the argument
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Collection, Mapping, Sequence
+from importlib import invalidate_caches
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
 from types import NoneType, UnionType
@@ -112,7 +115,11 @@ def _imported(config: DictConfig, name: str) -> Any:
         raise Stop(f"{name}._target_ is not set; set it to a class, as in {name}._target_=package.module.Class")
     path, text = config._target_, printable(str(config._target_), 100)
     try:
+        _find_in_current_folder(path)
         target = resolve_name(path)
+    except ModuleNotFoundError as error:
+        where = f"looked in the installed packages, in the project and in the current folder, {Path.cwd()}"
+        raise Stop(f"{name}._target_={text} cannot be imported: {one_line(error)}; {where}") from error
     except Exception as error:
         raise Stop(f"{name}._target_={text} cannot be imported: {one_line(error)}") from error
     if not (inspect.isclass(target) or inspect.isfunction(target) or inspect.ismethod(target)):
@@ -122,6 +129,15 @@ def _imported(config: DictConfig, name: str) -> Any:
     except ValueError as error:
         raise Stop(f"{name}._target_={text} does not say what it takes, so it cannot be built{_choose(name)}") from error
     return target
+
+
+def _find_in_current_folder(path: str) -> None:
+    """Let a class be imported from a file in the current folder, unless it is found elsewhere. Nothing else is ever looked for there."""
+    top = path.split(".")[0]
+    here = Path.cwd()
+    if find_spec(top) is None and ((here / f"{top}.py").is_file() or (here / top).is_dir()):
+        sys.path.append(str(here))
+        invalidate_caches()
 
 
 def _is_open_ended(target: Any) -> bool:

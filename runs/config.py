@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from diffusion_priors.runs.foreign import read_yaml
 from diffusion_priors.runs.layout import CONFIG as CONFIG
 from diffusion_priors.runs.printable import printable, without_home
+from diffusion_priors.runs.reading.foreign import read_yaml
 
 SHOWN = 3
 """Differences between two configurations that a message names. It counts the others."""

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 USER = re.compile(r"(://)[^\s/?#]*@")
-QUERY = re.compile(r"(://[^\s?#'\"]*\?)([^\s#'\"]*)")
+QUERY = re.compile(r"(://[^\s?#'\"]*\?)([^\s#'\"]*[^\s#'\",.:;)])")
 VALUE = re.compile(r"([^&;=]*=)?[^&;]+")
 
 

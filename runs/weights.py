@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import socket
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -94,7 +95,9 @@ def read_checkpoint(path: Path) -> Mapping:
     Raises ValueError for a damaged file, one that holds pickled code (which is not run), or no mapping.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about tensors of a kind that is refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not _is_pickle(path):
             raise ValueError(f"{path} is damaged or no checkpoint: it does not begin as one (a saved web page?); fetch it again") from error

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from diffusion_priors.runs.foreign import parse_json
 from diffusion_priors.runs.layout import RunLayout
+from diffusion_priors.runs.reading.foreign import parse_json
 from diffusion_priors.runs.reading.plain import open_regular
 from diffusion_priors.runs.reading.record_line import RecordLine, check_line
 

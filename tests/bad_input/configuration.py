@@ -31,7 +31,9 @@ KINDS = [
     *every("a batch beyond any memory", [f"batch_size={HUGE}"], f"batch_size={HUGE} is out of"),
     *every("a batch that is nothing", ["batch_size=null"], "batch_size=null is of the wrong kind"),
     *every("a value that is an unknown one's", ["seed=${nowhere}"], "seed: Interpolation key 'nowhere' not found"),
-    *every("values that are each other's", ["seed=${batch_size}", "batch_size=${seed}"], "seed: Recursive interpolation detected"),
+    *every(
+        "values that are each other's", ["seed=${batch_size}", "batch_size=${seed}"], r"(seed|batch_size): Recursive interpolation detected"
+    ),
     *every("a variable that is not set", ["seed=${oc.env:NOT_SET_HERE}"], "seed: .*'NOT_SET_HERE' not found"),
     *every("overwrite=maybe", ["overwrite=maybe"], "overwrite='maybe' is of the wrong kind: input should be a valid boolean"),
     *every("a size of fractions", ["prior.size=[16.0,16.0]"], r"prior\.size=\[16\.0, 16\.0\] is of the wrong kind"),
@@ -133,11 +135,49 @@ NUMBERS = [
     Bad("train.py", "steps beyond counting", [f"steps={HUGE}"], f"steps={HUGE} is out of bounds"),
     Bad("train.py", "a network of a billion channels", [f"network.num_channels={10**9}"], "num_channels must be between 1 and 4096"),
     Bad("train.py", "a network of a billion blocks", [f"network.num_res_blocks={10**9}"], "num_res_blocks must be between 1 and 64"),
-    Bad("train.py", "a network without levels", ["network.channel_mult=[]"], "levels in channel_mult must be between 1 and 16"),
-    Bad("train.py", "a network whose levels grow", ["network.channel_mult=[1,1e9]"], "channel_mult=.* must give every level 1 to 16384"),
+    Bad("train.py", "a network without levels", ["network.channel_mult=[]"], "channel_mult=\\[\\] must be 1 to 16 levels"),
+    Bad(
+        "train.py", "a network whose levels grow", ["network.channel_mult=[1,1e9]"], "channel_mult=.* must be 1 to 16 levels of 1 to 16384"
+    ),
     Bad("train.py", "a trillion samples to look at", [f"validation.samples={10**12}"], r"validation\.samples must be 0 to 1000"),
     Bad("train.py", "one momentum", ["optimiser.betas=[0.9]"], r"optimiser\.betas=\[0\.9\] is out of bounds"),
     Bad("train.py", "workers that are a list", ["data.workers=[1]"], r"data\.workers=\[1\] is of the wrong kind"),
 ]
 
-ROWS = [*FOLDERS, *KINDS, *GROUPS, *CLASSES, *NUMBERS]
+COMMANDS = [
+    *every("an option that is none", ["--nonsense"], "--nonsense is not understood; write all overrides in one piece"),
+    *every("overrides in two pieces", ["-m", "seed=1"], "is not understood; write all overrides in one piece", ("train.py",)),
+    *every("a word", ["nonsense"], "nonsense is no override: missing EQUAL"),
+    *every("an open bracket", ["seed=[1"], r"seed=\[1 is no override"),
+    *every("no key", ["=3"], "=3 is no override; write group=option or key=value"),
+    *every("a control character", ["seed=\x1b[2J"], r"seed=\\x1b\[2J is no override"),
+    *every("a configuration that is nowhere", ["-cn", "nowhere"], "Cannot find primary config 'nowhere'"),
+    *every("a folder of options that is nowhere", ["-cd", "nowhere"], "Additional config directory '.*nowhere' not found"),
+    *every("a launcher that is a number", ["hydra/launcher=7"], "hydra/launcher=7 is no override"),
+    *every("a choice of Hydra that is none", ["--cfg", "nonsense"], "invalid choice: 'nonsense'"),
+    Bad(
+        "sample.py",
+        "a group of other scripts",
+        ["logger=csv"],
+        "^error: sample.py has no group logger; it is one of evaluate.py and train.py;",
+    ),
+    Bad(
+        "sample.py",
+        "a group of other scripts, added",
+        ["+logger=csv"],
+        "sample.py has no group logger; it is one of evaluate.py and train.py",
+    ),
+    Bad("sample.py", "a group of other scripts, taken out", ["~logger"], "sample.py has no group logger"),
+    Bad("sample.py", "a key of other scripts", ["data.root=images"], "sample.py has no group data; it is one of evaluate.py and train.py"),
+    Bad(
+        "sample.py", "a group inside others", ["schedule=cosine"], "use schedule@prior.schedule=OPTION with prior=custom or prior=gaussian"
+    ),
+    Bad("sample.py", "a group inside others that is a number", ["schedule@prior.schedule=3"], "as in schedule@prior.schedule=betas"),
+    Bad("sample.py", "an experiment of evaluate.py", ["experiment=tune_dps"], "experiment=tune_dps is for evaluate.py, not for sample.py"),
+    Bad("train.py", "a solver", ["solver=dps"], "use solver@validation.solver=OPTION with validation=default"),
+    Bad("train.py", "images to restore", ["data=images"], "data=images is for evaluate.py, not for train.py"),
+    Bad("evaluate.py", "images to train on", ["data=folder"], "data=folder is for train.py, not for evaluate.py"),
+    Bad("evaluate.py", "an experiment of train.py", ["experiment=train_faces64"], "experiment=train_faces64 is for train.py"),
+]
+
+ROWS = [*COMMANDS, *FOLDERS, *KINDS, *GROUPS, *CLASSES, *NUMBERS]

@@ -45,6 +45,8 @@ def test_a_long_text_is_cut_and_the_rest_is_counted():
         ("https://host/x.pt?a=b=c", "https://host/x.pt?a=***"),
         ("cannot fetch 'ftp://u:p@h/x?k=v': no answer", "cannot fetch 'ftp://***@h/x?k=***': no answer"),
         ("prior.checkpoint.url=https://u:p@h/x seed=1", "prior.checkpoint.url=https://***@h/x seed=1"),
+        ("cannot fetch https://host/x?token=abc: no answer", "cannot fetch https://host/x?token=***: no answer"),
+        ("(https://host/x?token=abc), then", "(https://host/x?token=***), then"),
         ("https://a:b@c/d https://e:f@g/h", "https://***@c/d https://***@g/h"),
         ("https://host/model@v2/x.pt", "https://host/model@v2/x.pt"),
         ("name@host.org asks: why? because", "name@host.org asks: why? because"),

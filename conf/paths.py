@@ -32,6 +32,8 @@ def _literal(argument: str, sweeping: bool) -> str:
     if value[0] == "[" and value[-1] == "]" and not _exists(value):
         pieces = _pieces(value[1:-1].split(","))
         return argument if pieces is None else f"{key}=[{','.join(map(quoted, pieces))}]"
+    if key == "output_dir" and not sweeping and ("," in value or "=" in value):  # the name of a folder that is to be made
+        return argument if _is_plain(value) else f"{key}={quoted(value)}"
     several = sweeping and "," in value and all(_exists(piece) for piece in value.split(","))
     return argument if several or not _exists(value) or _is_plain(value) else f"{key}={quoted(value)}"
 

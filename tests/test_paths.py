@@ -94,6 +94,12 @@ def test_other_arguments_stay_as_they_are(here, argument):
     assert literal_paths([argument]) == [argument]
 
 
+def test_an_output_folder_is_one_text_before_it_exists(here):
+    assert literal_paths(["output_dir=new/solver=x,seed=1"]) == ["output_dir='new/solver=x,seed=1'"]
+    assert literal_paths(["-m", "output_dir=new,other"]) == ["-m", "output_dir=new,other"]
+    assert literal_paths(["output_dir=new/run", "output_dir=7"])[0] == "output_dir=new/run"
+
+
 def test_a_sweep_over_folders_stays_one(here):
     (here / "b").mkdir()
     assert literal_paths(["-m", "data.root=a,b"]) == ["-m", "data.root=a,b"]

@@ -19,7 +19,6 @@ from diffusion_priors.evaluation.restoration.finish import finalize_run
 from diffusion_priors.evaluation.restoration.folder import RestorationFolder, changed, pending
 from diffusion_priors.evaluation.restoration.frozen import FrozenImages, freeze, is_frozen
 from diffusion_priors.evaluation.restoration.images import ImageSet
-from diffusion_priors.evaluation.restoration.logged import note_logged
 from diffusion_priors.evaluation.restoration.module import Report, RestorationModule, never
 from diffusion_priors.evaluation.restoration.predict import predict
 from diffusion_priors.evaluation.restoration.progress import ProgressReport
@@ -223,13 +222,13 @@ class RestorationRun:
         return self._summarise(title, [], []) if done else None
 
     def _summarise(self, title: str, callbacks: list[pl.Callback], loggers: list[Logger], config: dict | None = None) -> dict:
-        """`config` is noted as logged; None where nothing is."""
+        """The logger of `config` is noted as one that has the results; None where no logger has."""
 
         def on_summary(summary: dict, records: list[dict]) -> None:
+            if config is not None and config.get("logger") is not None:
+                summary["logged"] = [config["logger"]]
             for callback in callbacks:
                 if isinstance(callback, EvaluationCallback):
                     callback.on_evaluation_end(self.output, summary, records, loggers)
-            if config is not None:
-                note_logged(self.folder.layout, config.get("logger"))
 
         return finalize_run(self.folder, title, self.metrics, self.num_samples, self.items.keys(), self.stopped is None, on_summary)

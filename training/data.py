@@ -136,6 +136,11 @@ class ImageFolder(pl.LightningDataModule):
         self.held, self.fixed, self.training = self.store, np.sort(order[:count]), np.sort(order[count:])
 
     @property
+    def notices(self) -> list[str]:
+        """Lines about folders of images that were not searched."""
+        return self.store.notices + ([] if self.held is self.store else self.held.notices)
+
+    @property
     def skipped(self) -> list[tuple[str, str]]:
         """(name, reason) for every image that could not be used."""
         return self.store.skipped + ([] if self.held is self.store else self.held.skipped)

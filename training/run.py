@@ -118,7 +118,7 @@ class Training:
         """The lines to print before the run starts."""
         parameters = sum(p.numel() for p in self.prior.network.parameters())
         images = f"{len(self.data.training):,} images, {len(self.data.fixed)} held out"
-        lines = [f"{prior} · {parameters:,} parameters · {images} · {self.steps} steps of {self.batch_size}"]
+        lines = [f"{prior} · {parameters:,} parameters · {images} · {self.steps} steps of {self.batch_size}", *self.data.notices]
         if self.data.skipped:
             lines.append(f"skipped {len(self.data.skipped)} images (all in {self.folder.skipped}):")
             lines += [f"  {os.fsencode(name).decode(errors='replace')}: {reason}" for name, reason in self.data.skipped[:5]]

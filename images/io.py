@@ -27,8 +27,7 @@ TO_UPRIGHT |= {6: (True, False, True), 7: (True, True, True), 8: (True, True, Fa
 def read_image(path: Path, channels: int, size: tuple[int, int], fit: Fit) -> Tensor:
     """An image file → (channels, *size) float32 in [-1, 1], on the grid of 8 bits. Raises ValueError naming the file."""
     try:
-        with path.open("rb") as stream:
-            return decode_image(stream, channels, size, fit)
+        return decode_image(path, channels, size, fit)
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
@@ -53,7 +52,7 @@ def read_as_is(path: Path) -> Tensor:
     return read_image(path, channels, size, Exact())
 
 
-def decode_image(stream: BinaryIO, channels: int, size: tuple[int, int], fit: Fit) -> Tensor:
+def decode_image(source: Path | BinaryIO, channels: int, size: tuple[int, int], fit: Fit) -> Tensor:
     """An encoded image → (channels, *size) float32 in [-1, 1], on the grid of 8 bits.
 
     The EXIF tag turns the image upright. Transparent pixels are composited onto white. 16-bit values keep their depth
@@ -62,7 +61,7 @@ def decode_image(stream: BinaryIO, channels: int, size: tuple[int, int], fit: Fi
 
     Raises ValueError for an image that cannot be read or does not fit.
     """
-    with open_image(stream) as image, DECODING.hold(image.width * image.height):
+    with open_image(source) as image, DECODING.hold(image.width * image.height):
         load(image)
         fitted = fit(_upright(image, lambda part: _pixels(part, channels)), size)
     bits = np.rint(fitted * 255.0).astype(np.float32)

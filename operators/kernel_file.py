@@ -23,7 +23,7 @@ def read_kernel(path: str) -> np.ndarray:
     """
     is_array = Path(path).suffix.lower() == ".npy"
     try:
-        if Path(path).exists() and (reason := not_a_file(Path(path))):
+        if reason := not_a_file(Path(path)):
             raise ValueError(reason)
         kernel = np.lib.format.open_memmap(path, mode="r") if is_array else read_grey(path)[0]
     except (OSError, EOFError, TypeError, ValueError, MemoryError, RecursionError, SyntaxError) as error:

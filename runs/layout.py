@@ -16,6 +16,7 @@ exact_posterior.json, clouds.npz       of a run against an exact posterior, inst
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,8 +96,8 @@ class RunLayout:
         return self.records if rank == 0 else self.root / f"records.{rank}.jsonl"
 
     def all_records(self) -> list[Path]:
-        """The files of records that exist."""
-        return [path for path in [self.records, *sorted(self.root.glob("records.*.jsonl"))] if path.is_file()]
+        """The files of records that exist, whatever they are: what is no regular file is refused where it is read."""
+        return [path for path in [self.records, *sorted(self.root.glob("records.*.jsonl"))] if os.path.lexists(path)]
 
     @property
     def images(self) -> Path:

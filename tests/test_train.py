@@ -159,6 +159,43 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(train, folde
     assert "already trained" in train(*line).stdout
 
 
+AT_LAST = [(signal.SIGUSR1, 2), (signal.SIGTERM, 2)]
+BETWEEN = [(signal.SIGTERM, 4), (signal.SIGINT, 8), (signal.SIGKILL, 8)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("steps", "stops"), [(10, BETWEEN), (2, AT_LAST)], ids=["between steps", "after the last step"])
+def test_a_stop_during_validation_loses_nothing(train, folder, steps, stops):
+    """Stopped by each signal and by kill -9 while a step is validated. The resumed run makes up for the validation."""
+    long = ["validation.samples=3", "validation.restore=2", "validation.grid.steps=60", "validation.denoise=4"]
+    line = [*TINY, *long, f"steps={steps}", "log_every=3", "checkpoint_every=1000", "validation.every=4", "network.dropout=0.1"]
+    train(*line, "output_dir=whole")
+    for number, step in stops:
+        before = time.time()
+        process = Run(folder, *line, script="train.py", environment=OWN | {"HOME": str(folder)})
+        assert process.wait_until(lambda step=step, before=before: opened(folder / "out", before) and at_step(folder / "out", step))
+        process.wait_until(lambda: False, seconds=0.3)
+        process.send(number)
+        done = process.wait(20)
+        assert done.returncode == (-9 if number == signal.SIGKILL else 128 + number), f"{done.stdout}{done.stderr}"
+        assert number == signal.SIGKILL or f"stopped by {number.name} at step {step} of {steps}; run the same command" in done.stderr
+        assert not validated(folder / "out", step)
+    train(*line)
+    assert rows(folder / "out") == rows(folder / "whole") and validated(folder / "out", steps)
+    assert_same_weights(folder / "out", folder / "whole")
+    sheets = [{str(p.relative_to(run)): p.read_bytes() for p in run.rglob("*.png")} for run in (folder / "out", folder / "whole")]
+    assert sheets[0] == sheets[1] and len(sheets[0]) >= 3
+
+
+def opened(out: Path, after: float) -> bool:
+    """Whether a run began in `out` after that time."""
+    return (out / "config.yaml").exists() and (out / "config.yaml").stat().st_mtime > after
+
+
+def validated(out: Path, step: int) -> bool:
+    return any(row["step"] == str(step) and row["val_loss"] for row in rows(out))
+
+
 def at_step(out: Path, step: int) -> bool:
     return any(int(path.stem.removeprefix("step-")) >= step for path in out.glob("checkpoints/step-*.ckpt"))
 
@@ -274,21 +311,30 @@ def test_unreadable_images_are_listed_and_skipped(train, folder):
 def test_wandb_offline_files_contain_the_values_of_metrics_csv(train, folder):
     """Read back from wandb's own records: the configuration, every value of every row, and the sheets."""
     shown = ["validation.samples=2", "validation.restore=1", "validation.every=2", "log_every=1"]
-    train(*TINY, *shown, "steps=3", "logger=wandb", "logger.project=tests", "logger.group=some")
+    labels = ["logger.group=some", "logger.tags=[a,b]", "logger.notes=why", "logger.job_type=training"]
+    train(*TINY, *shown, "steps=3", "logger=wandb", "logger.project=tests", *labels)
     (file,) = (folder / "out" / "wandb").glob("offline-run-*/*.wandb")
-    assert (wandb_file.run(file).project, wandb_file.run(file).run_group) == ("tests", "some")
+    run = wandb_file.run(file)
+    assert (run.project, run.run_group, list(run.tags), run.notes, run.job_type) == ("tests", "some", ["a", "b"], "why", "training")
     config = yaml.safe_load((folder / "out" / "config.yaml").read_text())["config"]
     assert wandb_file.config(file)["optimiser"] == config["optimiser"]
+    assert wandb_file.config(file)["choices"]["optimiser"] == "adamw"
     logged: dict[str, dict] = {}
     for entry in wandb_file.history(file):
-        logged.setdefault(str(entry["trainer/global_step"]), {}).update(entry)
+        before = logged.setdefault(str(entry["trainer/global_step"]), {})
+        twice = {key for key in before.keys() & entry.keys() if not key.startswith(("_", "trainer/"))}
+        assert not twice  # each value is logged once
+        before.update(entry)
+    names = {key for entry in logged.values() for key in entry if not key.startswith(("_", "trainer/"))}
+    assert all(name.startswith(("train/", "validation/")) for name in names)
     assert set(logged) == {"1", "2", "3"}
     for row in rows(folder / "out"):
         for key, value in row.items():
-            assert key == "step" or not value or logged[row["step"]][key] == pytest.approx(float(value))
+            group = "train" if key in ("images", "loss", "lr", "images_per_second") else "validation"
+            assert key == "step" or not value or logged[row["step"]][f"{group}/{key}"] == pytest.approx(float(value))
     for step in ("2", "3"):
         for sheet in ("samples", "restoration"):
-            assert (file.parent / "files" / logged[step][f"{sheet}.filenames"][0]).is_file()
+            assert (file.parent / "files" / logged[step][f"validation/{sheet}.filenames"][0]).is_file()
 
 
 def test_the_wall_time_stops_a_run(train, folder):

@@ -41,7 +41,7 @@ BAD = {
     "an unknown split": (["data.split=train"], "data.split='train' is of the wrong kind: input should be 'all', 'validation' or 'test'"),
     "an empty split": (["data.split=validation", "data.validation=0.001"], "none of the 4 images is in data.split=validation"),
     "all for validation": (["data.validation=1.0"], "must be between 0 and 1, got 1.0; set data.validation"),
-    "negative workers": (["data.workers=-1"], "the number of reading processes must not be negative, got -1; set data.workers"),
+    "negative workers": (["data.workers=-1"], "data.workers=-1 is not between 0 and "),
     "no samples": (["num_samples=0"], "num_samples must be at least 1, got 0; set num_samples"),
     "no batch": (["batch_size=-1"], "batch_size must be at least 1, got -1; set batch_size"),
     "no devices": (["trainer.devices=0"], "trainer.devices must be at least 1, got 0; set trainer.devices"),

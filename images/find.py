@@ -80,12 +80,12 @@ def find_images(where: str | Sequence[str]) -> Found:
     found = Found()
     for one in [where] if isinstance(where, str) else where:
         found.merge(_find(one))
-    if not found.images:
-        raise ValueError(f"no image is given, got {where!r}; give a file, a folder or a glob")
     if found.unusable:
         path, reason = found.unusable[0]
         more = f" ({len(found.unusable)} such entries)" if len(found.unusable) > 1 else ""
         raise ValueError(f"cannot use the image {path}: {reason}{more}; remove it")
+    if not found.images:
+        raise ValueError(f"no image is given, got {where!r}; give a file, a folder or a glob")
     return found
 
 

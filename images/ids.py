@@ -26,7 +26,7 @@ def image_id(path: PurePath) -> str:
     """
     parts = list(path.parts)
     stem = parts[-1].removesuffix(OMITTED)
-    if stem and PurePath(stem).suffix.lower() not in SUFFIXES:  # a.jpg.png keeps its suffix: a.jpg is another image
+    if stem and not stem.lower().endswith(tuple(SUFFIXES)):  # a.jpg.png keeps its suffix: a.jpg is another image
         parts[-1] = stem
     name = SEPARATOR.join(_escaped(part) for part in parts)
     if len(name.encode()) <= LONGEST:

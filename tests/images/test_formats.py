@@ -131,7 +131,7 @@ def test_an_image_beyond_the_limit_is_refused_by_its_header(read, monkeypatch, t
 def test_the_limit_is_200_megapixels(side, tmp_path):
     """Only the header is there: P5, width, height."""
     (tmp_path / "a.pgm").write_bytes(b"P5 %d %d 255\n" % (side, side))
-    with pytest.raises(ValueError, match="it has .* megapixels, and at most 200 are read; make it smaller"):
+    with pytest.raises(ValueError, match=r"it has .* megapixels, and at most 200 are read; make it smaller"):
         read_grey(tmp_path / "a.pgm")
 
 

@@ -140,10 +140,7 @@ def _is_utf8(text: str) -> bool:
 
 def search(folder: Path) -> Found:
     """The images below `folder`, sorted. Raises OSError for a folder that cannot be read, ValueError for that of a run."""
-    real = folder.resolve()
-    if is_run(real) or (real.name == IMAGES and is_run(real.parent)):
-        hint = folder if real.name == IMAGES else folder / IMAGES
-        raise ValueError(f"{folder} belongs to a run or a sweep; name its images themselves, as in '{hint}/*/truth.png'")
+    _refuse_run(folder)
     found = Found(folders=[folder])
     for here, folders, files in os.walk(folder, onerror=_raise):
         inside = [Path(here, name) for name in sorted(folders) if not name.startswith(".")]
@@ -154,6 +151,13 @@ def search(folder: Path) -> Found:
         _sort_in(found, (Path(here, name) for name in files if not name.startswith(".")), folder)
     found.images.sort()
     return found
+
+
+def _refuse_run(folder: Path) -> None:
+    real = folder.resolve()
+    if is_run(real) or (real.name == IMAGES and is_run(real.parent)):
+        hint = folder if real.name == IMAGES else folder / IMAGES
+        raise ValueError(f"{folder} belongs to a run or a sweep; name its images themselves, as in '{hint}/*/truth.png'")
 
 
 def _matches(pattern: Path) -> Found:
@@ -167,6 +171,7 @@ def _matches(pattern: Path) -> Found:
         return found
     matches = sorted(path for path in map(Path, glob.glob(str(pattern), recursive=True)) if not path.is_dir())
     if IMAGES not in pattern.parts:
+        _refuse_run(root)
         runs: dict[Path, bool] = {}
         kept = []
         for path in matches:

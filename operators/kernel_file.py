@@ -36,7 +36,7 @@ def read_kernel(path: str) -> np.ndarray:
         total, size = float(kernel.sum()), float(np.abs(kernel).sum())
     if not np.isfinite(kernel).all():
         raise ValueError(f"the kernel {path} has {np.count_nonzero(~np.isfinite(kernel))} entries that are not finite")
-    if total <= 1e-8 * size and total >= -1e-8 * size:
+    if abs(total) <= 1e-8 * size < np.inf:
         raise ValueError(f"the kernel {path} sums to zero ({total:g}): it would erase the image's brightness")
     if total < 0.0:
         raise ValueError(f"the kernel {path} has a negative sum ({total:g}): it would turn bright into dark; change its sign")

@@ -96,6 +96,7 @@ class Training:
             )
         self.validation.check(self.prior)
         self._check_memory(self.batch_size // shares)
+        self.data.check_apart(self.output)
         self.data.read(self.prior.channels, self.prior.size)
         self.data.plan(len(training_levels(self.prior)), self.steps, self.batch_size, self.accumulate, self.seed)
 

@@ -142,7 +142,6 @@ def test_what_has_the_name_of_an_image_and_is_no_file_is_refused_by_name(kind, t
 def test_a_folder_with_the_name_of_an_image_is_a_folder(tmp_path):
     write(tmp_path / "a.png" / "b.png")
     assert names(str(tmp_path), tmp_path) == ["a.png/b.png"]
-    assert names(str(tmp_path / "*"), tmp_path / "a.png") if False else True
 
 
 # The results of runs
@@ -219,7 +218,7 @@ def test_a_run_does_not_write_where_its_images_are(output, tmp_path, monkeypatch
 
 def test_an_image_has_the_same_id_however_it_is_named(tree, monkeypatch):
     monkeypatch.chdir(tree)
-    for where in (".", str(tree), "**/*.*", [".", "none/../[[]x]/e.*"][:1]):
+    for where in (".", str(tree), "**/*.*", ["."]):
         found = find_images(where)
         ids = dict(zip(found.paths, found.ids, strict=True))
         assert ids[next(path for path in ids if path.name == "d.webp")] == "deep~er~d.webp"

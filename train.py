@@ -24,6 +24,7 @@ def main(config: DictConfig) -> None:
     from diffusion_priors.conf.checks import settings_of
     from diffusion_priors.conf.provenance import chosen, source_state
     from diffusion_priors.conf.settings import TrainSettings
+    from diffusion_priors.runs.lock import locked
     from diffusion_priors.training.run import NotFinite
 
     hydra_config = HydraConfig.get()
@@ -45,7 +46,7 @@ def main(config: DictConfig) -> None:
         "overrides": kept_overrides(),
         "source": source_state(PROJECT),
     }
-    with refusing():
+    with refusing(), locked(folder, run.first):
         try:
             run.check(record["config"])
             if run.first:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
 
+PARTIAL = re.compile(r"\..+\.[0-9a-f]{8}")
+"""The temporary names of files that are being written."""
 PERMISSIONS = 0o666
 """Of new files, before the umask takes its share."""
 
@@ -29,6 +32,13 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     finally:
         with suppress(OSError):
             os.unlink(name)
+
+
+def delete_partial(folder: Path) -> None:
+    """Delete what `write_whole` left in `folder` where kill -9 stopped it. No other process may be writing there."""
+    for path in folder.glob(".*.????????"):
+        if PARTIAL.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def append_line(path: Path, line: str) -> None:

@@ -337,6 +337,15 @@ def test_wandb_offline_files_contain_the_values_of_metrics_csv(train, folder):
             assert (file.parent / "files" / logged[step][f"validation/{sheet}.filenames"][0]).is_file()
 
 
+def test_a_second_run_in_the_same_folder_is_told_who_has_it(train, folder):
+    """The first run ends with all its steps, and leaves no lock."""
+    first = Run(folder, *TINY, "steps=40", script="train.py", environment=OWN | {"HOME": str(folder)})
+    assert first.wait_until(lambda: at_step(folder / "out", 0) or (folder / "out" / "config.yaml").exists())
+    done = train(*TINY, "steps=40", code=2)
+    assert f"out is in use by process {first.process.pid} on " in done.stderr and len(done.stderr.splitlines()) == 1
+    assert first.wait().returncode == 0 and not [path for path in (folder / "out").iterdir() if path.name.startswith(".")]
+
+
 def test_the_wall_time_stops_a_run(train, folder):
     done = train(*TINY, "steps=100000", "max_hours=1e-6", code=124)
     assert "stopped by max_hours at step 1 of 100000" in done.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from diffusion_priors.diffusion.priors.folder import CARD
 from diffusion_priors.runs.config import differences, refuse
-from diffusion_priors.runs.files import write_whole
+from diffusion_priors.runs.files import delete_partial, write_whole
 from diffusion_priors.runs.foreign import read_yaml
 from diffusion_priors.training.checkpoints import CheckpointFolder, read_whole
 from diffusion_priors.training.journal import rows_of
@@ -94,8 +94,8 @@ class TrainingFolder:
             for folder in (self.validation, self.prior, self.checkpoints.root):
                 shutil.rmtree(folder, ignore_errors=True)
             self.metrics.unlink(missing_ok=True)
-        for partial in self.checkpoints.root.glob(".step-*"):  # left by a process that was killed while writing
-            partial.unlink(missing_ok=True)
+        for folder in (self.root, self.checkpoints.root, self.prior, *self.validation.glob("step-*")):
+            delete_partial(folder)
         write_whole(self.config, lambda stream: stream.write(text.encode()))
         if skipped:
             text = io.StringIO()

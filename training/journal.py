@@ -48,16 +48,19 @@ class TrainingLog(pl.Callback):
         self.started = self.row_time = monotonic()
 
     def state_dict(self) -> dict:
-        """The seconds of training so far, without validation, and the loss since the latest row."""
+        """The seconds of training so far, without validation, and the loss since the latest row, one number per process."""
         seconds = self.trained_before + monotonic() - self.started
-        return {"seconds": seconds, "total": self.total, "count": self.count}
+        total = None if self.total is None else self.gather(self.total).reshape(-1)
+        return {"seconds": seconds, "total": total, "count": self.count}
 
     def load_state_dict(self, state: dict) -> None:
         self.trained_before, self.total, self.count = state["seconds"], state["total"], state["count"]
 
     def on_train_start(self, trainer, pl_module) -> None:
+        self.gather = trainer.strategy.all_gather
         if self.total is not None:
-            self.total = self.total.to(pl_module.device)
+            totals = self.total.reshape(-1).to(pl_module.device)
+            self.total = totals[trainer.global_rank] if len(totals) == trainer.world_size else totals.mean()
         self.first = self.row_step = trainer.global_step
         self.started = self.shown_at = self.row_time = monotonic()
         if trainer.is_global_zero:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-AT_ONCE = 1 << 19
+AT_ONCE = 1 << 17
 """Pixels of a large image that are held as numbers at once."""
 
 

@@ -25,6 +25,7 @@ KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: 
 
 Image.MAX_IMAGE_PIXELS = LARGEST  # Pillow warns above it and refuses twice as many; `open_image` refuses at once
 warnings.filterwarnings("ignore", module=r"PIL\.")  # an image is used or refused, in one line
+Image.core.set_block_size(64 * 2**20)  # from this size on, the memory of an image goes back to the system and not to its thread
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 

@@ -37,10 +37,10 @@ def read_image(path: Path, channels: int, size: tuple[int, int], fit: Fit) -> Te
 def image_size(path: Path) -> tuple[tuple[int, int], bool]:
     """(height, width) of an image file, turned upright, and whether it is grey. Raises ValueError naming the file."""
     try:
-        with open_image(path) as image, DECODING.hold(image.width * image.height), damage_refused():
-            swap = TO_UPRIGHT.get(image.getexif().get(ORIENTATION), (False,))[0]  # Pillow decodes a PNG to find its EXIF
-            height, width = (image.width, image.height) if swap else (image.height, image.width)
-            return (height, width), image.mode in ("1", "L", "F") or image.mode.startswith("I")
+        with open_image(path) as image, DECODING.hold(image.width * image.height):
+            load(image)  # the tag of a PNG may follow its pixels, and Pillow itself turns a TIFF
+            upright = _upright(image, np.asarray)
+            return (upright.height, upright.width), image.mode in ("1", "L", "F") or image.mode.startswith("I")
     except ValueError as error:
         raise ValueError(f"cannot use the image {path}: {error}") from error
 

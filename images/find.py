@@ -13,6 +13,7 @@ from unicodedata import normalize
 from diffusion_priors.images.formats import SUFFIXES, not_a_file
 from diffusion_priors.images.ids import image_id
 from diffusion_priors.runs.layout import FIGURE, IMAGES, RELIABILITY, is_run
+from diffusion_priors.runs.printable import printable
 
 
 @dataclass
@@ -56,7 +57,7 @@ class Found:
     def notices(self) -> list[str]:
         """What was left out, a line for each kind."""
         kinds = ((self.runs, "folders of runs and sweeps"), (self.links, "links to folders"))
-        return [f"left out: {len(paths)} {what} ({_shown(paths)})" for paths, what in kinds if paths]
+        return [f"left out: {what}: {_shown(paths)}" for paths, what in kinds if paths]
 
     def check_apart(self, output: Path) -> None:
         """Raises ValueError where a run in the folder `output` would write into a folder of these images, or over one of them."""
@@ -82,7 +83,7 @@ def find_images(where: str | Sequence[str]) -> Found:
         found.merge(_find(one))
     if found.unusable:
         path, reason = found.unusable[0]
-        more = f" ({len(found.unusable)} such entries)" if len(found.unusable) > 1 else ""
+        more = f" (as {len(found.unusable) - 1} more)" if len(found.unusable) > 1 else ""
         raise ValueError(f"cannot use the image {path}: {reason}{more}; remove it")
     if not found.images:
         raise ValueError(f"no image is given, got {where!r}; give a file, a folder or a glob")
@@ -202,4 +203,4 @@ def _raise(error: OSError) -> None:
 
 
 def _shown(paths: Sequence[Path]) -> str:
-    return ", ".join(map(str, paths[:3])) + (", …" if len(paths) > 3 else "")
+    return ", ".join(printable(str(path), 80) for path in paths[:3]) + (f", … ({len(paths)} in all)" if len(paths) > 3 else "")

@@ -16,6 +16,7 @@ from diffusion_priors.images.fit import Fit
 from diffusion_priors.images.formats import LARGE, open_image
 from diffusion_priors.images.io import as_bits, image_size, read_image
 from diffusion_priors.operators.base import Operator
+from diffusion_priors.runs.printable import printable
 
 
 class Batch(NamedTuple):
@@ -125,9 +126,10 @@ class Images(Items):
         for path in self.paths:
             with open_image(path) as image:
                 if image.width * image.height > LARGE:
-                    large.append(f"{path.name} has {image.width * image.height / 1e6:.0f}")
+                    large.append(f"{printable(path.name, 80)} has {image.width * image.height / 1e6:.0f}")
         if large:
-            self.notices.append(f"{len(large)} with more than {LARGE / 1e6:.0f} megapixels ({', '.join(large[:3])}): decoding takes memory")
+            shown = ", ".join(large[:3]) + (f", … ({len(large)} in all)" if len(large) > 3 else "")
+            self.notices.append(f"more than {LARGE / 1e6:.0f} megapixels, which take time and memory to read: {shown}")
 
 
 def _shown(size: Sequence[int]) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import glob
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from unicodedata import normalize
 
 from diffusion_priors.images.formats import SUFFIXES, not_a_file
-from diffusion_priors.images.ids import image_id
+from diffusion_priors.images.ids import alike, image_id
 from diffusion_priors.runs.layout import FIGURE, IMAGES, RELIABILITY, is_run
 from diffusion_priors.runs.printable import printable
 
@@ -41,16 +40,14 @@ class Found:
         twice, times = Counter(path.resolve() for path in self.paths).most_common(1)[0]
         if times > 1:
             raise ValueError(f"the image {twice} is given twice; results are stored by image, so give it once")
-        same: dict[str, list[int]] = defaultdict(list)
-        for index, name in enumerate(ids):
-            same[normalize("NFC", name).casefold()].append(index)
-        for indices in same.values():
-            if len(indices) > 1:
-                first, second = (self.paths[i] for i in indices[:2])
-                raise ValueError(
-                    f"the images {first} and {second} would share the id {ids[indices[0]]} (upper and lower case count as one); "
-                    "give the folder that holds both, or rename one"
-                )
+        name, times = Counter(ids).most_common(1)[0]
+        shared = (name, name) if times > 1 else alike(ids)
+        if shared is not None:
+            first, second = (self.paths[at] for at in (ids.index(shared[0]), len(ids) - 1 - ids[::-1].index(shared[1])))
+            raise ValueError(
+                f"the images {first} and {second} would share the id {shared[0]} (upper and lower case count as one); "
+                "give the folder that holds both, or rename one"
+            )
         return ids
 
     @property

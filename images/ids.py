@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import PurePath
+from unicodedata import normalize
 
 from diffusion_priors.images.formats import SUFFIXES
 
@@ -33,6 +35,16 @@ def image_id(path: PurePath) -> str:
         return name
     digest = blake2b(name.encode(), digest_size=12).hexdigest()
     return f"{name.encode()[: LONGEST - len(digest) - 2].decode(errors='ignore')}{SEPARATOR * 2}{digest}"
+
+
+def alike(ids: Iterable[str]) -> tuple[str, str] | None:
+    """Two ids that share a folder where upper and lower case, or é in one character and in two, count as one; None without such."""
+    seen: dict[str, str] = {}
+    for name in ids:
+        first = seen.setdefault(normalize("NFC", name).casefold(), name)
+        if first != name:
+            return first, name
+    return None
 
 
 def _escaped(part: str) -> str:

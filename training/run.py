@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from diffusion_priors.runs.exit_codes import FAILED, OF_SIGNAL, TIMED_OUT
 from diffusion_priors.runs.files import write_whole
 from diffusion_priors.runs.loggers import Dashboard
 from diffusion_priors.runs.memory import activation_bytes, free_bytes
+from diffusion_priors.runs.printable import printable
 from diffusion_priors.runs.signals import Listener, StopRequested
 from diffusion_priors.runs.trainer import TrainerSettings
 from diffusion_priors.training.callbacks import Checkpoints, NotFinite, Validate, Watch, average
@@ -122,7 +122,7 @@ class Training:
         lines = [f"{prior} · {parameters:,} parameters · {images} · {self.steps} steps of {self.batch_size}", *self.data.notices]
         if self.data.skipped:
             lines.append(f"skipped {len(self.data.skipped)} images (all in {self.folder.skipped}):")
-            lines += [f"  {os.fsencode(name).decode(errors='replace')}: {reason}" for name, reason in self.data.skipped[:5]]
+            lines += [f"  {printable(name, 100)}: {printable(reason, 200)}" for name, reason in self.data.skipped[:5]]
         if self.found is not None:
             lines += [f"damaged and ignored: {path}" for path in self.found.damaged]
             lines.append(f"resuming from {self.found.path}")

@@ -16,7 +16,7 @@ from diffusion_priors.evaluation.restoration.finish import finalize_run
 from diffusion_priors.evaluation.restoration.folder import RestorationFolder, changed
 from diffusion_priors.images.find import Found, find_images
 from diffusion_priors.images.fit import Exact
-from diffusion_priors.images.ids import image_id
+from diffusion_priors.images.ids import alike, image_id
 from diffusion_priors.images.io import image_size, read_image
 from diffusion_priors.runs.layout import TRUTH, restoration
 from diffusion_priors.runs.reading.records import Record
@@ -57,6 +57,8 @@ def by_name(found: Found, key: str) -> dict[str, Path]:
         if name in named:
             raise ValueError(f"{key} has two images called {name}: {named[name]} and {path}; images are matched by name")
         named[name] = path
+    if (two := alike(named)) is not None:
+        raise ValueError(f"{key} has the images {named[two[0]]} and {named[two[1]]}, whose names differ in case alone; rename one")
     return named
 
 

@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save
 
 from diffusion_priors.diffusion.image_random import image_generator
 from diffusion_priors.evaluation.restoration.batches import Batch, Items
+from diffusion_priors.images.find import Found
+from diffusion_priors.images.ids import alike
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.runs.config import changed_keys, flat
 from diffusion_priors.runs.files import write_whole
@@ -108,6 +110,8 @@ class FrozenImages(Items):
             content = _Manifest.model_validate_json(path.read_bytes())
             for name in content.images:
                 check_id(name)
+            if (two := alike(content.images)) is not None:
+                raise ValueError(f"the ids {two[0]} and {two[1]} would share a folder")
         except ValueError as error:
             raise ValueError(f"{path} is damaged: {_first_line(error)}; make the measurements again with data.freeze") from error
         if content.version != VERSION:
@@ -119,6 +123,9 @@ class FrozenImages(Items):
         self.measurement_seed, self.spec, self.files = content.seed, content.problem, content.images
         self.shape, self.hash = content.shape, content.hash
         super().__init__(sorted(self.files), num_samples)
+
+    def check_apart(self, output: Path) -> None:
+        Found(folders=[self.root]).check_apart(output)
 
     def __getitem__(self, item: int) -> Batch:
         index, sample = divmod(item, self.num_samples)

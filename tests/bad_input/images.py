@@ -314,6 +314,7 @@ FROZEN = {
     "another version": (partial(frozen, change=lambda m: m.update(version=9)), "is of version 9"),
     "another size": (partial(frozen, change=lambda m: m.update(shape=[3, 8, 8])), r"are of images \(3, 8, 8\)"),
     "no image": (partial(frozen, change=lambda m: m.update(images={}, hash=sha256(b"").hexdigest())), "none of the 0 images"),
+    "ids that differ in case": (partial(frozen, change=lambda m: m["images"].update(A="0")), "the ids a and A would share a folder"),
     "no JSON": (manifest_is("{"), "damaged"),
     "a list for a manifest": (manifest_is("[]"), "damaged"),
     "deep JSON": (manifest_is("[" * 100_000), "damaged"),

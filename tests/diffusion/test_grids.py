@@ -129,7 +129,7 @@ def test_quadratic_walks_a_level_once_where_small_t_collide():
 
 
 def test_a_short_schedule_is_respaced_by_its_own_length():
-    schedule = Linear(steps=8)
+    schedule = Linear(8, 1e-4, 2e-2)
     for grid in (Linspace, Leading, Trailing):
         assert [level.t for level in grid(8)(schedule)[:-1]] == list(range(7, -1, -1))
     assert [level.t for level in Leading(2)(schedule)[:-1]] == [4, 0]

@@ -35,6 +35,7 @@ def from_card(card: dict, source: Path, size: tuple[int, int] | None, clip: bool
             channels=card.get("channels", 3),
             pixel_range=_pair(card["pixel_range"]),
             clip=clip,
+            rescale_timesteps=card.get("rescale_timesteps", False),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{source} is no prior card: {type(error).__name__} {error}") from error

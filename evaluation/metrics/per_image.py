@@ -9,18 +9,19 @@ from diffusion_priors.evaluation.metrics.calibration import Calibration
 from diffusion_priors.evaluation.metrics.distribution import Distribution
 from diffusion_priors.evaluation.metrics.lpips import LPIPS, TrunkMissing
 
+WINDOW = 11
+"""The side of SSIM's window in pixels, and of the smallest image that has an SSIM."""
+
 
 class Metrics(nn.Module):
     """PSNR (dB), SSIM (Wang et al. 2004) and LPIPS of images (B, C, H, W) in [-1, 1], clamped, per image.
 
-    PSNR and SSIM are those of torchmetrics, on [0, 1] images with data range 1. With `round_to_8bit` every metric sees
+    PSNR and SSIM are computed on [0, 1] images with data range 1. With `round_to_8bit` every metric sees
     the images as their PNGs store them. `lpips=None` disables LPIPS; after `prepare`, `footnote` states why LPIPS has
     no value. `lpips_vgg` and `lpips_squeeze` are further metrics. `names` lists the metrics in order. `distribution`
     compares the set of all restorations with that of the ground truths. `calibration` compares the spread of each
     image's samples with their error.
     """
-
-    smallest_ssim = 11
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class Metrics(nn.Module):
         side = min(x.shape[-2:])
         values = {"psnr": psnr(x, truth)}
         values |= dict.fromkeys(self.names[1:], x.new_full((x.shape[0],), torch.nan))
-        if side >= self.smallest_ssim:
+        if side >= WINDOW:
             values["ssim"] = ssim(x, truth)
         if side >= LPIPS.smallest:
             values |= {name: distance(2 * x - 1, 2 * truth - 1) for name, distance in self.distances.items()}
@@ -85,7 +86,14 @@ def psnr(x: Tensor, truth: Tensor) -> Tensor:
 
 
 def ssim(x: Tensor, truth: Tensor) -> Tensor:
-    """SSIM (Wang et al. 2004) of images in [0, 1], (B,)."""
+    """SSIM (Wang et al. 2004, Sec. III-C) of images in [0, 1], (B,): its map averaged over the pixels that have a whole window.
+
+    The window is 11 x 11 with a Gaussian of standard deviation 1.5. As in the authors' code and in scikit-image, the 5
+    pixels along each border, whose windows leave the image, do not count. Channels are averaged.
+    """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    return structural_similarity_index_measure(x, truth, data_range=1.0, reduction="none").reshape(-1)
+    # with its map, torchmetrics also gives the mean over all pixels, the borders included
+    _, pixels = structural_similarity_index_measure(x, truth, data_range=1.0, reduction="none", return_full_image=True)
+    edge = WINDOW // 2
+    return pixels[..., edge:-edge, edge:-edge].flatten(1).mean(1)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+from scipy.signal import convolve2d
 
 from diffusion_priors.evaluation.metrics.lpips import LPIPS, TrunkMissing
 from diffusion_priors.evaluation.metrics.per_image import Metrics
@@ -39,20 +40,33 @@ def test_psnr_is_per_image_and_on_eight_bits():
     assert unrounded == pytest.approx(-10 * exact.log10().item(), abs=1e-3)
 
 
-def test_ssim_equals_its_formula():
-    """The formula of Wang et al. 2004 with a Gaussian window of std 1.5 and 11 taps, mirrored at the edge."""
-    truth = images(2, 40)
-    x = (truth + 0.3 * images(2, 40, seed=1)).clamp(-1, 1)
-    a, b = (((v + 1) / 2).double().numpy() for v in (x, truth))
+def ssim_of_wang(a: np.ndarray, b: np.ndarray) -> float:
+    """Wang et al. 2004, Eq. 13, for one channel in [0, 1]: windows that lie in the image, 11 x 11, Gaussian, std 1.5."""
+    offsets = np.arange(-5, 6)
+    window = np.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 1.5**2))
+    window /= window.sum()
 
-    def blur(v):
-        return gaussian_filter(v, (0, 0, 1.5, 1.5), truncate=5 / 1.5, mode="mirror")
+    def local(v):
+        return convolve2d(v, window, mode="valid")
 
-    ma, mb = blur(a), blur(b)
-    va, vb, cov = blur(a * a) - ma**2, blur(b * b) - mb**2, blur(a * b) - ma * mb
-    index = (2 * ma * mb + 1e-4) * (2 * cov + 9e-4) / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4))
-    expected = index.mean((1, 2, 3))
-    assert Metrics(round_to_8bit=False)(x, truth)["ssim"] == pytest.approx(expected.tolist(), abs=2e-5)
+    ma, mb = local(a), local(b)
+    va, vb, cov = local(a * a) - ma**2, local(b * b) - mb**2, local(a * b) - ma * mb
+    c1, c2 = 0.01**2, 0.03**2
+    return float(np.mean((2 * ma * mb + c1) * (2 * cov + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2))))
+
+
+@pytest.mark.parametrize("shape", [(11, 11), (11, 40), (40, 64), (64, 64)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_ssim_is_that_of_wang(shape, channels):
+    """Over windows that lie in the image, as in the authors' code and scikit-image (gaussian_weights, no sample covariance)."""
+    rng = np.random.default_rng(2)
+    truth = gaussian_filter(rng.normal(size=(2, channels, *shape)), (0, 0, 3, 3)) * 3
+    x = truth + gaussian_filter(rng.normal(size=truth.shape), (0, 0, 1, 1)) * 0.5
+    x[:, :, :4] = 1.0  # a border that is wrong
+    a, b = (np.clip(v, -1, 1) / 2 + 0.5 for v in (x, truth))
+    expected = [np.mean([ssim_of_wang(*planes) for planes in zip(p, q, strict=True)]) for p, q in zip(a, b, strict=True)]
+    tensors = (torch.from_numpy(v).float() for v in (x, truth))
+    assert Metrics(round_to_8bit=False)(*tensors)["ssim"] == pytest.approx(expected, abs=2e-5)
 
 
 def test_metrics_of_an_image_do_not_depend_on_its_batch():

@@ -16,6 +16,7 @@ class SampleSettings:
     seed: int = 0
     num_samples: int = 1
     batch_size: int = 8
+    images_per_call: int | None = None
     objective: str = "psnr"
     overwrite: bool = False
 
@@ -27,6 +28,7 @@ class EvaluateSettings:
     seed: int = 0
     num_samples: int = 1
     batch_size: int = 8
+    images_per_call: int | None = None
     objective: str = "psnr"
     samples: str | list[str] | None = None
     truth: str | list[str] | None = None

@@ -13,9 +13,12 @@ from diffusion_priors.conf.command import command, job
 def main(config: DictConfig) -> float | None:
     """Returns what a tuner improves, `objective`."""
     from diffusion_priors.conf.build import build_sample
+    from diffusion_priors.conf.checks import settings_of
     from diffusion_priors.conf.restore import objective, restore
+    from diffusion_priors.conf.settings import SampleSettings
 
-    return objective(restore(config, "sample.py", build_sample), config.objective)
+    settings = settings_of(config, SampleSettings)
+    return objective(restore(config, settings, "sample.py", build_sample), settings.objective)
 
 
 if __name__ == "__main__":

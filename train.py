@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from diffusion_priors.conf import PROJECT
 from diffusion_priors.conf.command import FAILED, Stop, command, job, refusing
+from diffusion_priors.conf.kept import kept, kept_overrides, overrides
 
 SET_BY_PRIOR = ("network", "schedule", "preconditioning")
 """Groups that only prior=new takes: any other prior comes with its own."""
@@ -20,32 +21,37 @@ SET_BY_PRIOR = ("network", "schedule", "preconditioning")
 @job
 def main(config: DictConfig) -> None:
     from diffusion_priors.conf.build import build_training
-    from diffusion_priors.conf.provenance import source_state
+    from diffusion_priors.conf.checks import settings_of
+    from diffusion_priors.conf.provenance import chosen, source_state
+    from diffusion_priors.conf.settings import TrainSettings
+    from diffusion_priors.runs.lock import locked
     from diffusion_priors.training.run import NotFinite
 
     hydra_config = HydraConfig.get()
     sweeping = hydra_config.mode == RunMode.MULTIRUN
     prior = hydra_config.runtime.choices.prior
-    for override in hydra_config.overrides.task:
+    settings = settings_of(config, TrainSettings)
+    for override in overrides():
         group = override.lstrip("+~").split("=")[0].split(".")[0]
         if prior != "new" and group in SET_BY_PRIOR:
             raise Stop(f"prior={prior} brings its own network, schedule and preconditioning; leave out {override}, or prior={prior}")
-    folder = Path(hydra_config.runtime.output_dir if sweeping else config.output_dir)
-    run = build_training(config, folder)
+    folder = Path(hydra_config.runtime.output_dir if sweeping else settings.output_dir)
+    run = build_training(config, settings, folder)
     if sweeping and run.trainer.world > 1:
         raise Stop("a sweep cannot run a job in several processes, because each would run the whole sweep; set trainer.devices=1")
 
     record = {
-        "config": OmegaConf.to_container(config, resolve=True),
-        "overrides": list(hydra_config.overrides.task),
+        "config": kept(config),
+        "choices": chosen(),
+        "overrides": kept_overrides(),
         "source": source_state(PROJECT),
     }
-    with refusing():
+    with refusing(), locked(folder, run.first):
         try:
             run.check(record["config"])
             if run.first:
                 print(run.title(prior))
-            run.run(record["config"], OmegaConf.to_yaml(OmegaConf.create(record)))
+            run.run(record["config"] | {"choices": chosen()}, OmegaConf.to_yaml(OmegaConf.create(record)))
         except NotFinite as error:
             raise Stop(str(error), FAILED) from error
     if run.stopped is not None:

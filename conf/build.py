@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, get_type_hints
 
 import torch
 import yaml
@@ -13,39 +13,44 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from diffusion_priors.conf import PROJECT
-from diffusion_priors.conf.checks import check_types, check_values
+from diffusion_priors.conf.checks import check_groups, check_part
 from diffusion_priors.conf.command import NotApplicableStop, Stop, one_line, refusing
 from diffusion_priors.conf.settings import EvaluateSettings, SampleSettings, TrainSettings
 from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.evaluation.exact.experiment import ExactExperiment
+from diffusion_priors.evaluation.exact.problem import ExactProblem
 from diffusion_priors.evaluation.metrics.per_image import Metrics
 from diffusion_priors.evaluation.restoration.external import Scoring
 from diffusion_priors.evaluation.restoration.frozen import measurement_spec
 from diffusion_priors.evaluation.restoration.images import ImageSet
 from diffusion_priors.evaluation.restoration.run import RestorationRun
+from diffusion_priors.evaluation.sweeps.paper_table import PaperTable
+from diffusion_priors.images.fit import Fit
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.noise_models import NoiseModel
+from diffusion_priors.runs.trainer import TrainerSettings
 from diffusion_priors.solvers.base import NotApplicable, Solver
 from diffusion_priors.solvers.method import Method
 from diffusion_priors.training.run import Training
 
-METHOD = tuple(field.name for field in fields(Method))
-SAMPLE = (*METHOD, "fit", "metrics", "trainer")
-EVALUATE = (*METHOD, "data", "metrics", "trainer", "callbacks", "logger")
-TRAIN = ("weighting", "optimiser", "lr_schedule", "trainer", "validation", "export", "logger", "data", "prior")
-EXACT = ("exact_problem", *METHOD)
-"""The config groups that a script builds, the prior last: it may load weights."""
+METHOD = get_type_hints(Method)
+SAMPLE = METHOD | {"fit": Fit, "metrics": Metrics, "trainer": TrainerSettings}
+EVALUATE = METHOD | {name: get_type_hints(RestorationRun)[name] for name in ("data", "metrics", "trainer", "callbacks", "logger")}
+TRAIN = {
+    name: get_type_hints(Training)[name]
+    for name in ("weighting", "optimiser", "lr_schedule", "trainer", "validation", "export", "logger", "data", "prior")
+}
+EXACT = {"exact_problem": ExactProblem} | METHOD
+"""The config groups that a script builds, with the class of each. The prior is the last of a method's: it may load weights."""
 INSIDE_OTHERS = ("network", "schedule", "preconditioning", "sampler")
 """Groups of train.yaml that are parts of other groups: of the new prior, and of the validation."""
 
 BUNDLED_FACES = PROJECT / "examples" / "faces"
 
-Settings = TypeVar("Settings", SampleSettings, EvaluateSettings, TrainSettings)
 
-
-def build_sample(config: DictConfig, output_dir: Path, overrides: Sequence[str] = ()) -> RestorationRun:
+def build_sample(config: DictConfig, settings: SampleSettings, output_dir: Path, overrides: Sequence[str] = ()) -> RestorationRun:
     """The run that a composed sample.yaml describes. Raises Stop for values of the wrong kind, before anything is loaded."""
-    settings = checked(config, SampleSettings, SAMPLE)
+    check_groups(config, SampleSettings, SAMPLE)
     given = {"root": settings.input, "degraded": settings.measurement}
     if None not in given.values():
         raise Stop("input= is a clean image and measurement= a degraded one; give one of them")
@@ -59,15 +64,16 @@ def build_sample(config: DictConfig, output_dir: Path, overrides: Sequence[str] 
     return build_run(config, settings, method=method, data=data, output=output_dir, resume=False)
 
 
-def build_evaluation(config: DictConfig, output_dir: Path, overrides: Sequence[str] = ()) -> RestorationRun:
+def build_evaluation(config: DictConfig, settings: EvaluateSettings, output_dir: Path, overrides: Sequence[str] = ()) -> RestorationRun:
     """The run that a composed evaluate.yaml describes. Raises Stop for values of the wrong kind, before anything is loaded."""
-    settings = checked(config, EvaluateSettings, EVALUATE)
+    check_groups(config, EvaluateSettings, EVALUATE)
+    check_part(config.table, PaperTable | None, "table")
     method = Method(**build_parts(config, overrides))
     sources = ("root", "degraded", "measurements")
     if method.solver.uses_measurement and all(config.data[source] is None for source in sources):
         config.data.root = str(BUNDLED_FACES)
     parts = {name: build(config[name]) for name in ("data", "callbacks", "logger")}
-    return build_run(config, settings, method=method, output=output_dir, **parts)
+    return build_run(config, settings, method=method, output=output_dir, repair=settings.repair, **parts)
 
 
 def build_parts(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
@@ -115,28 +121,27 @@ def tune(config: DictConfig, solver: str, overrides: Sequence[str]) -> list[str]
     return list(tuned)
 
 
-def build_exact(config: DictConfig, overrides: Sequence[str] = ()) -> ExactExperiment:
+def build_exact(config: DictConfig, settings: EvaluateSettings, overrides: Sequence[str] = ()) -> ExactExperiment:
     """The comparison with an exact posterior that exact_problem= asks for. Raises Stop for values of the wrong kind, and for images."""
     for key in ("root", "degraded", "measurements", "freeze"):
         if config.data[key] is not None:
             raise Stop(f"exact_problem= draws its own images and measures them; leave out data.{key}, or exact_problem=")
-    for part in EXACT:
-        check_types(config[part], part)
-    plain = {key: config[key] for key in ("seed", "batch_size")}
-    check_values(plain, ExactExperiment, "")
+    for part, wanted in EXACT.items():
+        check_part(config[part], wanted, part)
     method = Method(**build_parts(config, overrides))
     with refusing():
-        return ExactExperiment(method=method, exact_problem=build(config.exact_problem), **plain)
+        return ExactExperiment(method=method, exact_problem=build(config.exact_problem), seed=settings.seed, batch_size=settings.batch_size)
 
 
-def build_scoring(config: DictConfig, output_dir: Path) -> Scoring:
+def build_scoring(config: DictConfig, settings: EvaluateSettings, output_dir: Path) -> Scoring:
     """The scores that samples= and truth= ask for. Raises Stop for values of the wrong kind and for one without the other."""
     for key, other in (("samples", "truth"), ("truth", "samples")):
         if config[key] is None:
             raise Stop(f"{other}= is given without {key}=; images are scored against others of the same names: add {key}=FOLDER")
-    settings = checked(config, EvaluateSettings, ("metrics",), EVALUATE)
+    check_groups(config, EvaluateSettings, {"metrics": Metrics}, [*EVALUATE])
     metrics: Metrics = build(config.metrics)
-    return Scoring(samples=settings.samples, truth=settings.truth, overwrite=settings.overwrite, metrics=metrics, output=output_dir)
+    shared = {name: getattr(settings, name) for name in ("samples", "truth", "overwrite", "repair")}
+    return Scoring(metrics=metrics, output=output_dir, **shared)
 
 
 def two_runs(config: DictConfig) -> tuple[Path, Path]:
@@ -147,36 +152,15 @@ def two_runs(config: DictConfig) -> tuple[Path, Path]:
     return Path(given[0]), Path(given[1])
 
 
-def build_training(config: DictConfig, output_dir: Path) -> Training:
+def build_training(config: DictConfig, settings: TrainSettings, output_dir: Path) -> Training:
     """The run that a composed train.yaml describes. Raises Stop for values of the wrong kind, before anything is loaded."""
-    settings = checked(config, TrainSettings, TRAIN, INSIDE_OTHERS)
+    check_groups(config, TrainSettings, TRAIN, INSIDE_OTHERS)
     torch.manual_seed(settings.seed)  # a new network's weights are drawn as it is built
     parts = {part: build(config[part]) for part in TRAIN}
     if not any(True for _ in parts["prior"].network.parameters()):
         raise Stop("this prior's network is a formula, without weights to train; choose another prior")
     with refusing():
         return Training(**parts, **{name: value for name, value in asdict(settings).items() if name != "output_dir"}, output=output_dir)
-
-
-def checked(config: DictConfig, kind: type[Settings], groups: Sequence[str], other_groups: Sequence[str] = ()) -> Settings:
-    """The settings of a script, once every value of theirs and of `groups` was compared with the argument that it is for.
-
-    Raises Stop for a key that is neither a setting nor one of the groups.
-    """
-    names = [field.name for field in fields(kind)]
-    known = {*names, *groups, *other_groups}
-    for key in config:
-        if key not in known:
-            raise Stop(f"{key} is unknown; known here: {', '.join(sorted(known))}")
-    for group in groups:
-        check_types(config[group], group)
-    plain = {name: _plain(config[name]) for name in names}
-    check_values(plain, kind, "")
-    return kind(**plain)
-
-
-def _plain(value: Any) -> Any:
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def build(node: DictConfig) -> Any:

@@ -1,77 +1,172 @@
-"""The values of a configuration against the arguments that they are for, before anything is built."""
+"""A composed configuration against the classes that it is for, before anything is built.
+
+This is the one place where the values of a configuration get their type: every script's settings (conf/settings.py),
+and every part (a node with a `_target_`) against the annotation of the argument that it becomes.
+"""
 
 from __future__ import annotations
 
 import inspect
-import json
-from dataclasses import is_dataclass
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
-from diffusion_priors.conf.command import Stop, one_line
+from diffusion_priors.conf import PROJECT
+from diffusion_priors.conf.command import Stop, one_line, refusing
+from diffusion_priors.runs.printable import printable
+from diffusion_priors.runs.values import annotations, argument_hints, arguments, check_value, check_values, dotted, required, shown
+
+PLAIN = (bool, int, float, str, list, tuple, dict, set, object, Path)
+"""What a value may be without being built."""
+
+UNIONS = (Union, UnionType)
+
+Settings = TypeVar("Settings")
 
 
-def check_types(config: DictConfig, name: str = "") -> None:
-    """Compare every value with the annotation of the constructor argument it is for, throughout `config`.
+def settings_of(config: DictConfig, kind: type[Settings]) -> Settings:
+    """The settings of a script: an instance of the dataclass `kind`. Raises Stop for a value that is missing or of the wrong kind."""
+    names = list(argument_hints(kind))
+    _require(config, names)
+    values = {name: plain(config[name]) for name in names}
+    with refusing():
+        check_values(values, kind)
+    return kind(**values)
+
+
+def check_groups(config: DictConfig, kind: type, groups: Mapping[str, Any], other_groups: Sequence[str] = ()) -> None:
+    """Compare the config groups with the classes that they are for.
+
+    Raises Stop for a key that is no setting of `kind` and no group, for a group that is missing, and for what does not fit.
+    """
+    known = {*argument_hints(kind), *groups, *other_groups}
+    for key in config:
+        if key not in known:
+            raise Stop(f"{key} is unknown; known here: {', '.join(sorted(known))}")
+    _require(config, [*groups])
+    for group, wanted in groups.items():
+        check_part(config[group], wanted, group)
+
+
+def _require(config: DictConfig, names: Sequence[str]) -> None:
+    for name in names:
+        if OmegaConf.is_missing(config, name):
+            raise Stop(f"{name} is not set; add {name}=VALUE")
+        if name not in config:
+            raise Stop(f"{name} is missing; leave out ~{name}{_choose(name)}")
+
+
+def check_part(value: Any, hint: Any, name: str) -> None:
+    """Compare a value of the configuration, and all below it, with the annotation of what it is for.
 
     Only classes are imported: no weights, no images. Raises Stop naming the key, the value and what is wanted.
     """
-    if "_target_" in config:
-        _check_arguments(config, name)
-    for key in config:
-        if not OmegaConf.is_missing(config, key) and isinstance(config[key], DictConfig):
-            check_types(config[key], f"{name}.{key}" if name else str(key))
+    kinds, inner = _kinds(hint)
+    if isinstance(value, DictConfig) and ("_target_" in value or OmegaConf.is_missing(value, "_target_")):
+        _check_target(value, kinds, name)
+    elif isinstance(value, DictConfig) and inner is not None:
+        for key in value:
+            check_part(value[key], inner, dotted(name, key))
+    elif isinstance(value, ListConfig) and inner is not None and any(isinstance(item, DictConfig) for item in value):
+        for index, item in enumerate(value):
+            check_part(item, inner, dotted(name, index))
+    elif value is None and _allows_none(hint):
+        return
+    elif kinds and not {*kinds} & {*PLAIN}:
+        raise Stop(f"{name}={shown(plain(value))} is no {_named(kinds)}{_choose(name)}")
+    else:
+        with refusing():
+            check_value(name, plain(value), _without_classes(hint))
 
 
-def check_values(values: dict[str, Any], target: Any, name: str) -> None:
-    """Compare `values` with the annotations of `target`'s arguments. Raises Stop at the first that does not fit."""
-    prefix = f"{name}." if name else ""
-    known = inspect.signature(target).parameters
-    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())
-    hints = get_type_hints(target if is_dataclass(target) or not inspect.isclass(target) else target.__init__)
-    for key, value in values.items():
-        if key not in known and not open_ended:
-            raise Stop(f"{prefix}{key} is unknown; {target.__name__} takes {', '.join(known)}")
-        if key in hints:
-            _check_value(f"{prefix}{key}", value, hints[key])
-
-
-def _check_arguments(config: DictConfig, name: str) -> None:
-    if OmegaConf.is_missing(config, "_target_"):
-        raise Stop(f"{name}._target_ is not set; set it to a class, as in {name}._target_=package.module.Class")
-    try:
-        target = resolve_name(config._target_)
-    except Exception as error:
-        raise Stop(f"{name}._target_={config._target_} cannot be imported: {one_line(error)}") from error
+def _check_target(config: DictConfig, kinds: tuple[type, ...], name: str) -> None:
+    """A node with a `_target_`: what it names can be built, is one of `kinds`, and takes the arguments given."""
+    target = _imported(config, name)
+    wanted = tuple(kind for kind in kinds if kind not in PLAIN)
+    made = target if inspect.isclass(target) else annotations(target).get("return")
+    if wanted and inspect.isclass(made) and not issubclass(made, wanted):
+        raise Stop(f"{name}._target_={printable(str(config._target_), 100)} is no {_named(wanted)}{_choose(name)}")
     missing = sorted(str(key) for key in OmegaConf.missing_keys(config))
     if missing:
         raise Stop(f"{missing[0]} is not set; add {missing[0]}=VALUE")
-    plain = {
-        key: OmegaConf.to_container(value, resolve=True) if isinstance(value, ListConfig) else value
-        for key, value in config.items()
-        if not isinstance(value, DictConfig) and not str(key).startswith("_")
-    }
-    check_values(plain, target, name)
-    required = [p.name for p in inspect.signature(target).parameters.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-    absent = [key for key in required if key not in config]
+    hints = argument_hints(target)
+    open_ended = _is_open_ended(target)
+    for key in config:
+        if key == "_target_":
+            continue
+        if key not in hints and (str(key).startswith("_") or not open_ended):
+            raise Stop(f"{dotted(name, key)} is unknown; {target.__name__} takes {', '.join(arguments(target)) or 'no argument'}")
+        check_part(config[key], hints.get(key, Any), dotted(name, key))
+    absent = [key for key in required(target) if key not in config]
     if absent:
         raise Stop(f"{name}.{absent[0]} is not set; add +{name}.{absent[0]}=VALUE")
 
 
-def _check_value(key: str, value: Any, hint: Any) -> None:
-    """Strict, like JSON: a text is no number, a number no text, and 2.5 no count. Lists stand for tuples."""
+def _imported(config: DictConfig, name: str) -> Any:
+    """The class or function that `_target_` names. Raises Stop for anything else."""
+    if OmegaConf.is_missing(config, "_target_"):
+        raise Stop(f"{name}._target_ is not set; set it to a class, as in {name}._target_=package.module.Class")
+    path, text = config._target_, printable(str(config._target_), 100)
     try:
-        try:
-            TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
-        except PydanticUserError:  # the annotation is a class of ours, built from a config node
-            TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise Stop(f"{key}={_shown(value)} is of the wrong kind: {first['msg'][0].lower()}{first['msg'][1:]}") from None
+        target = resolve_name(path)
+    except Exception as error:
+        raise Stop(f"{name}._target_={text} cannot be imported: {one_line(error)}") from error
+    if not (inspect.isclass(target) or inspect.isfunction(target) or inspect.ismethod(target)):
+        raise Stop(f"{name}._target_={text} is no class but a {type(target).__name__}{_choose(name)}")
+    try:
+        inspect.signature(target)
+    except ValueError as error:
+        raise Stop(f"{name}._target_={text} does not say what it takes, so it cannot be built{_choose(name)}") from error
+    return target
 
 
-def _shown(value: Any) -> str:
-    return repr(value) if isinstance(value, str) else json.dumps(value)
+def _is_open_ended(target: Any) -> bool:
+    """Whether it takes further arguments as **kwargs. nn.Module's own constructor only refuses them."""
+    own = getattr(target, "__init__", target)
+    gathers = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
+    return gathers and getattr(own, "__qualname__", "") != "Module.__init__"
+
+
+def _kinds(hint: Any) -> tuple[tuple[type, ...], Any]:
+    """An annotation → the classes that it allows, and the annotation of its items where it is a dict, list or tuple."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        return _kinds(get_args(hint)[0])
+    if origin in UNIONS:
+        found = [_kinds(option) for option in get_args(hint)]
+        return tuple(kind for kinds, _ in found for kind in kinds), next((inner for _, inner in found if inner is not None), None)
+    if inspect.isclass(origin) and issubclass(origin, Collection):
+        return (list,), next(iter(get_args(hint)[-1:]), Any)
+    if hint is Any or origin is not None:
+        return (object,), Any
+    return ((hint,), None) if inspect.isclass(hint) and hint is not NoneType else ((), None)
+
+
+def _allows_none(hint: Any) -> bool:
+    return hint in (Any, None, NoneType) or (get_origin(hint) in UNIONS and any(map(_allows_none, get_args(hint))))
+
+
+def _without_classes(hint: Any) -> Any:
+    """The alternatives of an annotation that need not be built."""
+    if get_origin(hint) not in UNIONS:
+        return hint
+    return Union[tuple(option for option in get_args(hint) if {*_kinds(option)[0]} <= {*PLAIN})]  # noqa: UP007 - made at run time
+
+
+def _named(kinds: tuple[type, ...]) -> str:
+    return " or ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds)
+
+
+def _choose(name: str) -> str:
+    """The options of a config group, as the end of a message."""
+    options = sorted(path.stem for path in (PROJECT / "conf" / name).glob("*.yaml"))
+    return f"; choose one of {', '.join(options)}, as in {name}={options[0]}" if options else ""
+
+
+def plain(value: Any) -> Any:
+    """A value of the configuration as lists, dictionaries, numbers and texts, interpolations resolved."""
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

@@ -8,24 +8,29 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from types import NoneType
 from typing import NoReturn
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from diffusion_priors.conf import PROJECT
 from diffusion_priors.runs.exit_codes import BROKEN_PIPE, REFUSED, SIGINT, STOPPED
 from diffusion_priors.runs.exit_codes import FAILED as FAILED
 from diffusion_priors.runs.layout import RunLayout
+from diffusion_priors.runs.printable import printable, without_secrets
 
 TRACEBACK = "HYDRA_FULL_ERROR"
+LONGEST = 580
+"""Characters of a message. The middle of a longer one is left out: it ends with the advice."""
 WANTS_TRACEBACK = os.environ.get(TRACEBACK) == "1"
 
 
@@ -62,7 +67,7 @@ def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], fl
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             try:
                 return main(config)
-            except Stop as error:
+            except (Stop, HydraException, OmegaConfBaseException) as error:  # Hydra would print a line of its own before it
                 end(error)
         layout = RunLayout(Path(HydraConfig.get().runtime.output_dir))
         layout.error.unlink(missing_ok=True)
@@ -87,6 +92,7 @@ def command(main: Callable[[], None]) -> None:
     os.environ[TRACEBACK] = "1"  # Hydra then raises instead of printing and exiting with 1
     sys.argv[1:] = [part for argument in sys.argv[1:] for part in prior_from_file(argument)]
     try:
+        check_overrides(sys.argv[1:])
         main()
     except KeyboardInterrupt:
         sys.exit(SIGINT)
@@ -109,6 +115,25 @@ def prior_from_file(argument: str) -> list[str]:
     return [f"prior={option}", f"{where}='{quoted}'"]
 
 
+def check_overrides(arguments: Sequence[str]) -> None:
+    """Raises Stop for values that Hydra takes for faults of its own: what names no option of a group, and no folder."""
+    parser = OverridesParser.create()
+    for argument in arguments:
+        if argument.startswith("-") or "=" not in argument:
+            continue
+        try:
+            override = parser.parse_override(argument)
+        except HydraException:
+            continue  # Hydra will say what is wrong with it
+        key, value = override.key_or_group, override.value()
+        options = sorted(path.stem for path in (PROJECT / "conf" / key.split("@")[0]).glob("*.yaml"))
+        names = value if isinstance(value, list) else [value]
+        if options and any(isinstance(name, bool | int | float | NoneType) for name in names):
+            raise Stop(f"{argument} names no option; choose one of {', '.join(options)}, as in {key}={options[0]}")
+        if key == "output_dir" and isinstance(value, bool | int | float | list | dict):
+            raise Stop(f"{argument} names no folder; for a folder of that name write output_dir=./{value}")
+
+
 def end(error: Exception) -> NoReturn:
     """Print one line on standard error and exit."""
     if WANTS_TRACEBACK:
@@ -126,4 +151,10 @@ def one_line(error: BaseException) -> str:
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
         return f"{cause.full_key} is unknown; known here: {', '.join(map(str, cause.parent_node))}"
     lines = [line.strip() for line in str(error).splitlines()]
-    return " ".join(line for line in lines if line and not line.startswith(("object_type=", "reference_type="))) or type(error).__name__
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} is not set; add {error.full_key}=VALUE"
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        lines = [f"{error.full_key}: {lines[0]}"]
+    text = " ".join(line for line in lines if line and not line.startswith(("object_type=", "reference_type=")))
+    text = printable(without_secrets(text)) or type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 203]} … {text[-200:]}"

@@ -9,10 +9,13 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from diffusion_priors.runs.printable import without_secrets
 
 ROOT = "outputs/evaluate"
 CHANGES_NO_RESULT = (
-    *("output_dir", "overwrite", "trainer", "logger", "callbacks", "batch_size", "objective", "hydra", "report"),
+    *("output_dir", "overwrite", "repair", "trainer", "logger", "callbacks", "batch_size", "objective", "hydra", "report"),
     *("data.workers", "data.freeze"),
     *("metrics.lpips.trunk", "metrics.lpips.download", "metrics.lpips.url"),
 )
@@ -23,6 +26,8 @@ LONGEST = 120
 
 def job_folder(overrides: Sequence[str]) -> str:
     """["solver=sdedit", "data.root=/a/faces"] → data.root=faces~1a2b,solver=sdedit: sorted, without paths, and of limited length."""
+    if OmegaConf.is_list(overrides):  # as a yaml of ours names them, whose interpolations Hydra has not resolved
+        overrides = OmegaConf.to_container(overrides, resolve=False)
     named = sorted(override for override in overrides if not _changes_no_result(override.lstrip("+~").split("=", 1)[0]))
     name = ",".join(_short(override) for override in named) or "default"
     if len(name.encode()) > LONGEST:
@@ -39,7 +44,8 @@ def _short(override: str) -> str:
     """The override without folders and special characters. Where they are dropped, a hash keeps different values apart."""
     key, _, value = override.partition("=")
     plain = value.strip("'\"")
-    short = os.path.basename(plain.rstrip("/")) if "/" in plain else plain
+    short = without_secrets(plain)
+    short = os.path.basename(short.rstrip("/")) if "/" in short else short
     short = "".join(c if c.isalnum() or c in "._-+[]" else "_" for c in short)
     if short != plain:
         short += f"~{blake2b(value.encode(), digest_size=2).hexdigest()}"
@@ -48,6 +54,8 @@ def _short(override: str) -> str:
 
 def sweep_folder(output_dir: str | None, overrides: Sequence[str], swept: Mapping[str, object] | None) -> str:
     """The folder of an experiment that is a sweep: `output_dir`, or a name made of the overrides that its jobs share."""
+    if OmegaConf.is_list(overrides):
+        overrides = OmegaConf.to_container(overrides, resolve=False)
     shared = [override for override in overrides if override.lstrip("+~").split("=", 1)[0] not in (swept or {})]
     return output_dir or f"{ROOT}/{job_folder(shared)}"
 

@@ -12,14 +12,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from diffusion_priors.conf import PROJECT
+from diffusion_priors.conf.kept import kept, kept_overrides
 
 
 def config_text(config: DictConfig, script: str, weights: str | None = None) -> str:
-    """The text of config.yaml: the resolved configuration, the command of `script`, versions, and the hash of the prior's weights."""
+    """The text of config.yaml: the configuration and the command of `script` without secrets, versions, the hash of the weights."""
     hydra_config = HydraConfig.get()
-    overrides = list(hydra_config.overrides.task)
+    overrides = kept_overrides()
     content = {
-        "config": OmegaConf.to_container(config, resolve=True),
+        "config": kept(config),
         "choices": OmegaConf.to_container(hydra_config.runtime.choices),
         "overrides": overrides,
         "command": " ".join(["python", script, *overrides]),
@@ -27,6 +28,12 @@ def config_text(config: DictConfig, script: str, weights: str | None = None) -> 
         "source": source_state(PROJECT),
     }
     return OmegaConf.to_yaml(OmegaConf.create(content))
+
+
+def chosen() -> dict[str, str]:
+    """The names of the chosen options by group, as in {"solver": "dps"}, without those of Hydra itself."""
+    choices = HydraConfig.get().runtime.choices
+    return {group: option for group, option in choices.items() if option is not None and not group.startswith("hydra/")}
 
 
 def source_state(root: Path) -> dict[str, Any]:

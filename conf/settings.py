@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from diffusion_priors.runs.values import Count, Seed, Text, Texts
+
+Samples = Annotated[int, Field(le=100_000)]
+"""Samples of one image. The list of more of them would fill the memory before anything is computed."""
+
+Group = Annotated[int, Field(le=1024)]
+"""Images that a network sees at once. Groups are filled with copies, so that a large number costs as much as images do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSettings:
     """sample.yaml."""
 
-    output_dir: str
-    input: str | list[str] | None = None
-    measurement: str | list[str] | None = None
-    seed: int = 0
-    num_samples: int = 1
-    batch_size: int = 8
-    images_per_call: int | None = None
+    output_dir: Text
+    input: Texts | None = None
+    measurement: Texts | None = None
+    seed: Seed = 0
+    num_samples: Samples = 1
+    batch_size: Count = 8
+    images_per_call: Group | None = None
     objective: str = "psnr"
     overwrite: bool = False
 
@@ -25,34 +35,35 @@ class SampleSettings:
 class EvaluateSettings:
     """evaluate.yaml."""
 
-    seed: int = 0
-    num_samples: int = 1
-    batch_size: int = 8
-    images_per_call: int | None = None
+    seed: Seed = 0
+    num_samples: Samples = 1
+    batch_size: Count = 8
+    images_per_call: Group | None = None
     objective: str = "psnr"
-    samples: str | list[str] | None = None
-    truth: str | list[str] | None = None
+    samples: Texts | None = None
+    truth: Texts | None = None
     use_tuned: bool = True
     compare: Any = None
     table: dict | None = None
-    output_dir: str | None = None
+    output_dir: Text | None = None
     overwrite: bool = False
+    repair: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """train.yaml."""
 
-    steps: int = 10000
-    batch_size: int = 16
-    accumulate: int = 1
+    steps: Count = 10000
+    batch_size: Count = 16
+    accumulate: Count = 1
     ema: float = 0.999
     clip: float | None = 1.0
     variance_weight: float = 1e-3
-    seed: int = 0
-    checkpoint_every: int = 500
-    keep_checkpoints: int = 2
-    log_every: int = 50
+    seed: Seed = 0
+    checkpoint_every: Count = 500
+    keep_checkpoints: Count = 2
+    log_every: Count = 50
     max_hours: float | None = None
-    output_dir: str = "outputs/train"
+    output_dir: Text = "outputs/train"
     overwrite: bool = False

@@ -5,18 +5,18 @@ from __future__ import annotations
 from math import inf
 
 from diffusion_priors.diffusion.levels import CLEAN, NoiseLevel
-from diffusion_priors.diffusion.schedules import Schedule
+from diffusion_priors.diffusion.schedules import MOST_STEPS, Schedule
 
 
 class Grid:
     """A schedule → `steps` of its levels from the noisiest down, then the noise-free end.
 
-    Raises ValueError where `steps` is below 1.
+    Raises ValueError where `steps` is below 1 or above what a schedule may have.
     """
 
     def __init__(self, steps: int = 1000) -> None:
-        if steps < 1:
-            raise ValueError(f"a sampling grid needs at least one step, got steps={steps}; set grid.steps to 1 or more")
+        if not 1 <= steps <= MOST_STEPS:
+            raise ValueError(f"a sampling grid has 1 to {MOST_STEPS} steps, got steps={steps}; set grid.steps")
         self.steps = steps
 
     def __call__(self, schedule: Schedule) -> list[NoiseLevel]:

@@ -10,6 +10,9 @@ from typing import Any
 
 from diffusion_priors.diffusion.levels import NoiseLevel
 
+MOST_STEPS = 100_000
+"""Networks are trained on a few thousand levels at most. A table of billions would fill the memory."""
+
 
 class Schedule:
     """Every level by its time: `level(t)`; and by its noise: `at(σ/α)`.
@@ -61,7 +64,8 @@ class Betas(Schedule):
     table: list[NoiseLevel]
 
     def __init__(self, betas: list[float]) -> None:
-        if not betas or not all(0.0 < beta < 1.0 for beta in betas):
+        _require_steps(len(betas))
+        if not all(0.0 < beta < 1.0 for beta in betas):
             raise ValueError(f"betas must be numbers between 0 and 1 (exclusive), got {len(betas)} of them: {betas[:3]}…")
         self.betas = [float(beta) for beta in betas]  # NumPy's numbers would be code in a checkpoint
         alpha_bars = accumulate((1.0 - beta for beta in betas), mul)
@@ -241,5 +245,5 @@ class Rescaled(Schedule):
 
 
 def _require_steps(steps: int) -> None:
-    if steps < 1:
-        raise ValueError(f"a schedule needs at least one step, got steps={steps}")
+    if not 1 <= steps <= MOST_STEPS:
+        raise ValueError(f"a schedule has 1 to {MOST_STEPS} steps, got steps={steps}; set schedule.steps")

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from diffusion_priors.evaluation.scores import BEST_OF_N, MEASUREMENT, POSTERIOR_MEAN, SINGLE, metric_of
 from diffusion_priors.evaluation.statistics import Estimate, estimate
-from diffusion_priors.runs.records import records_by_image
+from diffusion_priors.runs.reading.records import records_by_image
 
 
 class EstimateEntry(TypedDict):

@@ -94,10 +94,12 @@ class Poisson(NoiseModel):
 
     darkest = 1e-3
     """Photons: the least rate in the gradient, which is not bounded at 0."""
+    brightest = 1e12
+    """Photons at white. Their noise is already below what float32 resolves."""
 
     def __init__(self, peak: float = 255.0) -> None:
-        if not 0.0 < peak < inf:
-            raise ValueError(f"the photons at white must be positive and finite, got peak={peak}; set noise_model.peak")
+        if not 0.0 < peak <= self.brightest:
+            raise ValueError(f"the photons at white must be positive and at most {self.brightest:g}, got peak={peak}; set noise_model.peak")
         self.peak = peak
 
     def label(self, unit: str) -> str:

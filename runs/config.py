@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import yaml
-
+from diffusion_priors.runs.foreign import read_yaml
 from diffusion_priors.runs.layout import CONFIG as CONFIG
+from diffusion_priors.runs.printable import printable
+
+SHOWN = 3
+"""Differences between two configurations that a message names. It counts the others."""
 
 
 def read_config(path: Path) -> dict:
@@ -17,14 +20,14 @@ def read_config(path: Path) -> dict:
     """
     advice = "so its run cannot be compared with this one; use overwrite=true to start over"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if isinstance(content["config"], dict):
-            return content
+        content = read_yaml(path)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged, {advice}") from error
-    raise ValueError(f"{path} holds no configuration, {advice}")
+    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+        raise ValueError(f"{path} holds no configuration, {advice}")
+    return content
 
 
 def differences(path: Path, config: dict, may_differ: Sequence[str]) -> list[str]:
@@ -44,15 +47,17 @@ def differences(path: Path, config: dict, may_differ: Sequence[str]) -> list[str
 
 
 def changed_keys(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
-    """The keys whose values differ: ["seed was 0, is 1"]."""
-    return [f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    """The keys whose values differ: ["seed was 0, is 1"]; those that only one of the two has come last."""
+    keys = sorted({*old, *new}, key=lambda key: (key not in old or key not in new, key))
+    return [f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in keys if old.get(key) != new.get(key)]
 
 
 def refuse(root: Path, changes: Sequence[str]) -> None:
-    """Raises ValueError, naming them, where there are `changes` between the run in `root` and the one asked for."""
+    """Raises ValueError, naming the first of them, where there are `changes` between the run in `root` and the one asked for."""
     if changes:
+        more = f"; and {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
         raise ValueError(
-            f"{root} holds a run with another configuration: {'; '.join(changes)}; "
+            f"{root} holds a run with another configuration: {'; '.join(printable(one, 100) for one in changes[:SHOWN])}{more}; "
             "choose another output_dir, or overwrite=true to start over"
         )
 

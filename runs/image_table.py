@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from diffusion_priors.runs.layout import MEASUREMENT, TRUTH, WHITE, RunLayout, restoration
+from diffusion_priors.runs.reading.png import read_png
 
 
 def image_rows(folder: Path, records: Sequence[dict]) -> list[dict[str, Any]]:
@@ -24,7 +25,7 @@ def image_rows(folder: Path, records: Sequence[dict]) -> list[dict[str, Any]]:
         kinds = {"truth": TRUTH, "measurement": MEASUREMENT, "restoration": restoration(record["sample"])}
         paths = {name: layout.image(record["id"], kind) for name, kind in kinds.items()}
         shown = {name: path if path.is_file() else None for name, path in paths.items()}
-        values = {name: value for name, value in record.items() if name not in ("id", "sample", "info", "error")}
+        values = {name: value for name, value in record.items() if name not in ("id", "sample", "info", "error", "hashes")}
         rows.append(
             {"id": record["id"], "sample": record["sample"]}
             | shown
@@ -40,6 +41,6 @@ def error_image(truth: Path | None, restoration: Path | None) -> Image.Image | N
     """The mean over channels of |restoration − truth| on the grey scale of std.png; None where an image is missing."""
     if truth is None or restoration is None:
         return None
-    a, b = (np.asarray(Image.open(path), dtype=np.float32) for path in (truth, restoration))
+    a, b = (np.asarray(read_png(path), dtype=np.float32) for path in (truth, restoration))
     error = np.abs(b - a).reshape(*a.shape[:2], -1).mean(2)
     return Image.fromarray(np.clip(error / WHITE, 0.0, 255.0).round().astype(np.uint8))

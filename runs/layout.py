@@ -11,10 +11,12 @@ error.txt               the traceback of a job that failed
 not_applicable.txt      why the solver cannot be used for this operator, noise model or sampler
 csv/, tensorboard/, wandb/             of dashboards
 exact_posterior.json, clouds.npz       of a run against an exact posterior, instead of records and images
+.run.lock               while a process works in the folder; what kill -9 leaves of it locks nothing
 """
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,7 @@ ERROR = "error.txt"
 NOT_APPLICABLE = "not_applicable.txt"
 EXACT_POSTERIOR = "exact_posterior.json"
 CLOUDS = "clouds.npz"
+LOCK = ".run.lock"
 
 TRUTH, MEASUREMENT, NOISY, MEAN, STD = "truth", "measurement", "noisy", "mean", "std"
 """The kinds of images that a run keeps of each input; `restoration` names the kind of one sample."""
@@ -64,8 +67,8 @@ class RunLayout:
         return self.records if rank == 0 else self.root / f"records.{rank}.jsonl"
 
     def all_records(self) -> list[Path]:
-        """The files of records that exist."""
-        return [path for path in [self.records, *sorted(self.root.glob("records.*.jsonl"))] if path.is_file()]
+        """The files of records that exist, whatever they are: what is no regular file is refused where it is read."""
+        return [path for path in [self.records, *sorted(self.root.glob("records.*.jsonl"))] if os.path.lexists(path)]
 
     @property
     def images(self) -> Path:

@@ -14,6 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from diffusion_priors.runs.printable import printable, without_secrets
+from diffusion_priors.runs.values import shown
+
 
 def hub_cache() -> Path:
     """The folder in which torch keeps downloaded weights."""
@@ -50,15 +53,16 @@ def fetch(url: str, target: Path, sha256: str, timeout: float | None = None) -> 
         with _socket_timeout(timeout):
             torch.hub.download_url_to_file(url, str(target), hash_prefix=sha256, progress=True)
     except RuntimeError as error:
-        raise ValueError(f"{url} is not the file expected: {error}; check the url and the sha256") from error
+        raise ValueError(f"{without_secrets(url)} is not the file expected: {error}; check the url and the sha256") from error
     except OSError as error:
-        raise OSError(f"cannot fetch {url}: {error}") from error
+        raise OSError(f"cannot fetch {without_secrets(url)}: {error}") from error
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: Path, key: str | None = None) -> dict[str, Tensor]:
     """The flat state dict in a safetensors or PyTorch file; a Lightning-like {"state_dict": …} is unwrapped.
 
-    Raises ValueError for a damaged file, one that holds pickled code (which is not run), or anything but tensors.
+    `key` names the entry to unwrap in other files. Raises ValueError for a damaged file, one that holds pickled code (which is
+    not run), anything but tensors, and where the entry `key` is missing.
     """
     if path.suffix == ".safetensors":
         try:
@@ -66,11 +70,22 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError, ValueError) as error:
             raise ValueError(f"{path} is damaged or no checkpoint: {_first_line(error)}; fetch it again") from error
     content = read_checkpoint(path)
-    if isinstance(content.get("state_dict"), Mapping):
+    if key is not None:
+        if not isinstance(content.get(key), Mapping):
+            raise ValueError(f"{path} has no entry {shown(key)} with tensors; it holds {_names(content)}; set prior.checkpoint.key")
+        content = content[key]
+    elif isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
-    if not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(f"{path} is not a state dict of tensors but a {type(content).__name__}; save network.state_dict()")
+    if not content or not all(isinstance(name, str) and isinstance(v, Tensor) for name, v in content.items()):
+        entries = [name for name, value in content.items() if isinstance(value, Mapping)]
+        advice = "set prior.checkpoint.key to the one of its entries that holds the network" if entries else "save network.state_dict()"
+        raise ValueError(f"{path} is not a state dict of tensors but a {type(content).__name__} of {_names(content)}; {advice}")
     return dict(content)
+
+
+def _names(content: Mapping) -> str:
+    names = [shown(name if isinstance(name, str) else str(name)) for name in list(content)[:5]]
+    return ", ".join(names) + (", …" if len(content) > 5 else "") or "nothing"
 
 
 def read_checkpoint(path: Path) -> Mapping:
@@ -110,4 +125,4 @@ def _socket_timeout(seconds: float | None) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return printable((str(error).splitlines() or [type(error).__name__])[0], 200)

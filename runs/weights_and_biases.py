@@ -10,6 +10,7 @@ from netrc import NetrcParseError, netrc
 from pathlib import Path
 from secrets import token_hex
 from typing import Literal
+from urllib.parse import urlsplit
 
 from PIL import Image
 from pytorch_lightning.loggers import Logger, WandbLogger
@@ -19,8 +20,10 @@ from diffusion_priors.runs.image_table import image_rows
 from diffusion_priors.runs.layout import SUMMARY, RunLayout
 from diffusion_priors.runs.loggers import Dashboard, summary_values
 
-HOST = "api.wandb.ai"
-API_KEY, MODE, DATA_FOLDER = "WANDB_API_KEY", "WANDB_MODE", "WANDB_DATA_DIR"
+FORMER_HOST = "api.wandb.ai"
+"""Where keys were kept for the public server before it got another name; wandb still accepts them."""
+KEYS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
+NETRC, MODE, DATA_FOLDER = "NETRC", "WANDB_MODE", "WANDB_DATA_DIR"
 """Environment variables of wandb."""
 STEP = "trainer/global_step"
 """The key by which Lightning's logger orders what it logs."""
@@ -30,8 +33,9 @@ class Wandb(Dashboard):
     """Weights & Biases, its files in the run's folder. `mode` auto is online with an account's key and offline without.
 
     A resumed run keeps its id, in wandb/run_id, so that its parts are one run in the dashboard (`wandb sync --append` for
-    offline ones). The table of images has at most `rows` rows, the first ones. `artifacts` keeps records, summary,
-    configuration and figure as an artifact. Raises ValueError for negative rows and where no connection can be made.
+    offline ones). `job_type`, `tags` and `notes` label it. The table of images has at most `rows` rows, the first ones.
+    `artifacts` keeps records, summary, configuration and figure as an artifact. Raises ValueError for negative rows and
+    where no connection can be made.
     """
 
     def __init__(
@@ -40,6 +44,9 @@ class Wandb(Dashboard):
         name: str | None = None,
         group: str | None = None,
         entity: str | None = None,
+        job_type: str | None = None,
+        tags: tuple[str, ...] = (),
+        notes: str | None = None,
         mode: Literal["auto", "online", "offline"] = "auto",
         rows: int = 64,
         artifacts: bool = False,
@@ -47,6 +54,7 @@ class Wandb(Dashboard):
         if rows < 0:
             raise ValueError(f"logger.rows must be at least 0, got {rows}; set logger.rows")
         self.project, self.name, self.group, self.entity, self.mode = project, name, group, entity, mode
+        self.labels = {"job_type": job_type, "tags": list(tags), "notes": notes}
         self.rows, self.artifacts = rows, artifacts
 
     def __call__(self, folder: Path, config: dict, restart: bool = False) -> list[Logger]:
@@ -62,6 +70,7 @@ class Wandb(Dashboard):
             id=run_id(RunLayout(folder).wandb / "run_id", restart),
             save_dir=folder,
             config=config,
+            **self.labels,
         )
         try:
             _ = logger.experiment  # connects now, before anything is computed
@@ -138,10 +147,21 @@ def _artifact(layout: RunLayout, summary: dict, name: str):
 
 
 def has_key() -> bool:
-    """Whether this machine has a key for Weights & Biases: in the environment, or one that `wandb login` left."""
-    if os.environ.get(API_KEY):
+    """Whether this machine has a key for the server of Weights & Biases in use, which may be an own one.
+
+    The key stands in the environment, or `wandb login` left it in the netrc file, there under the name of the server.
+    """
+    import wandb
+
+    if any(os.environ.get(name) for name in KEYS):
         return True
+    settings = wandb.Settings()
+    usual = settings.base_url
+    settings.update_from_system_settings()
+    settings.update_from_env_vars(os.environ)
+    servers = [urlsplit(settings.base_url).netloc] + ([FORMER_HOST] if settings.base_url == usual else [])
     try:
-        return netrc().authenticators(HOST) is not None
+        logins = netrc(os.environ.get(NETRC))
     except (OSError, NetrcParseError):
         return False
+    return any(logins.authenticators(server) is not None for server in servers)

@@ -110,6 +110,7 @@ def test_the_configuration_is_plain_values(swept):
         config = yaml.safe_load((job.folder / "config.yaml").read_text())["config"]
         logged = wandb_file.config(job.runs[-1])
         assert {key: logged[key] for key in config} == config | {"callbacks": logged["callbacks"]}
+        assert logged["choices"]["solver"] == "dps" and not any(group.startswith("hydra") for group in logged["choices"])
     assert wandb_file.config(swept[0].runs[0])["prior"]["network"]["above"] == 9.0
 
 

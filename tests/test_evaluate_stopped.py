@@ -13,7 +13,7 @@ from forks import Run
 from tiny_evaluation import TINY, assert_same, assert_whole, evaluate, ranks, the_line, undisturbed
 
 from diffusion_priors.runs.layout import RunLayout
-from diffusion_priors.runs.records import read_lines
+from diffusion_priors.runs.reading.records import read_lines
 
 pytestmark = pytest.mark.script
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import yaml
 
 pytestmark = pytest.mark.slow
 
@@ -113,8 +114,15 @@ def test_a_checkout_works_from_any_folder(links, checkout, elsewhere):
     run(sys.executable, "-c", USE + OWN, checkout, *ROOMS, folder=elsewhere, PYTHONPATH=str(checkout))
 
 
-def test_a_wheel_holds_every_file_under_one_name(checkout, tmp_path):
-    assert sorted(contents(build_wheel(checkout, tmp_path / "dist"))) == sorted(FILES)
+def test_a_wheel_holds_every_file_under_one_name_and_its_licence(checkout, tmp_path):
+    wheel = build_wheel(checkout, tmp_path / "dist")
+    assert sorted(contents(wheel)) == sorted(FILES)
+    with zipfile.ZipFile(wheel) as archive:
+        texts = {Path(name).name: archive.read(name).decode() for name in archive.namelist() if ".dist-info/" in name}
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    fields = dict(line.split(": ", 1) for line in texts["METADATA"].split("\n\n")[0].splitlines() if ": " in line)
+    assert fields["License-Expression"] == citation["license"] == "MIT" and texts["LICENSE"] == (ROOT / "LICENSE").read_text()
+    assert fields["Version"] == citation["version"] and fields["Author"] == citation["authors"][0]["name"]
 
 
 def test_an_installed_wheel_works_among_folders_of_the_same_names(checkout, elsewhere, tmp_path):

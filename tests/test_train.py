@@ -159,6 +159,43 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(train, folde
     assert "already trained" in train(*line).stdout
 
 
+AT_LAST = [(signal.SIGUSR1, 2), (signal.SIGTERM, 2)]
+BETWEEN = [(signal.SIGTERM, 4), (signal.SIGINT, 8), (signal.SIGKILL, 8)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("steps", "stops"), [(10, BETWEEN), (2, AT_LAST)], ids=["between steps", "after the last step"])
+def test_a_stop_during_validation_loses_nothing(train, folder, steps, stops):
+    """Stopped by each signal and by kill -9 while a step is validated. The resumed run makes up for the validation."""
+    long = ["validation.samples=3", "validation.restore=2", "validation.grid.steps=60", "validation.denoise=4"]
+    line = [*TINY, *long, f"steps={steps}", "log_every=3", "checkpoint_every=1000", "validation.every=4", "network.dropout=0.1"]
+    train(*line, "output_dir=whole")
+    for number, step in stops:
+        before = time.time()
+        process = Run(folder, *line, script="train.py", environment=OWN | {"HOME": str(folder)})
+        assert process.wait_until(lambda step=step, before=before: opened(folder / "out", before) and at_step(folder / "out", step))
+        process.wait_until(lambda: False, seconds=0.3)
+        process.send(number)
+        done = process.wait(20)
+        assert done.returncode == (-9 if number == signal.SIGKILL else 128 + number), f"{done.stdout}{done.stderr}"
+        assert number == signal.SIGKILL or f"stopped by {number.name} at step {step} of {steps}; run the same command" in done.stderr
+        assert not validated(folder / "out", step)
+    train(*line)
+    assert rows(folder / "out") == rows(folder / "whole") and validated(folder / "out", steps)
+    assert_same_weights(folder / "out", folder / "whole")
+    sheets = [{str(p.relative_to(run)): p.read_bytes() for p in run.rglob("*.png")} for run in (folder / "out", folder / "whole")]
+    assert sheets[0] == sheets[1] and len(sheets[0]) >= 3
+
+
+def opened(out: Path, after: float) -> bool:
+    """Whether a run began in `out` after that time."""
+    return (out / "config.yaml").exists() and (out / "config.yaml").stat().st_mtime > after
+
+
+def validated(out: Path, step: int) -> bool:
+    return any(row["step"] == str(step) and row["val_loss"] for row in rows(out))
+
+
 def at_step(out: Path, step: int) -> bool:
     return any(int(path.stem.removeprefix("step-")) >= step for path in out.glob("checkpoints/step-*.ckpt"))
 
@@ -274,21 +311,39 @@ def test_unreadable_images_are_listed_and_skipped(train, folder):
 def test_wandb_offline_files_contain_the_values_of_metrics_csv(train, folder):
     """Read back from wandb's own records: the configuration, every value of every row, and the sheets."""
     shown = ["validation.samples=2", "validation.restore=1", "validation.every=2", "log_every=1"]
-    train(*TINY, *shown, "steps=3", "logger=wandb", "logger.project=tests", "logger.group=some")
+    labels = ["logger.group=some", "logger.tags=[a,b]", "logger.notes=why", "logger.job_type=training"]
+    train(*TINY, *shown, "steps=3", "logger=wandb", "logger.project=tests", *labels)
     (file,) = (folder / "out" / "wandb").glob("offline-run-*/*.wandb")
-    assert (wandb_file.run(file).project, wandb_file.run(file).run_group) == ("tests", "some")
+    run = wandb_file.run(file)
+    assert (run.project, run.run_group, list(run.tags), run.notes, run.job_type) == ("tests", "some", ["a", "b"], "why", "training")
     config = yaml.safe_load((folder / "out" / "config.yaml").read_text())["config"]
     assert wandb_file.config(file)["optimiser"] == config["optimiser"]
+    assert wandb_file.config(file)["choices"]["optimiser"] == "adamw"
     logged: dict[str, dict] = {}
     for entry in wandb_file.history(file):
-        logged.setdefault(str(entry["trainer/global_step"]), {}).update(entry)
+        before = logged.setdefault(str(entry["trainer/global_step"]), {})
+        twice = {key for key in before.keys() & entry.keys() if not key.startswith(("_", "trainer/"))}
+        assert not twice  # each value is logged once
+        before.update(entry)
+    names = {key for entry in logged.values() for key in entry if not key.startswith(("_", "trainer/"))}
+    assert all(name.startswith(("train/", "validation/")) for name in names)
     assert set(logged) == {"1", "2", "3"}
     for row in rows(folder / "out"):
         for key, value in row.items():
-            assert key == "step" or not value or logged[row["step"]][key] == pytest.approx(float(value))
+            group = "train" if key in ("images", "loss", "lr", "images_per_second") else "validation"
+            assert key == "step" or not value or logged[row["step"]][f"{group}/{key}"] == pytest.approx(float(value))
     for step in ("2", "3"):
         for sheet in ("samples", "restoration"):
-            assert (file.parent / "files" / logged[step][f"{sheet}.filenames"][0]).is_file()
+            assert (file.parent / "files" / logged[step][f"validation/{sheet}.filenames"][0]).is_file()
+
+
+def test_a_second_run_in_the_same_folder_is_told_who_has_it(train, folder):
+    """The first run ends with all its steps, and leaves no lock."""
+    first = Run(folder, *TINY, "steps=40", script="train.py", environment=OWN | {"HOME": str(folder)})
+    assert first.wait_until(lambda: at_step(folder / "out", 0) or (folder / "out" / "config.yaml").exists())
+    done = train(*TINY, "steps=40", code=2)
+    assert f"out is in use by process {first.process.pid} on " in done.stderr and len(done.stderr.splitlines()) == 1
+    assert first.wait().returncode == 0 and not [path for path in (folder / "out").iterdir() if path.name.startswith(".")]
 
 
 def test_the_wall_time_stops_a_run(train, folder):
@@ -309,69 +364,3 @@ def test_a_sweep_of_jobs_in_several_processes_is_refused(train, folder):
     first, second, last = done.stderr.strip().splitlines()
     assert first.startswith("error: 0: a sweep cannot run a job") and second.startswith("error: 1: a sweep cannot run a job")
     assert last == "error: 2 jobs of the sweep failed; their tracebacks: out/*/error.txt"
-
-
-def another_architecture(folder: Path) -> None:
-    torch.save(UNet(**LEARNED | {"num_channels": 16}).state_dict(), folder / "other.pt")
-
-
-def empty(folder: Path) -> None:
-    shutil.rmtree(folder / "images")
-    (folder / "images").mkdir()
-
-
-def mostly_broken(folder: Path) -> None:
-    for i in range(30):
-        (folder / "images" / f"broken{i}.png").write_bytes(b"no image")
-
-
-def one_image(folder: Path) -> None:
-    for path in sorted((folder / "images").rglob("*.png"))[1:]:
-        path.unlink()
-
-
-def a_run(folder: Path) -> None:
-    """A checkpoint and the configuration of a run with another learning rate."""
-    (folder / "out" / "checkpoints").mkdir(parents=True)
-    torch.save({"state_dict": {}}, folder / "out" / "checkpoints" / "step-00000009.ckpt")
-    (folder / "out" / "config.yaml").write_text("config: {optimiser: {lr: 0.5}}")
-
-
-GIVEN = ["prior=other.pt", "prior.size=[16,16]", *(f"prior.network.{flag}" for flag in NETWORK)]
-BAD = {
-    "no root": ([o for o in TINY if not o.startswith("data.root")], "data.root is not set"),
-    "missing folder": ([*TINY, "data.root=nowhere"], "no folder and no zip at nowhere"),
-    "empty folder": (TINY, "no images in", empty),
-    "mostly broken": (TINY, "30 of the 42 images in images cannot be used", mostly_broken),
-    "one image": (TINY, "has one image", one_image),
-    "too small": ([*TINY, "prior.size=[32,32]"], "smaller than 32 x 32"),
-    "size the network cannot take": ([*TINY, "prior.size=[15,15]"], "multiples of 2"),
-    "another architecture": ([*COMMON, *GIVEN], "does not fit the network", another_architecture),
-    "network with a prior": ([*COMMON, "prior=faces64", "network=unet64"], "brings its own network"),
-    "no such prior": ([*COMMON, "prior=nonsense"], "prior=nonsense is unknown"),
-    "memory": ([*TINY, "batch_size=4000000"], "raise accumulate"),
-    "uneven": ([*TINY, "accumulate=3"], "cannot be split evenly"),
-    "steps": ([*TINY, "steps=0"], "steps must be at least 1"),
-    "kind": ([*TINY, "optimiser.lr=fast"], "optimiser.lr='fast' is of the wrong kind"),
-    "rate": ([*TINY, "optimiser.lr=-1.0"], "learning rate must be positive"),
-    "ema": ([*TINY, "ema=1.0"], "ema is the decay"),
-    "unknown key": ([*TINY, "+momentum=0.9"], "momentum is unknown"),
-    "level": ([*TINY, "validation.levels=[1000]"], "outside the schedule"),
-    "gpu": ([*TINY, "trainer=gpu"], "torch sees no CUDA device"),
-    "half precision": ([*TINY, "trainer.precision=16"], "trainer.precision=16 needs a GPU"),
-    "no device": ([*TINY, "trainer.devices=0"], "trainer.devices must be at least 1"),
-    "another run": ([*TINY, "steps=20"], "optimiser.lr was 0.5, is 0.0002", a_run),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_a_one_line_error_and_leaves_no_files(train, folder, case):
-    if case == "gpu" and torch.cuda.is_available():
-        pytest.skip("there is a GPU here")
-    overrides, message, *prepare = BAD[case]
-    for step in prepare:
-        step(folder)
-    before = {p for p in folder.rglob("*") if "cache" not in p.parts}
-    done = train(*overrides, code=2)
-    assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert {p for p in folder.rglob("*") if "cache" not in p.parts} == before

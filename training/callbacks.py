@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EMAWeightAveraging
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from tqdm import tqdm
 
@@ -61,11 +63,22 @@ class Watch(pl.Callback):
 class Validate(pl.Callback):
     """Evaluate the averaged network at each validation. Values go to metrics.csv and the loggers, image sheets also to disk.
 
-    It has to precede the averaging callback, which restores the training weights when validation ends.
+    It has to precede the averaging callback, which restores the training weights when validation ends. `poll` is asked
+    during the validation; where it raises StopRequested, nothing of this validation is kept. `missed` is the step of a
+    checkpoint whose validation an earlier process did not finish: `trainer.validate` then makes up for it.
     """
 
-    def __init__(self, validation: Validation, images: Sequence[tuple[str, Tensor]], folder: Path, journal: TrainingLog) -> None:
+    def __init__(
+        self,
+        validation: Validation,
+        images: Sequence[tuple[str, Tensor]],
+        folder: Path,
+        journal: TrainingLog,
+        poll: Callable[[], bool],
+        missed: int | None = None,
+    ) -> None:
         self.validation, self.images, self.folder, self.journal = validation, images, folder, journal
+        self.poll, self.missed = poll, missed
         self.resume: Callable[[], None] | None = None
 
     def on_validation_epoch_start(self, trainer, pl_module) -> None:
@@ -73,39 +86,48 @@ class Validate(pl.Callback):
 
     def on_validation_epoch_end(self, trainer, pl_module) -> None:
         if trainer.is_global_zero:
-            findings = self.validation(pl_module.denoiser(), pl_module.prior, self.images)
-            findings.values["val_loss"] = trainer.callback_metrics["val/loss"].item()
-            self.keep(trainer, findings)
+            with suppress(StopRequested):  # `Checkpoints` raises it again, in all processes together
+                findings = self.validation(pl_module.denoiser(), pl_module.prior, self.images, self.poll)
+                findings.values["val_loss"] = trainer.callback_metrics["val/loss"].item()
+                self.keep(trainer, findings)
         trainer.strategy.barrier("validation")
         self.resume()
 
     def keep(self, trainer: pl.Trainer, findings: Findings) -> None:
-        folder = self.folder / f"step-{trainer.global_step:08d}"
+        """Write the sheets, then the row of metrics.csv: a validation with a row is complete."""
+        step = self.missed if trainer.state.fn == TrainerFn.VALIDATING else trainer.global_step
         for name, image in findings.images.items():
-            write_whole(folder / f"{name}.png", lambda stream, image=image: image.save(stream, "PNG"))
-        self.journal.write(trainer, findings.values)
+            write_whole(self.folder / f"step-{step:08d}" / f"{name}.png", lambda stream, image=image: image.save(stream, "PNG"))
+        self.journal.write(trainer, step, findings.values)
         summary = ", ".join(f"{name} {value:.2f}" for name, value in findings.values.items())
-        tqdm.write(f"validated at step {trainer.global_step}: {summary}")  # above the progress bar, if there is one
+        tqdm.write(f"validated at step {step}: {summary}")  # above the progress bar, if there is one
         for name, image in findings.images.items():
-            log_image(trainer.loggers, name, image, trainer.global_step)
+            log_image(trainer.loggers, f"validation/{name}", image, step)
 
 
 class Checkpoints(pl.Callback):
     """Save a checkpoint every `every` steps, at the end, and on a stop signal, but never one whose loss is not finite.
 
-    A step that is validated, such as the last one, is saved after its validation: a resumed run then has all its values.
-    SIGTERM, SIGUSR1, Ctrl-C and `max_seconds` end the run with StopRequested after the current step and its validation.
-    A second Ctrl-C ends it at once.
+    A step that is validated is saved before its validation, so that a run stopped in the middle of it loses nothing.
+    SIGTERM, SIGUSR1, Ctrl-C and `max_seconds` end the run with StopRequested after the current step, or within the
+    validation. A second Ctrl-C ends it at once.
     """
 
     ranks_agree_every = 10
 
     def __init__(
-        self, folder: CheckpointFolder, watch: Watch, every: int, validate_every: int, steps: int, max_seconds: float | None
+        self,
+        folder: CheckpointFolder,
+        watch: Watch,
+        every: int,
+        validate_every: int,
+        steps: int,
+        max_seconds: float | None = None,
+        listener: Listener | None = None,
     ) -> None:
         self.folder, self.watch, self.every, self.validate_every, self.steps = folder, watch, every, validate_every, steps
         self.max_seconds, self.started = max_seconds, monotonic()
-        self.listener = Listener()
+        self.listener = listener or Listener()
         self.saved = -1
 
     def on_load_checkpoint(self, trainer, pl_module, checkpoint: dict) -> None:
@@ -121,31 +143,48 @@ class Checkpoints(pl.Callback):
         self.saved = trainer.global_step
         self.listener.listen()  # Lightning has set its own handlers in the meantime
 
+    def on_validation_start(self, trainer, pl_module) -> None:
+        self.listener.listen()
+
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         if not stepped(trainer, batch_idx):
             return
         step = trainer.global_step
+        validated = step == self.steps or step % self.validate_every == 0
+        asked = (validated or trainer.world_size == 1 or step % self.ranks_agree_every == 0) and self._any_asked(trainer)
+        if asked or validated or step % self.every == 0:
+            self._save(trainer, pl_module)
+        if asked:
+            raise self._stop()
         if step == self.steps:
             trainer.should_stop = True  # Lightning then validates, whatever its interval
-        elif step % self.validate_every == 0:
-            pass  # on_validation_end saves it, and stops if requested
-        elif (trainer.world_size == 1 or step % self.ranks_agree_every == 0) and self._stop_requested(trainer):
-            self._save(trainer, pl_module)
-            raise StopRequested(self.listener.received or "another process")
-        elif step % self.every == 0:
-            self._save(trainer, pl_module)
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
+        if trainer.world_size == 1:
+            self.poll()
 
     def on_validation_end(self, trainer, pl_module) -> None:
-        self._save(trainer, pl_module)
-        if trainer.global_step < self.steps and self._stop_requested(trainer):
-            raise StopRequested(self.listener.received or "another process")
+        if self._any_asked(trainer):
+            raise self._stop()
 
-    def _stop_requested(self, trainer: pl.Trainer) -> bool:
-        """Whether any process received a stop signal. All processes have to call this together."""
+    def poll(self) -> bool:
+        """False. Raises StopRequested if this process was asked to stop."""
+        if self._asked():
+            raise self._stop()
+        return False
+
+    def _asked(self) -> bool:
         listener = self.listener
         if listener.received is None and self.max_seconds is not None and monotonic() - self.started > self.max_seconds:
             listener.received = "max_hours"
-        return trainer.strategy.reduce_boolean_decision(listener.received is not None, all=False)
+        return listener.received is not None
+
+    def _any_asked(self, trainer: pl.Trainer) -> bool:
+        """Whether any process was asked to stop. All processes have to call this together."""
+        return trainer.strategy.reduce_boolean_decision(self._asked(), all=False)
+
+    def _stop(self) -> StopRequested:
+        return StopRequested(self.listener.received or "another process")
 
     def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if self.saved == trainer.global_step:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from diffusion_priors.diffusion.image_random import image_generator
 from diffusion_priors.images.fit import Crop, Fit
+from diffusion_priors.runs.processes import check_workers
 from diffusion_priors.training.image_store import ImageStore, store_images
 from diffusion_priors.training.module import TrainingBatch
 
@@ -114,8 +115,7 @@ class ImageFolder(pl.LightningDataModule):
         super().__init__()
         if holdout < 1:
             raise ValueError(f"at least one image must be held out for validation, got {holdout}; set data.holdout")
-        if workers < 0:
-            raise ValueError(f"the number of worker processes cannot be negative, got {workers}; set data.workers")
+        check_workers(workers, "data.workers")
         self.root, self.validation, self.holdout, self.flip, self.enlarge, self.workers = root, validation, holdout, flip, enlarge, workers
         self.fit = fit or Crop()
         home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

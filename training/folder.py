@@ -9,12 +9,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from diffusion_priors.diffusion.priors.folder import CARD
 from diffusion_priors.runs.config import differences, refuse
-from diffusion_priors.runs.files import write_whole
+from diffusion_priors.runs.files import delete_partial, write_whole
+from diffusion_priors.runs.foreign import read_yaml
 from diffusion_priors.training.checkpoints import CheckpointFolder, read_whole
+from diffusion_priors.training.journal import rows_of
 
 MAY_DIFFER_ON_RESUME = (
     "steps",
@@ -57,9 +57,13 @@ class TrainingFolder:
     def exported(self, steps: int) -> bool:
         """Whether this folder holds the prior of `steps` steps. A shorter run may have exported another one."""
         try:
-            return yaml.safe_load((self.prior / CARD).read_text(encoding="utf-8"))["training"]["steps"] == steps
-        except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError):
+            return read_yaml(self.prior / CARD)["training"]["steps"] == steps
+        except (OSError, ValueError, TypeError, KeyError):
             return False
+
+    def validated(self, step: int) -> bool:
+        """Whether metrics.csv has the values of the validation after `step`."""
+        return any(row["step"] == str(step) and row.get("val_loss") for row in rows_of(self.metrics))
 
     def find(self, config: dict, steps: int) -> Found | None:
         """The checkpoint from which a run of `steps` with this resolved configuration resumes; None where there is none yet.
@@ -90,8 +94,8 @@ class TrainingFolder:
             for folder in (self.validation, self.prior, self.checkpoints.root):
                 shutil.rmtree(folder, ignore_errors=True)
             self.metrics.unlink(missing_ok=True)
-        for partial in self.checkpoints.root.glob(".step-*"):  # left by a process that was killed while writing
-            partial.unlink(missing_ok=True)
+        for folder in (self.root, self.checkpoints.root, self.prior, *self.validation.glob("step-*")):
+            delete_partial(folder)
         write_whole(self.config, lambda stream: stream.write(text.encode()))
         if skipped:
             text = io.StringIO()

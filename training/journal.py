@@ -15,10 +15,19 @@ from tqdm import tqdm
 
 from diffusion_priors.runs.files import append_line, write_whole
 
+OF_TRAINING = ("images", "loss", "lr", "images_per_second")
+"""The columns of a training step; those of validation have other names."""
+
 
 def stepped(trainer: pl.Trainer, batch_idx: int) -> bool:
     """Whether the batch just processed completed an optimiser step."""
     return (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The complete rows of a metrics.csv; none where there is no such file."""
+    rows = list(csv.DictReader(path.open(encoding="utf-8"))) if path.is_file() else []
+    return [row for row in rows if (row.get("step") or "").isdecimal()]
 
 
 class TrainingLog(pl.Callback):
@@ -29,34 +38,37 @@ class TrainingLog(pl.Callback):
 
     def __init__(self, path: Path, names: Sequence[str], steps: int, batch_size: int, every: int = 50, seconds: float = 10.0) -> None:
         self.path, self.steps, self.batch_size, self.every, self.seconds = path, steps, batch_size, every, seconds
-        self.columns = ["step", "images", "loss", "lr", "images_per_second", *names]
+        self.columns = ["step", *OF_TRAINING, *names]
         self.terminal = sys.stderr.isatty()
         self.bar: tqdm | None = None
         self.loss: float | None = None  # of the latest row
         self.trained_before = 0.0
         self.total: Tensor | None = None
         self.count = 0
+        self.started = self.row_time = monotonic()
 
     def state_dict(self) -> dict:
-        """The seconds of training so far, without validation, and the loss since the latest row."""
+        """The seconds of training so far, without validation, and the loss since the latest row, one number per process."""
         seconds = self.trained_before + monotonic() - self.started
-        return {"seconds": seconds, "total": self.total, "count": self.count}
+        total = None if self.total is None else self.gather(self.total).reshape(-1)
+        return {"seconds": seconds, "total": total, "count": self.count}
 
     def load_state_dict(self, state: dict) -> None:
         self.trained_before, self.total, self.count = state["seconds"], state["total"], state["count"]
 
     def on_train_start(self, trainer, pl_module) -> None:
+        self.gather = trainer.strategy.all_gather
         if self.total is not None:
-            self.total = self.total.to(pl_module.device)
+            totals = self.total.reshape(-1).to(pl_module.device)
+            self.total = totals[trainer.global_rank] if len(totals) == trainer.world_size else totals.mean()
         self.first = self.row_step = trainer.global_step
         self.started = self.shown_at = self.row_time = monotonic()
         if trainer.is_global_zero:
-            self._drop_rows_after(trainer.global_step)
+            self.drop_rows_after(trainer.global_step)
 
-    def _drop_rows_after(self, step: int) -> None:
+    def drop_rows_after(self, step: int) -> None:
         """Remove the rows that the resumed run writes again."""
-        rows = list(csv.DictReader(self.path.open())) if self.path.exists() else []
-        kept = [row for row in rows if row.get("step", "").isdigit() and int(row["step"]) <= step]
+        kept = [row for row in rows_of(self.path) if int(row["step"]) <= step]
         text = io.StringIO()
         writer = csv.DictWriter(text, self.columns, extrasaction="ignore", restval="", lineterminator="\n")
         writer.writeheader()
@@ -83,7 +95,6 @@ class TrainingLog(pl.Callback):
     def _row(self, trainer: pl.Trainer, loss: float, now: float) -> None:
         step = trainer.global_step
         values = {
-            "step": step,
             "images": step * self.batch_size,
             "loss": loss * trainer.accumulate_grad_batches,
             "lr": self.lr,
@@ -91,17 +102,18 @@ class TrainingLog(pl.Callback):
         }
         self.loss = values["loss"]
         self.row_step, self.row_time = step, now
-        self.write(trainer, values)
+        self.write(trainer, step, values)
 
-    def write(self, trainer: pl.Trainer, values: dict[str, float]) -> None:
-        """Append one row to metrics.csv and send it to every logger."""
+    def write(self, trainer: pl.Trainer, step: int, values: dict[str, float]) -> None:
+        """Append one row to metrics.csv and send it to every logger, there in the groups `train` and `validation`."""
         if not trainer.is_global_zero:
             return
         text = io.StringIO()
-        csv.DictWriter(text, self.columns, restval="", lineterminator="").writerow({"step": trainer.global_step} | values)
+        csv.DictWriter(text, self.columns, restval="", lineterminator="").writerow({"step": step} | values)
         append_line(self.path, text.getvalue())
+        grouped = {f"{'train' if name in OF_TRAINING else 'validation'}/{name}": value for name, value in values.items()}
         for logger in trainer.loggers:
-            logger.log_metrics({name: value for name, value in values.items() if name != "step"}, step=trainer.global_step)
+            logger.log_metrics(grouped, step=step)
 
     def pause(self) -> Callable[[], None]:
         """Stop counting time for the rate of images; call the returned function to resume."""

@@ -72,7 +72,7 @@ class PriorTraining(pl.LightningModule):
 
     def validation_step(self, batch: TrainingBatch, batch_idx: int = 0) -> None:
         losses = self.losses(batch)
-        self.log("val/loss", losses.mean(), batch_size=len(losses), sync_dist=True)
+        self.log("val/loss", losses.mean(), batch_size=len(losses), sync_dist=True, logger=False)
 
     def losses(self, batch: TrainingBatch) -> Tensor:
         """The loss of each image, (B,)."""

@@ -70,7 +70,7 @@ class LinearDecay(LearningRate):
 class AdamW:
     """AdamW (Loshchilov & Hutter 2019, Alg. 2) for the given parameters.
 
-    Raises ValueError for a learning rate that is not positive, and for betas outside [0, 1).
+    Raises ValueError for a learning rate that is not positive, for betas outside [0, 1), and for a negative weight decay.
     """
 
     def __init__(self, lr: float = 2e-4, betas: tuple[float, float] = (0.9, 0.999), weight_decay: float = 0.0) -> None:
@@ -78,6 +78,8 @@ class AdamW:
             raise ValueError(f"the learning rate must be positive, got {lr}; set optimiser.lr")
         if not all(0.0 <= beta < 1.0 for beta in betas):
             raise ValueError(f"AdamW's betas must lie in [0, 1), got {list(betas)}; set optimiser.betas")
+        if not weight_decay >= 0.0:
+            raise ValueError(f"the weight decay must not be negative, got {weight_decay}; set optimiser.weight_decay")
         self.lr, self.betas, self.weight_decay = lr, betas, weight_decay
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

@@ -19,7 +19,7 @@ from diffusion_priors.runs.exit_codes import FAILED, OF_SIGNAL, TIMED_OUT
 from diffusion_priors.runs.files import write_whole
 from diffusion_priors.runs.loggers import Dashboard
 from diffusion_priors.runs.memory import activation_bytes, free_bytes
-from diffusion_priors.runs.signals import StopRequested
+from diffusion_priors.runs.signals import Listener, StopRequested
 from diffusion_priors.runs.trainer import TrainerSettings
 from diffusion_priors.training.callbacks import Checkpoints, NotFinite, Validate, Watch, average
 from diffusion_priors.training.checkpoints import WholeFiles
@@ -135,30 +135,42 @@ class Training:
         """
         if self.finished:
             return
-        if self.first:
-            self.folder.open(text, self.data.skipped, self.overwrite)
-        if self.found is None or self.found.step < self.steps:
-            self._fit(config)
-        if self.first and self.stopped is None:
-            self._export()
+        listener = Listener()
+        with listener.listening():
+            if self.first:
+                self.folder.open(text, self.data.skipped, self.overwrite)
+            if self.found is None or self.found.step < self.steps or self._missed() is not None:
+                self._fit(config, listener)
+            if self.first and self.stopped is None:
+                self._export()
 
-    def _fit(self, config: dict) -> None:
+    def _missed(self) -> int | None:
+        """The step of the checkpoint to resume from, where its validation is due and was not finished."""
+        step = self.found.step if self.found else 0
+        due = step == self.steps or (step > 0 and step % self.validation.every == 0)
+        return step if due and not self.folder.validated(step) else None
+
+    def _fit(self, config: dict, listener: Listener) -> None:
         self.trainer.prepare(self.prior.network)
         module = PriorTraining(self.prior, self.weighting, self.optimiser, self.lr_schedule, self.steps, self.variance_weight, self.seed)
         code = FAILED
         try:
             loggers = self.logger(self.output, config) if self.first else []
-            *callbacks, checkpoints = self._callbacks()
+            callbacks = self._callbacks(listener)
             trainer = self.trainer.training(
-                [*callbacks, checkpoints], self.steps, self.validation.every, self.accumulate, self.clip, loggers, [WholeFiles()]
+                callbacks, self.steps, self.validation.every, self.accumulate, self.clip, loggers, [WholeFiles()]
             )
-            with checkpoints.listener.listening():
-                trainer.fit(module, datamodule=self.data, ckpt_path=self.found and str(self.found.path), weights_only=True)
+            resumed = {"datamodule": self.data, "ckpt_path": self.found and str(self.found.path), "weights_only": True}
+            if self._missed() is not None:
+                trainer.validate(module, verbose=False, **resumed)
+            if self.found is None or self.found.step < self.steps:
+                trainer.fit(module, **resumed)
             code = 0
         except StopRequested as error:
             code = OF_SIGNAL.get(str(error), TIMED_OUT)
             if self.first:
-                self.stopped = (f"stopped by {error} at step {trainer.global_step} of {self.steps}; run the same command to resume", code)
+                step = trainer.global_step or (self.found.step if self.found else 0)
+                self.stopped = (f"stopped by {error} at step {step} of {self.steps}; run the same command to resume", code)
         except NotFinite as error:
             raise NotFinite(f"{error}; {self._advice_on_bad_loss()}") from error
         except MisconfigurationException as error:  # a setting that Lightning refuses on this machine
@@ -172,14 +184,17 @@ class Training:
         finally:
             self.logger.finish(code)
 
-    def _callbacks(self) -> list[pl.Callback]:
+    def _callbacks(self, listener: Listener) -> list[pl.Callback]:
         """In the order in which they have to run: validation sees the averaged weights, so it precedes the averaging callback."""
         watch = Watch()
         names = [f"denoising_psnr/t{t}" for t in self.validation.levels] + ["restoration_psnr", "val_loss"]
         journal = TrainingLog(self.folder.metrics, names, self.steps, self.batch_size, self.log_every)
-        validate = Validate(self.validation, self._held(), self.folder.validation, journal)
         seconds = None if self.max_hours is None else 3600.0 * self.max_hours
-        saving = Checkpoints(self.folder.checkpoints, watch, self.checkpoint_every, self.validation.every, self.steps, seconds)
+        every = (self.checkpoint_every, self.validation.every)
+        saving = Checkpoints(self.folder.checkpoints, watch, *every, self.steps, seconds, listener)
+        validate = Validate(self.validation, self._held(), self.folder.validation, journal, saving.poll, self._missed())
+        if self.first:
+            journal.drop_rows_after(self.found.step if self.found else 0)
         return [watch, journal, validate, average(self.ema), saving]
 
     def _export(self) -> None:

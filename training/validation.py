@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,7 @@ from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.evaluation.metrics.per_image import Metrics, psnr
 from diffusion_priors.evaluation.reporting.figure import draw_figure
 from diffusion_priors.evaluation.restoration.batches import Batch, Restored
-from diffusion_priors.evaluation.restoration.module import RestorationModule
+from diffusion_priors.evaluation.restoration.module import RestorationModule, never
 from diffusion_priors.images.io import to_image
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.identity import Identity
@@ -34,6 +34,10 @@ class Findings:
 
     values: dict[str, float]
     images: dict[str, Image.Image]
+
+
+MOST = {"every": 10**9, "denoise": 100_000, "samples": 1000, "restore": 1000, "batch_size": 100_000}
+"""The images of `samples` and `restore` are held in memory and drawn in one sheet."""
 
 
 class Validation:
@@ -67,8 +71,8 @@ class Validation:
             ("restore", restore, 0),
             ("batch_size", batch_size, 1),
         ):
-            if value < least:
-                raise ValueError(f"validation.{name} must be at least {least}, got {value}; set validation.{name}")
+            if not least <= value <= MOST[name]:
+                raise ValueError(f"validation.{name} must be {least} to {MOST[name]}, got {value}; set validation.{name}")
         self.operator, self.noise_model, self.solver, self.grid, self.sampler = operator, noise_model, solver, grid, sampler
         self.every, self.levels, self.batch_size = every, levels, batch_size
         self.denoise, self.samples, self.restore = denoise, samples, restore
@@ -90,21 +94,26 @@ class Validation:
                 raise ValueError(f"the level {t} lies outside the schedule, 0 to {total - 1}; set validation.levels")
         return [prior.image_schedule.level(t) for t in self.levels]
 
-    def __call__(self, denoiser: Denoiser, prior: Prior, images: Sequence[tuple[str, Tensor]]) -> Findings:
-        """Evaluate `denoiser`, made from `prior`, on the fixed set of (id, image (C, H, W) in [-1, 1])."""
+    def __call__(
+        self, denoiser: Denoiser, prior: Prior, images: Sequence[tuple[str, Tensor]], poll: Callable[[], bool] = never
+    ) -> Findings:
+        """Evaluate `denoiser`, made from `prior`, on the fixed set of (id, image (C, H, W) in [-1, 1]).
+
+        `poll` is called after every few network calls; what it raises ends the validation.
+        """
         values: dict[str, float] = {}
         sheets: dict[str, Image.Image] = {}
         if self.denoise:
-            found = denoising_psnr(denoiser, self.denoising_levels(prior), images[: self.denoise], self.batch_size)
+            found = denoising_psnr(denoiser, self.denoising_levels(prior), images[: self.denoise], self.batch_size, poll)
             values |= {f"denoising_psnr/t{t}": value for t, value in zip(self.levels, found, strict=True)}
         if self.samples:
             unconditional = Batch(("validation",) * self.samples, tuple(range(self.samples)), None, None)
-            made = self._restore(denoiser, prior, unconditional, Unconditional(), Identity(), NoNoise())
+            made = self._restore(denoiser, prior, unconditional, Unconditional(), Identity(), NoNoise(), poll)
             sheets["samples"] = sheet([to_image(x) for done in made for x in done.x0])
         if self.restore and images:
             chosen = images[: self.restore]
             batch = Batch(tuple(name for name, _ in chosen), (0,) * len(chosen), torch.stack([x for _, x in chosen]), None)
-            made = self._restore(denoiser, prior, batch, self.solver, self.operator, self.noise_model)
+            made = self._restore(denoiser, prior, batch, self.solver, self.operator, self.noise_model, poll)
             rows = [_row(done, b) for done in made for b in range(len(done.ids))]
             scores = [record["psnr"] for done in made for record in done.records if record["psnr"] is not None]
             if scores:
@@ -113,24 +122,39 @@ class Validation:
         return Findings(values, sheets)
 
     def _restore(
-        self, denoiser: Denoiser, prior: Prior, batch: Batch, solver: Solver, operator: Operator, noise_model: NoiseModel
+        self,
+        denoiser: Denoiser,
+        prior: Prior,
+        batch: Batch,
+        solver: Solver,
+        operator: Operator,
+        noise_model: NoiseModel,
+        poll: Callable[[], bool],
     ) -> list[Restored]:
         plan, shape = solver.plan(self.grid, prior.image_schedule), (prior.channels, *prior.size)
-        module = RestorationModule(denoiser, solver, operator, noise_model, self.sampler, plan, Metrics(), shape)
+        module = RestorationModule(denoiser, solver, operator, noise_model, self.sampler, plan, Metrics(), shape, should_stop=poll)
         module.to(next(denoiser.parameters()).device)
         return [module.predict_step(part) for part in _split(batch, self.batch_size, module.device)]
 
 
 @torch.no_grad()
 def denoising_psnr(
-    denoiser: Denoiser, levels: Sequence[NoiseLevel], images: Sequence[tuple[str, Tensor]], batch_size: int = 16
+    denoiser: Denoiser,
+    levels: Sequence[NoiseLevel],
+    images: Sequence[tuple[str, Tensor]],
+    batch_size: int = 16,
+    poll: Callable[[], bool] = never,
 ) -> list[float]:
-    """Mean over the images of the PSNR (dB) of x̂0, clamped, on [0, 1] images, at each level. One draw of noise per image and level."""
+    """Mean over the images of the PSNR (dB) of x̂0, clamped, on [0, 1] images, at each level. One draw of noise per image and level.
+
+    `poll` is called before every network call; what it raises ends the evaluation.
+    """
     device = next(denoiser.parameters()).device
     means = []
     for level in levels:
         values = []
         for start in range(0, len(images), batch_size):
+            poll()
             batch = images[start : start + batch_size]
             x0 = torch.stack([x for _, x in batch]).to(device)
             rng = ImageRandom([image_generator(0, name, level.t, "denoising") for name, _ in batch])

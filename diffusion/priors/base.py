@@ -13,6 +13,9 @@ from diffusion_priors.diffusion.checkpoints import Checkpoint
 from diffusion_priors.diffusion.preconditioning import Preconditioning, RescaledTime
 from diffusion_priors.diffusion.schedules import Schedule
 
+MOST_PIXELS = 2**24
+"""4096 x 4096, of one image that a network restores as a whole."""
+
 
 class Prior:
     """Network, weights, schedule, preconditioning and pixel range of one diffusion prior.
@@ -115,10 +118,12 @@ class Prior:
 
 
 def checked_size(size: Sequence[int]) -> tuple[int, int]:
-    """(height, width). Raises ValueError for anything else than two positive numbers."""
-    if len(size) != 2 or min(size) < 1:
-        raise ValueError(f"an image's sides must be two positive numbers, got {list(size)}; set prior.size=[height,width]")
+    """(height, width). Raises ValueError for anything else than two positive whole numbers, and for images that no memory holds."""
+    if len(size) != 2 or not all(isinstance(side, int) for side in size) or min(size) < 1:
+        raise ValueError(f"an image's sides must be two positive whole numbers, got {list(size)}; set prior.size=[height,width]")
     height, width = size
+    if height * width > MOST_PIXELS:
+        raise ValueError(f"an image has at most {MOST_PIXELS} pixels here, got {height} x {width}; set prior.size=[height,width]")
     return height, width
 
 

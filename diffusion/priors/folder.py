@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
-from diffusion_priors.diffusion.checkpoints import load_strictly
 from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.priors.card import from_card
+from diffusion_priors.runs.foreign import read_yaml
 from diffusion_priors.runs.weights import read_state_dict
 
 WEIGHTS, CARD = "weights.safetensors", "card.yaml"
@@ -26,9 +24,7 @@ def from_folder(path: str, size: tuple[int, int] | None = None, clip: bool = Tru
         if not (folder / name).is_file():
             raise FileNotFoundError(f"no prior in {folder}: {name} is missing; set prior.path to a folder with {WEIGHTS} and {CARD}")
     try:
-        card = yaml.safe_load((folder / CARD).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{folder / CARD} is no prior card: {type(error).__name__} {error}") from error
-    prior = from_card(card, folder / CARD, size, clip)
-    load_strictly(prior.network, read_state_dict(folder / WEIGHTS), folder / WEIGHTS)
-    return prior
+        card = read_yaml(folder / CARD)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{folder / CARD} is no prior card: {error}") from error
+    return from_card(card, folder / CARD, size, clip, lambda: (read_state_dict(folder / WEIGHTS), folder / WEIGHTS))

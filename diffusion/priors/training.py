@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from diffusion_priors.diffusion.checkpoints import load_strictly
+from torch import Tensor
+
 from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.priors.card import from_card
 from diffusion_priors.runs.weights import read_checkpoint
@@ -23,6 +25,7 @@ def from_training(path: str, size: tuple[int, int] | None = None, clip: bool = T
             f"{path} carries no card of its prior, so it is no checkpoint of train.py; "
             f"say what it is: prior=guided_diffusion prior.checkpoint.path={path}"
         )
-    prior = from_card(content["prior"], Path(path), size, clip)
-    load_strictly(prior.network, content["state_dict"], Path(path))
-    return prior
+    state = content.get("state_dict")
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} carries a card but no tensors of a network; fetch it again")
+    return from_card(content["prior"], Path(path), size, clip, lambda: (state, Path(path)))

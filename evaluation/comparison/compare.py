@@ -97,8 +97,8 @@ def comparable_run(folder: Path) -> FinishedRun:
     run = read_run(folder)
     try:
         images = run.images
-    except ValueError as error:
-        raise ValueError(f"{folder}: {error}; evaluate again") from error
+    except OSError as error:
+        raise ValueError(f"{folder}: {error.strerror or error}; name the output folder of a run that can be read") from error
     if not images and run.not_applicable is not None:
         raise ValueError(f"{folder} holds no results: {run.not_applicable}; name the output folder of another run")
     if not images:

@@ -14,8 +14,9 @@ from diffusion_priors.evaluation.reporting.format import ABSENT
 from diffusion_priors.evaluation.reporting.image_records import ImageRecords
 from diffusion_priors.runs.config import flat
 from diffusion_priors.runs.layout import TRUTH, RunLayout
+from diffusion_priors.runs.reading.png import read_png
 
-IGNORED = ("output_dir", "overwrite")
+IGNORED = ("output_dir", "overwrite", "repair")
 """Configuration keys that do not change the results of a run."""
 
 Pairs = Sequence[tuple[ImageRecords, ImageRecords]]
@@ -72,11 +73,15 @@ def _truths(first: Path, second: Path, pairs: Pairs) -> list[str]:
 def _same_image(first: Path, second: Path) -> bool:
     if filecmp.cmp(first, second, shallow=False):
         return True
+    a, b = (_truth(path).convert("RGB") for path in (first, second))
+    return a.size == b.size and a.tobytes() == b.tobytes()
+
+
+def _truth(path: Path) -> Image.Image:
     try:
-        with Image.open(first) as a, Image.open(second) as b:
-            return a.size == b.size and a.convert("RGB").tobytes() == b.convert("RGB").tobytes()
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"{first} or {second} is damaged: {error}; evaluate again") from error
+        return read_png(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}; evaluate again") from error
 
 
 def _measurements(pairs: Pairs) -> list[str]:

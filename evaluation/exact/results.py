@@ -18,7 +18,7 @@ PLOTTED_SAMPLES = 400
 """The largest number of samples kept for a plot."""
 
 WITHOUT_EFFECT = (
-    *("output_dir", "overwrite", "trainer", "logger", "callbacks", "metrics", "data"),
+    *("output_dir", "overwrite", "repair", "trainer", "logger", "callbacks", "metrics", "data"),
     *("objective", "table", "num_samples", "use_tuned"),
 )
 """Keys of the configuration that do not change a result. `use_tuned` acts through the settings of the solver."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from diffusion_priors.evaluation.statistics import estimate
 from diffusion_priors.images.io import read_as_is
-from diffusion_priors.runs.records import records_by_image
+from diffusion_priors.runs.reading.records import records_by_image
 
 BINS = 4096
 """Number of bins of the predicted standard deviation, on [0, 1] images. Groups of pixels consist of whole bins."""

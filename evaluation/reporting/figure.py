@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from diffusion_priors.evaluation.reporting.format import number, spec_of
 from diffusion_priors.runs.files import write_whole
 from diffusion_priors.runs.layout import MEASUREMENT, TRUTH, RunLayout, restoration
-from diffusion_priors.runs.records import records_by_image
+from diffusion_priors.runs.reading.png import png_or_none
+from diffusion_priors.runs.reading.records import records_by_image
 
 TILE, GAP, LABEL, TITLE = 192, 8, 40, 34
 SAMPLES_ALONE = 8
@@ -74,7 +75,7 @@ def figure_tiles(root: Path, records: list[dict], rows: int, samples: int) -> li
 
 
 def _tiles(files: list[tuple[Path, str]]) -> list[Tile]:
-    return [(text, Image.open(path)) for path, text in files if path.exists()]
+    return [(text, image) for path, text in files if (image := png_or_none(path)) is not None]
 
 
 def label(kind: str, record: dict) -> str:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from diffusion_priors.evaluation.reporting.format import counted
 from diffusion_priors.evaluation.reporting.image_records import ImageRecords, read_images
 from diffusion_priors.evaluation.statistics import Estimate
 from diffusion_priors.evaluation.summary import Summary
 from diffusion_priors.runs.config import flat
+from diffusion_priors.runs.foreign import read_yaml
 from diffusion_priors.runs.layout import CONFIG, SUMMARY, RunLayout
+from diffusion_priors.runs.reading.plain import open_regular, read_json
+from diffusion_priors.runs.reading.records import read_records
 
 SUMMARY_SCHEMA = TypeAdapter(Summary)
 
@@ -105,7 +107,7 @@ def read_run(folder: Path) -> FinishedRun:
         return FinishedRun(folder, settings, None, error=error or damage, damage=damage)
     if error is None and reason is not None:
         return FinishedRun(folder, settings, None, not_applicable=reason)
-    summary, problem, damage = _summary(layout.summary)
+    summary, problem, damage = _summary(layout)
     if error is not None and not _explains(summary, error):
         summary, problem = None, error
     return FinishedRun(folder, settings, summary, error=problem, damage=damage)
@@ -114,7 +116,7 @@ def read_run(folder: Path) -> FinishedRun:
 def read_summary(path: Path) -> Summary:
     """The content of a summary.json. Raises FileNotFoundError, or ValueError in one line if it does not fit the schema."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         SUMMARY_SCHEMA.validate_python(content, strict=True)
     except FileNotFoundError:
         raise
@@ -130,10 +132,10 @@ def read_summary(path: Path) -> Summary:
 def _settings(path: Path) -> tuple[dict, str | None]:
     """The content of config.yaml and what is wrong with it. A missing file is not damage: a job may fail before it writes one."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except FileNotFoundError:
         return {}, None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         return {}, f"{CONFIG} is damaged: {one_line(error)}"
     if not isinstance(content, dict):
         return {}, f"{CONFIG} is damaged: it holds no configuration"
@@ -142,15 +144,23 @@ def _settings(path: Path) -> tuple[dict, str | None]:
     return content, None
 
 
-def _summary(path: Path) -> tuple[Summary | None, str | None, str | None]:
+def _summary(layout: RunLayout) -> tuple[Summary | None, str | None, str | None]:
     """(summary, error, damage): a summary that is complete, or why there is none."""
     try:
-        summary = read_summary(path)
+        summary = read_summary(layout.summary)
     except FileNotFoundError:
         return None, f"no {SUMMARY}: stopped early, or still running", None
     except ValueError as error:
         return None, str(error), str(error)
-    return (summary, None, None) if summary["complete"] else (None, f"incomplete: stopped after {summary['images']} images", None)
+    if not summary["complete"]:
+        return None, f"incomplete: stopped after {counted(summary['images'], 'image')}", None
+    try:
+        kept = len(read_records(layout.root))
+    except (OSError, ValueError):  # whoever needs the records is told then
+        return summary, None, None
+    if kept != summary["records"]:
+        return None, f"incomplete: {SUMMARY} counts {summary['records']} restorations, and {kept} are on record", None
+    return summary, None, None
 
 
 def _explains(summary: Summary | None, error: str) -> bool:
@@ -164,10 +174,11 @@ def _last_line(path: Path, empty: str) -> str | None:
     Such a file is newer than a summary in the same folder.
     """
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        with open_regular(path) as stream:
+            lines = stream.read().decode("utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return f"{path.name} cannot be read: {one_line(error)}"
     return next((line.strip() for line in reversed(lines) if line.strip()), empty)
 

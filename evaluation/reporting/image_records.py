@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
 from diffusion_priors.runs.layout import RunLayout
-from diffusion_priors.runs.records import read_lines, read_records, records_by_image
+from diffusion_priors.runs.reading.record_line import PosteriorLine
+from diffusion_priors.runs.reading.records import read_lines, read_records, records_by_image
 
 NOT_SCORES = frozenset(
-    {"id", "sample", "seed", "samples", "nfe_forward", "nfe_vjp", "sigma_y", "measurement_hash", "peak_memory_mib", "info", "error"}
+    {
+        "id",
+        "sample",
+        "seed",
+        "samples",
+        "nfe_forward",
+        "nfe_vjp",
+        "sigma_y",
+        "measurement_hash",
+        "peak_memory_mib",
+        "info",
+        "error",
+        "hashes",
+    }
 )
 """The keys of records.jsonl and posterior.jsonl that say nothing about the quality of a restoration."""
 
@@ -63,27 +77,13 @@ class ImageRecords:
 def read_images(folder: Path, records: Sequence[dict] | None = None) -> dict[str, ImageRecords]:
     """Image id → its records and its row of posterior.jsonl, for the run in `folder`.
 
-    `records` are used instead of those in the folder. Raises ValueError, in one line, for damaged files.
+    `records` are used instead of those in the folder. Raises OSError or ValueError, in one line, for damaged files.
     """
     path = RunLayout(folder).posterior
-    rows = list(read_lines(path)) if path.is_file() else []
-    try:
-        records = read_records(folder) if records is None else records
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"records are damaged: one lacks its id or sample ({error})") from error
-    for row in (*records, *rows):
-        _check(row)
+    rows = list(read_lines(path, PosteriorLine)) if os.path.lexists(path) else []
+    records = read_records(folder) if records is None else records
     posterior = {row["id"]: row for row in rows}
     return {name: ImageRecords(name, own, posterior.get(name, {})) for name, own in records_by_image(records).items()}
-
-
-def _check(row: dict) -> None:
-    """Raises ValueError for a row without a text as id, or with a score that is not a number."""
-    if not isinstance(row.get("id"), str):
-        raise ValueError(f"records are damaged: there is no image id in {json.dumps(row):.60}")
-    for key, value in row.items():
-        if _is_score(key) and value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise ValueError(f"records are damaged: {key} of the image {row['id']} is {value!r:.40}")
 
 
 def _is_score(key: str) -> bool:

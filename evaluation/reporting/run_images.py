@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
 from diffusion_priors.evaluation.reporting.format import number, score
 from diffusion_priors.evaluation.reporting.image_records import ImageRecords
 from diffusion_priors.runs.layout import MEAN, MEASUREMENT, NOISY, STD, TRUTH, RunLayout, restoration
+from diffusion_priors.runs.reading.png import png_or_none
 
 SAMPLES, EMBEDDED_BYTES = 8, 32 * 2**20
 """The most samples shown of one image, and the most bytes of images in a page, so that it opens."""
@@ -119,13 +118,15 @@ def shots_of(layout: RunLayout, image: ImageRecords, metrics: Sequence[str], sam
     named.append((STD, "Deviation", () if deviation is None else (f"mean {number(deviation, '.4f')}",)))
     named.append((TRUTH, "Truth", ()))
     files = [(layout.image(image.id, kind), kind, name, texts) for kind, name, texts in named]
-    return [shot(path, kind, name, texts) for path, kind, name, texts in files if path.is_file()]
+    return [found for path, kind, name, texts in files if (found := shot(path, kind, name, texts)) is not None]
 
 
-def shot(path: Path, kind: str, name: str, scores: tuple[str, ...]) -> Shot:
-    with Image.open(path) as image:
-        size = image.size
-    return Shot(kind, name, scores, f"data:image/png;base64,{b64encode(path.read_bytes()).decode()}", size)
+def shot(path: Path, kind: str, name: str, scores: tuple[str, ...]) -> Shot | None:
+    """None where there is no whole PNG."""
+    image = png_or_none(path)
+    if image is None:
+        return None
+    return Shot(kind, name, scores, f"data:image/png;base64,{b64encode(path.read_bytes()).decode()}", image.size)
 
 
 def scores(record: dict, metrics: Sequence[str], suffix: str = "") -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from diffusion_priors.evaluation.reporting.run_images import cards_of, load_shot
 from diffusion_priors.evaluation.scores import STATISTICS
 from diffusion_priors.evaluation.statistics import Estimate
 from diffusion_priors.evaluation.summary import Summary
+from diffusion_priors.runs.foreign import read_yaml
 from diffusion_priors.runs.layout import WHITE, RunLayout
 
 ROWS, FAILURES = 2000, 200
@@ -41,7 +42,7 @@ def write_report(root: Path, images: int = 60, records: Sequence[dict] | None = 
     `records` and `summary` are used instead of those in the folder. Raises FileNotFoundError without config.yaml or summary.json.
     """
     layout = RunLayout(root)
-    settings = yaml.safe_load(layout.config.read_text(encoding="utf-8"))
+    settings = read_yaml(layout.config)
     summary = summary or read_summary(layout.summary)
     cards = cards_of(read_images(root, records))
     rows = sorted(representative(cards, max(ROWS, images)), key=lambda card: card.number)

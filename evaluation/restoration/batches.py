@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -25,9 +24,14 @@ class Batch(NamedTuple):
     truth: Tensor | None
     measured: Tensor | None
 
+    def outside_inference_mode(self) -> Self:
+        """The same values in tensors that autograd can use. Call this outside of inference mode."""
+        images = (self.truth, self.measured)
+        truth, measured = (x.clone() if x is not None and x.is_inference() else x for x in images)
+        return self._replace(truth=truth, measured=measured)
 
-@dataclass(frozen=True)
-class Restored:
+
+class Restored(NamedTuple):
     """One finished batch: `x0` and `truth` (B, C, H, W) in [-1, 1], `y`, and one record per item, as records.jsonl holds it.
 
     `measurement_image` is y as an image, at its own size. `start` (B, C, H, W) is the noised image that the solver

@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import Logger
 
 from diffusion_priors.evaluation.restoration.batches import Restored
 from diffusion_priors.runs.loggers import Dashboard
-from diffusion_priors.runs.records import read_records
+from diffusion_priors.runs.reading.records import read_records
 
 
 class EvaluationCallback(pl.Callback):

@@ -18,7 +18,7 @@ from diffusion_priors.evaluation.restoration.folder import RestorationFolder, ch
 from diffusion_priors.images.fit import Exact
 from diffusion_priors.images.io import find_images, read_image
 from diffusion_priors.runs.layout import TRUTH, restoration
-from diffusion_priors.runs.records import Record
+from diffusion_priors.runs.reading.records import Record
 
 BATCH = 8
 
@@ -118,18 +118,19 @@ class Scoring:
     metrics: Metrics
     output: Path
     overwrite: bool = False
+    repair: bool = False
     finished: dict | None = field(default=None, init=False)
 
     def check(self, config: dict) -> None:
         """Raises ValueError or OSError, in one line, for images that cannot be compared."""
-        self.folder = RestorationFolder(self.output, 0, self.overwrite)
-        self.known = self.folder.find(config)
+        self.folder = RestorationFolder(self.output, 0, self.overwrite, self.repair)
+        self.known = self.folder.find(config, metrics=self.metrics.names)
         self.pairs, self.only_samples, self.only_truth = pairs(self.samples, self.truth)
         self.folder.check_images(self.known, {(pair.name, 0) for pair in self.pairs})
         self._check_known()
-        summary = self.folder.summary()
-        if summary is not None and self.known == {(pair.name, 0) for pair in self.pairs}:
-            self.finished = summary
+        if self.known == {(pair.name, 0) for pair in self.pairs}:
+            self.finished = self.folder.complete_summary()
+        if self.finished is not None:
             return
         self.metrics.prepare()
         self.metrics.check(len(self.pairs), 1)
@@ -158,4 +159,4 @@ class Scoring:
         self.folder.open(text)
         for done in scored([pair for pair in self.pairs if (pair.name, 0) not in self.known], self.metrics):
             self.folder.add(done, self.known)
-        return finalize_run(self.folder, self.title().splitlines()[0], self.metrics, 1, len(self.pairs))
+        return finalize_run(self.folder, self.title().splitlines()[0], self.metrics, 1, [(pair.name, 0) for pair in self.pairs])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from diffusion_priors.evaluation.metrics.per_image import Metrics
@@ -15,7 +15,8 @@ from diffusion_priors.evaluation.restoration.folder import RestorationFolder
 from diffusion_priors.evaluation.summary import summarise
 from diffusion_priors.runs.files import append_line
 from diffusion_priors.runs.layout import TRUTH, RunLayout, restoration
-from diffusion_priors.runs.records import read_lines, records_by_image
+from diffusion_priors.runs.reading.record_line import PosteriorLine
+from diffusion_priors.runs.reading.records import records_by_image, scan_lines
 
 FIGURE_IMAGES = 8
 """Images in figure.png."""
@@ -25,16 +26,23 @@ OnSummary = Callable[[dict, list[dict]], None]
 
 
 def finalize_run(
-    folder: RestorationFolder, title: str, metrics: Metrics, num_samples: int, items: int, on_summary: OnSummary | None = None
+    folder: RestorationFolder,
+    title: str,
+    metrics: Metrics,
+    num_samples: int,
+    keys: Collection[tuple[str, int]],
+    complete: bool = True,
+    on_summary: OnSummary | None = None,
 ) -> dict:
     """Merge the records and write posterior.jsonl, figure.png, report.html and, last, summary.json → the summary.
 
-    The run is complete where all of its `items` are on record. Each step is whole or repeated, so a run that is killed
-    here resumes here.
+    A run is `complete` where each of its items, (id, sample) in `keys`, is on record with its images. Each step is whole or
+    repeated, so a run that is killed here resumes here. Raises ValueError where a complete run lacks something.
     """
     records = folder.merge()
+    folder.check_kept(records, keys if complete else ())
     posterior = posterior_records(folder.root, records, metrics) if num_samples > 1 else []
-    summary = summarise(title, records, posterior, metrics.names, num_samples, complete=len(records) == items)
+    summary = summarise(title, records, posterior, metrics.names, num_samples, complete)
     summary["footnote"] = metrics.footnote or None
     if metrics.distribution is not None:
         summary["distribution"] = metrics.distribution(*_image_files(folder.layout, records))
@@ -52,10 +60,14 @@ def finalize_run(
 
 
 def posterior_records(root: Path, records: list[dict], metrics: Metrics) -> list[dict]:
-    """posterior.jsonl, with the images added that are not in it yet."""
+    """posterior.jsonl, with the images added that are not in it yet. A file with a damaged line is made again."""
     path = RunLayout(root).posterior
-    found = {record["id"]: record for record in read_lines(path)} if path.is_file() else {}
     images = records_by_image(records)
+    lines = list(scan_lines(path, PosteriorLine, metrics.names)) if path.is_file() else []
+    found = {line.value["id"]: line.value for line in lines if line.fault is None}
+    if any(line.fault is not None for line in lines):
+        found = {}
+        path.unlink()
     metrics.to("cpu")
     for name, own in images.items():
         if name not in found:

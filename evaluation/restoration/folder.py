@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from safetensors.torch import save
 
+from diffusion_priors.evaluation.reporting.finished_run import read_summary
 from diffusion_priors.evaluation.restoration.batches import Restored
+from diffusion_priors.evaluation.restoration.kept import fault, hashes
+from diffusion_priors.evaluation.summary import Summary
 from diffusion_priors.images.io import save_image
 from diffusion_priors.runs.config import differences, read_config, refuse
 from diffusion_priors.runs.files import append_line, write_whole
 from diffusion_priors.runs.layout import MEASUREMENT, NOISY, TRUTH, RunLayout, restoration
-from diffusion_priors.runs.records import drop_partial_line, read_lines, read_records
+from diffusion_priors.runs.reading.record_line import RecordLine
+from diffusion_priors.runs.reading.records import drop_partial_line, key_of, once, read_records, scan_lines
 
 MAY_DIFFER_ON_RESUME = (
     *(f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "channels_last", "compile", "threads")),
@@ -26,6 +30,7 @@ MAY_DIFFER_ON_RESUME = (
     "logger",
     "output_dir",
     "overwrite",
+    "repair",
     "objective",
     "use_tuned",
     "report",
@@ -40,12 +45,15 @@ class RestorationFolder:
     """The files of a run under `root`, as runs/layout.py names them.
 
     Process `rank` appends its records to a file of its own; the first process merges them. The images of a restoration
-    are written before its record, so where there is a record, there are its images.
+    are written before its record, and the record holds their hashes. Records that are damaged, and those whose images are
+    not what was written, are refused; with `repair` they are removed instead, and their restorations are computed again.
     """
 
-    def __init__(self, root: Path, rank: int = 0, overwrite: bool = False) -> None:
-        self.root, self.rank, self.overwrite = root, rank, overwrite
+    def __init__(self, root: Path, rank: int = 0, overwrite: bool = False, repair: bool = False) -> None:
+        self.root, self.rank, self.overwrite, self.repair = root, rank, overwrite, repair
         self.layout = RunLayout(root)
+        self.sound: list[dict] = []
+        self.faults: list[str] = []
 
     def check_writable(self) -> None:
         """Raises PermissionError where nothing can be written."""
@@ -58,10 +66,11 @@ class RestorationFolder:
         if self.layout.all_records() and not self.overwrite:
             raise FileExistsError(f"{self.root} already holds the records of a run; choose another output_dir or add overwrite=true")
 
-    def find(self, config: dict, weights: str | None = None) -> set[tuple[str, int]]:
-        """The items on record, as (id, sample), of an earlier run with this configuration and these weights.
+    def find(self, config: dict, weights: str | None = None, metrics: Sequence[str] = ()) -> set[tuple[str, int]]:
+        """The items on record, as (id, sample), of an earlier run with this configuration, these weights and `metrics`.
 
-        Raises ValueError where the run here has another configuration, and PermissionError where nothing can be written.
+        Raises ValueError where the run here has another configuration, or something on record is damaged and `repair` is
+        not set, and PermissionError where nothing can be written.
         """
         self.check_writable()
         if self.overwrite or not self.layout.all_records():
@@ -71,7 +80,22 @@ class RestorationFolder:
         if weights is not None and kept not in (None, weights):
             changes.append(f"the prior's weights were those of {kept}, are those of {weights}")
         refuse(self.root, changes)
-        return {(record["id"], record["sample"]) for path in self.layout.all_records() for record in read_lines(path)}
+        self.sound, self.faults = self._examine(metrics)
+        if self.faults and not self.repair:
+            raise ValueError(f"{self.root}: {_shown(self.faults)}; add repair=true to compute this again, or overwrite=true to start over")
+        return {key_of(record) for record in self.sound}
+
+    def _examine(self, metrics: Sequence[str]) -> tuple[list[dict], list[str]]:
+        """The records that can be used, and what is wrong with the others."""
+        needed = (*metrics, *(f"{name}_measurement" for name in metrics))
+        lines = [line for path in self.layout.all_records() for line in scan_lines(path, RecordLine, needed)]
+        faults = [str(line) for line in lines if line.fault is not None]
+        sound = []
+        for record in once(line.value for line in lines if line.fault is None):
+            wrong = fault(self.layout, record)
+            sound += [record] if wrong is None else []
+            faults += [] if wrong is None else [wrong]
+        return sound, faults
 
     def _weights(self) -> str | None:
         try:
@@ -92,12 +116,16 @@ class RestorationFolder:
     def open(self, text: str) -> None:
         """Write config.yaml and remove what a killed process left; with `overwrite`, remove all of the earlier run.
 
-        An old summary is removed in any case: it says that a run is complete.
+        With `repair`, records that cannot be used are removed, and what was computed from them. An old summary is removed in
+        any case: it says that a run is complete.
         """
         if self.overwrite:
             for path in [*self.layout.all_records(), *self.layout.results()]:
                 path.unlink(missing_ok=True)
             shutil.rmtree(self.layout.images, ignore_errors=True)
+        if self.faults:
+            self._write_records(self.sound)
+            self.layout.posterior.unlink(missing_ok=True)
         for path in [*self.layout.all_records(), self.layout.posterior]:
             drop_partial_line(path)
         for partial in [*self.root.glob(".*.????????"), *self.layout.images.glob("*/.*.????????")]:
@@ -109,28 +137,51 @@ class RestorationFolder:
     def add(self, done: Restored, known: set[tuple[str, int]]) -> None:
         """Write the images and records of a batch; those `known` from before stay as they are."""
         for b, record in enumerate(done.records):
-            if (record["id"], record["sample"]) not in known:
+            if key_of(record) not in known:
                 save_images(self.layout, done, b)
-                append_line(self.layout.records_of(self.rank), json.dumps(record, allow_nan=False))
+                line = json.dumps(record | {"hashes": hashes(done, b)}, allow_nan=False)
+                append_line(self.layout.records_of(self.rank), line)
 
     def merge(self) -> list[dict]:
         """All records, in order, in one file; the files of the other processes are removed."""
         records = read_records(self.root)
-        write_whole(self.layout.records, lambda stream: stream.writelines(json.dumps(r).encode() + b"\n" for r in records))
-        for path in self.layout.all_records()[1:]:
-            path.unlink()
+        self._write_records(records)
         return records
 
-    def summary(self) -> dict | None:
-        """The summary of an earlier run; None where it did not finish."""
+    def _write_records(self, records: Sequence[dict]) -> None:
+        """Write one file and remove those of the other processes."""
+        write_whole(self.layout.records, lambda stream: stream.writelines(json.dumps(r).encode() + b"\n" for r in records))
+        for path in self.layout.all_records():
+            if path != self.layout.records:
+                path.unlink()
+
+    def check_kept(self, records: Sequence[dict], keys: Collection[tuple[str, int]]) -> None:
+        """Raises ValueError where an item of `keys` has no record, or the images of a record are not what was written."""
+        found = {key_of(record) for record in records}
+        lost = [f"sample {sample} of {name}" for name, sample in keys if (name, sample) not in found]
+        if lost:
+            raise ValueError(f"{self.root}: records were deleted during the run: {_shown(lost)}; the same command computes them again")
+        faults = [wrong for record in records if (wrong := fault(self.layout, record)) is not None]
+        if faults:
+            raise ValueError(f"{self.root}: images were changed during the run: {_shown(faults)}; add repair=true to compute them again")
+
+    def complete_summary(self) -> Summary | None:
+        """The summary of all the sound records; None where there is none, or the file is damaged: it is made again then."""
         try:
-            return json.loads(self.layout.summary.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = read_summary(self.layout.summary)
+        except (FileNotFoundError, ValueError):
             return None
+        return found if found["complete"] and found["records"] == len(self.sound) else None
 
     def finish(self, summary: dict) -> None:
-        content = json.dumps(summary, indent=2, ensure_ascii=False).encode() + b"\n"
+        content = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace") + b"\n"
         write_whole(self.layout.summary, lambda stream: stream.write(content))
+
+
+def _shown(texts: Sequence[str]) -> str:
+    """The first three, and how many there are more."""
+    more = len(texts) - 3
+    return "; ".join(texts[:3]) + (f"; and {more} more" if more > 0 else "")
 
 
 def pending(groups: Sequence[Sequence[int]], keys: Sequence[tuple[str, int]], known: set[tuple[str, int]]) -> list[Sequence[int]]:

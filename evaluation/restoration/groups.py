@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from typing import Any
 
 import torch
@@ -39,15 +38,11 @@ def joined(parts: Sequence[tuple[Restored, int]]) -> Restored:
     """The first items of each part, as many as its number says, as one batch."""
     if len(parts) == 1 and len(parts[0][0].ids) == parts[0][1]:
         return parts[0][0]
-    return Restored(**{field.name: _together([_first(part, field.name, count) for part, count in parts]) for field in fields(Restored)})
+    columns = zip(*([None if value is None else value[:count] for value in part] for part, count in parts), strict=True)
+    return Restored(*map(_together, columns))
 
 
-def _first(restored: Restored, name: str, count: int) -> Any:
-    value = getattr(restored, name)
-    return None if value is None else value[:count]
-
-
-def _together(values: list) -> Any:
+def _together(values: Sequence) -> Any:
     """Tensors, tuples or lists, one after the other; None where there are none."""
     if values[0] is None:
         return None

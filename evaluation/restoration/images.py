@@ -9,6 +9,8 @@ from typing import Literal
 from diffusion_priors.evaluation.restoration.batches import CleanImages, DegradedImages, Items
 from diffusion_priors.evaluation.restoration.frozen import FrozenImages
 from diffusion_priors.images.fit import Fit
+from diffusion_priors.runs.processes import check_workers
+from diffusion_priors.runs.values import Text, Texts
 from diffusion_priors.solvers.method import Method
 
 
@@ -26,21 +28,22 @@ class ImageSet:
     def __init__(
         self,
         fit: Fit,
-        root: str | list[str] | None = None,
-        degraded: str | list[str] | None = None,
+        root: Texts | None = None,
+        degraded: Texts | None = None,
         split: Literal["all", "validation", "test"] = "all",
         validation: float = 0.2,
         limit: int | None = None,
-        measurements: str | None = None,
-        freeze: str | None = None,
+        measurements: Text | None = None,
+        freeze: Text | None = None,
         workers: int = 0,
     ) -> None:
         if not 0.0 < validation < 1.0:
             raise ValueError(f"the share of images for validation must be between 0 and 1, got {validation}; set data.validation")
         if limit is not None and limit < 1:
             raise ValueError(f"a run needs at least one image, got {limit}; set data.limit, or data.limit=null for all")
-        if workers < 0:
-            raise ValueError(f"the number of reading processes must not be negative, got {workers}; set data.workers")
+        check_workers(workers, "data.workers")
+        if freeze is not None and not next(path for path in (Path(freeze), *Path(freeze).absolute().parents) if path.exists()).is_dir():
+            raise ValueError(f"data.freeze={freeze} is no folder and none can be made there; set data.freeze to a new folder")
         sources = {"root": root, "degraded": degraded, "measurements": measurements}
         given = [f"data.{name}" for name, source in sources.items() if source is not None]
         if len(given) > 1:

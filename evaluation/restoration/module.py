@@ -19,7 +19,7 @@ from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.measurement import Measurement
 from diffusion_priors.operators.noise_models import NoiseModel
 from diffusion_priors.runs.memory import peak_mib
-from diffusion_priors.runs.records import Record
+from diffusion_priors.runs.reading.records import Record
 from diffusion_priors.solvers.base import Problem, Progress, Solution, Solver, Step
 
 Report = Callable[[Problem, Progress], object]
@@ -31,7 +31,7 @@ def never() -> bool:
 
 
 class RestorationModule(pl.LightningModule):
-    """Degrade (where the truth is given), restore, measure. Gradients are needed: use Trainer(inference_mode=False).
+    """Degrade (where the truth is given), restore, measure. Any Lightning Trainer runs it, as in `trainer.predict(module, batches)`.
 
     An item's result is a function of (configuration, seed, image id, sample) alone. The measurement is drawn from the
     generator of (seed, id), so that every sample and every solver sees the same y, and the sampling noise from that
@@ -73,6 +73,11 @@ class RestorationModule(pl.LightningModule):
         self.images_per_call = images_per_call
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> Restored:
+        """Restore `batch`. Lightning's inference mode is left for that: guided methods need gradients."""
+        with torch.inference_mode(False), torch.no_grad():
+            return self.restore(batch.outside_inference_mode())
+
+    def restore(self, batch: Batch) -> Restored:
         done = []
         for group, count in groups_of(batch, self.images_per_call):
             self.interrupted = self.interrupted or self.should_stop()

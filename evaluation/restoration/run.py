@@ -14,20 +14,20 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.evaluation.metrics.per_image import Metrics
-from diffusion_priors.evaluation.reporting.run_page import write_report
 from diffusion_priors.evaluation.restoration.batches import Batches, Items, NoImages, measurement_hash
 from diffusion_priors.evaluation.restoration.callbacks import EvaluationCallback, LogRun
 from diffusion_priors.evaluation.restoration.finish import finalize_run
 from diffusion_priors.evaluation.restoration.folder import RestorationFolder, changed, pending
 from diffusion_priors.evaluation.restoration.frozen import FrozenImages, freeze, is_frozen
 from diffusion_priors.evaluation.restoration.images import ImageSet
+from diffusion_priors.evaluation.restoration.logged import note_logged
 from diffusion_priors.evaluation.restoration.module import Report, RestorationModule, never
 from diffusion_priors.evaluation.restoration.predict import predict
 from diffusion_priors.evaluation.restoration.progress import ProgressReport
 from diffusion_priors.evaluation.restoration.writer import WriteRecords
 from diffusion_priors.runs.exit_codes import FAILED, OF_SIGNAL, REFUSED
 from diffusion_priors.runs.loggers import Dashboard, NoLogger
-from diffusion_priors.runs.records import read_records
+from diffusion_priors.runs.reading.records import read_records
 from diffusion_priors.runs.signals import Listener
 from diffusion_priors.runs.trainer import TrainerSettings
 from diffusion_priors.solvers.method import Method
@@ -42,8 +42,9 @@ class RestorationRun:
     the batch; None: the batch. `measurement_spec` describes operator and noise model as plain values. Batches are the same
     groups of items whichever process computes them, so that resuming and sharing change no number.
 
-    With `resume` a run in the same folder is resumed. Without it such a folder is refused unless `overwrite` is set,
-    the run uses one device, and an interrupted run is summarised as far as it got.
+    With `resume` a run in the same folder is resumed; with `repair` what is damaged there is computed again. Without
+    `resume` such a folder is refused unless `overwrite` is set, the run uses one device, and an interrupted run is
+    summarised as far as it got.
     """
 
     method: Method
@@ -57,6 +58,7 @@ class RestorationRun:
     batch_size: int
     overwrite: bool
     images_per_call: int | None = None
+    repair: bool = False
     resume: bool = True
     callbacks: dict[str, pl.Callback] = field(default_factory=dict)
     logger: Dashboard = field(default_factory=NoLogger)
@@ -91,21 +93,20 @@ class RestorationRun:
 
         `config` is the resolved configuration; a run in the same folder with another one is not resumed.
         """
-        self.folder = RestorationFolder(self.output, rank_zero_only.rank or 0, self.overwrite)
+        self.folder = RestorationFolder(self.output, rank_zero_only.rank or 0, self.overwrite, self.repair)
         if not self.resume:
             self.folder.check_unused()
         self.weights = self.method.prior.fingerprint()
-        self.known = self.folder.find(config, self.weights)
+        self.known = self.folder.find(config, self.weights, self.metrics.names)
         self.items = self._items()
         keys = self.items.keys()
         groups = [range(i, min(i + self.batch_size, len(keys))) for i in range(0, len(keys), self.batch_size)]
         self.folder.check_images(self.known, {*keys})
         self._check_known()
         self.pending = pending(groups, keys, self.known)
-        before = self.folder.summary()
-        is_finished = not self.pending and before is not None and before["records"] == len(keys)
-        if is_finished and not self._must_freeze() and not self.overwrite:
-            self.finished = before
+        if not self.pending and not self._must_freeze() and self.known == {*keys}:
+            self.finished = self.folder.complete_summary()
+        if self.finished is not None:
             return
         self.method.check_compatible()
         self.items.check(self.method.operator, self.method.image_shape, self.measurement_spec)
@@ -124,7 +125,7 @@ class RestorationRun:
 
     def _check_known(self) -> None:
         """Raises ValueError where the content of an image on record has changed."""
-        hashes = {record["id"]: record["measurement_hash"] for record in read_records(self.output)} if self.known else {}
+        hashes = {record["id"]: record["measurement_hash"] for record in self.folder.sound}
         for index, name in enumerate(self.items.ids):
             image = self.items.given(index) if hashes.get(name) else None
             if image is not None and measurement_hash(self.measurement_key, self.seed, name, image) != hashes[name]:
@@ -137,11 +138,6 @@ class RestorationRun:
         self.metrics.check(len(self.items.ids), self.num_samples)
         if self.items.has_truth:
             self.metrics.prepare()
-
-    def ensure_report(self) -> None:
-        """Write the page of a finished run again where it is missing."""
-        if not self.folder.layout.report.exists():
-            write_report(self.output)
 
     def title(self, words: str) -> str:
         """What is about to happen, in a line or two."""
@@ -164,7 +160,7 @@ class RestorationRun:
                 loggers = self.logger(self.output, config, self.overwrite) if self.first else []
                 callbacks = [LogRun(self.logger, self.output), *self.callbacks.values()]
                 if self._restore(listener, callbacks, loggers):
-                    summary = self._summarise(title, callbacks, loggers) if self.first else None
+                    summary = self._summarise(title, callbacks, loggers, config) if self.first else None
                     code = FAILED if summary and summary["failed"] else 0
                 else:
                     code = OF_SIGNAL[listener.received]
@@ -230,10 +226,14 @@ class RestorationRun:
         self.stopped = f"stopped by {signal}; {done} of {len(self.items)} restorations are finished", code
         return self._summarise(title, [], []) if done else None
 
-    def _summarise(self, title: str, callbacks: list[pl.Callback], loggers: list[Logger]) -> dict:
+    def _summarise(self, title: str, callbacks: list[pl.Callback], loggers: list[Logger], config: dict | None = None) -> dict:
+        """`config` is noted as logged; None where nothing is."""
+
         def on_summary(summary: dict, records: list[dict]) -> None:
             for callback in callbacks:
                 if isinstance(callback, EvaluationCallback):
                     callback.on_evaluation_end(self.output, summary, records, loggers)
+            if config is not None:
+                note_logged(self.folder.layout, config.get("logger"))
 
-        return finalize_run(self.folder, title, self.metrics, self.num_samples, len(self.items), on_summary)
+        return finalize_run(self.folder, title, self.metrics, self.num_samples, self.items.keys(), self.stopped is None, on_summary)

@@ -12,6 +12,7 @@ from diffusion_priors.evaluation.reporting.figure import Tile
 from diffusion_priors.evaluation.reporting.finished_run import FinishedRun
 from diffusion_priors.evaluation.reporting.format import number, spec_of
 from diffusion_priors.runs.layout import MEASUREMENT, NOISY, TRUTH, RunLayout, restoration
+from diffusion_priors.runs.reading.png import png_or_none
 
 FIRST_SAMPLE = restoration(0)
 
@@ -94,8 +95,7 @@ def restored_images(job: FinishedRun) -> list[str]:
 
 def _tile(path: Path, text: str, psnr: float | None = None, is_image: bool = True) -> Tile:
     """An image with its label and PSNR. A grey tile keeps the columns aligned if there is no image; its label says why."""
-    try:
-        with Image.open(path) as found:
-            return text if psnr is None else f"{text}\n{number(psnr, spec_of('psnr'))} dB", found.convert("RGB")
-    except OSError:
+    found = png_or_none(path)
+    if found is None:
         return f"{text}\n{'not saved' if is_image else 'not an image'}", Image.new("RGB", (1, 1), "#eeeeee")
+    return text if psnr is None else f"{text}\n{number(psnr, spec_of('psnr'))} dB", found.convert("RGB")

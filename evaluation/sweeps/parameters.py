@@ -12,7 +12,7 @@ from typing import Any
 from diffusion_priors.evaluation.reporting.finished_run import FinishedRun
 
 NOT_A_PARAMETER = (
-    *("output_dir", "overwrite", "logger", "logger.*", "callbacks", "callbacks.*", "table", "table.*"),
+    *("output_dir", "overwrite", "repair", "logger", "logger.*", "callbacks", "callbacks.*", "table", "table.*"),
     *(f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy", "threads")),
 )
 """Keys that say where a job ran and how it is reported. They do not change what it computes."""

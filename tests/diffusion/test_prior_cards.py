@@ -62,7 +62,7 @@ def test_the_caller_may_change_size_and_clip(tmp_path):
     assert (from_training(str(path)).size, from_training(str(path)).clip) == ((16, 16), True)
     other = from_training(str(path), size=(32, 8), clip=False)
     assert (other.size, other.clip) == ((32, 8), False)
-    with pytest.raises(ValueError, match="two positive numbers"):
+    with pytest.raises(ValueError, match="two positive whole numbers"):
         from_training(str(path), size=(32, 0))
 
 
@@ -80,7 +80,7 @@ WRONG = {
     "a class": (
         "network",
         {"class": "somewhere.Net"},
-        r"somewhere\.Net, which is not built .*prior=custom prior\.network\._target_=somewhere\.Net",
+        r"its network is of the class 'somewhere\.Net', which is no part of this project, .*use prior=custom with the class of",
     ),
     "an unknown schedule": ("schedule", {"kind": "karras", "steps": 10}, "karras"),
     "an unknown argument": ("schedule", {"kind": "betas", "betas": [0.1], "sigma_max": 80}, "sigma_max"),

@@ -224,7 +224,7 @@ def test_images_are_grey_or_coloured(channels):
 
 @pytest.mark.parametrize("size", [(0, 8), (8, 0), (-8, 8)])
 def test_an_empty_image_is_refused(size):
-    with pytest.raises(ValueError, match="sides must be two positive numbers"):
+    with pytest.raises(ValueError, match="sides must be two positive whole numbers"):
         Prior(nn.Identity(), Linear(), Eps(), size=size)
 
 

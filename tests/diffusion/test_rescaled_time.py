@@ -56,12 +56,16 @@ def test_only_the_time_changes(kind):
 
 def test_a_card_keeps_it(tmp_path):
     plain = tiny_prior(schedule=Betas([0.1] * 40))
+
+    def weights():
+        return plain.network.state_dict(), tmp_path
+
     prior = Prior(plain.network, plain.schedule, Eps(), (16, 16), rescale_timesteps=True)
     card = yaml.safe_load(yaml.safe_dump(prior.describe()))
-    again = from_card(card, tmp_path, None, True)
+    again = from_card(card, tmp_path, None, True, weights)
     assert again.rescale_timesteps and again.preconditioning.inputs(torch.zeros(1), NoiseLevel(3, 1.0, 1.0))[1] == 75.0
     assert "rescale_timesteps" not in plain.describe()
-    assert not from_card(plain.describe(), tmp_path, None, True).rescale_timesteps
+    assert not from_card(plain.describe(), tmp_path, None, True, weights).rescale_timesteps
 
 
 def test_a_continuous_schedule_has_no_number_of_steps():

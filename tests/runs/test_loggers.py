@@ -19,12 +19,14 @@ from PIL import Image
 from diffusion_priors.conf import PROJECT
 from diffusion_priors.conf.provenance import source_state
 from diffusion_priors.runs.image_table import image_rows
-from diffusion_priors.runs.records import read_records
+from diffusion_priors.runs.reading.records import read_records
 
 wandb = Lazy("wandb")
 wandb_file = Lazy("wandb_file")
 lightning_loggers = Lazy("pytorch_lightning.loggers")
 build = Lazy("diffusion_priors.conf.build")
+checks = Lazy("diffusion_priors.conf.checks")
+settings = Lazy("diffusion_priors.conf.settings")
 restoration = Lazy("diffusion_priors.evaluation.restoration.callbacks")
 dashboards = Lazy("diffusion_priors.runs.loggers")
 weights_and_biases = Lazy("diffusion_priors.runs.weights_and_biases")
@@ -60,7 +62,7 @@ VALUES = {
 @pytest.fixture
 def keyless(monkeypatch, tmp_path):
     """A home without a key, and an environment without settings of wandb."""
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "NETRC"):
+    for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_BASE_URL", "WANDB_MODE", "NETRC"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("WANDB_SILENT", "true")
@@ -68,7 +70,8 @@ def keyless(monkeypatch, tmp_path):
 
 
 def record(name: str, sample: int = 0, psnr: float | None = 10.0, error: str | None = None) -> dict:
-    return {"id": name, "sample": sample, "seed": 0, "psnr": psnr, "residual": 0.5, "error": error}
+    unknown = dict.fromkeys(("nfe_forward", "nfe_vjp", "seconds", "sigma_y", "measurement_hash", "peak_memory_mib"))
+    return {"id": name, "sample": sample, "seed": 0, "psnr": psnr, "residual": 0.5, "error": error} | unknown
 
 
 def paint(path: Path, value: int | np.ndarray, mode: str = "RGB") -> None:
@@ -88,10 +91,19 @@ def test_a_key_is_found_where_wandb_looks_for_it(keyless, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     assert weights_and_biases.has_key()
     monkeypatch.delenv("WANDB_API_KEY")
-    (keyless / "home").mkdir()
+    (keyless / "home").mkdir(exist_ok=True)
     (keyless / "home" / ".netrc").write_text("machine api.wandb.ai\n  login user\n  password secret\n")
     (keyless / "home" / ".netrc").chmod(0o600)
     assert weights_and_biases.has_key()
+
+
+def test_a_key_for_an_own_server_counts_and_one_for_another_server_does_not(keyless, monkeypatch):
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org:8080")
+    (keyless / "home").mkdir(exist_ok=True)
+    for machine, counts in (("api.wandb.ai", False), ("wandb.example.org:8080", True)):
+        (keyless / "home" / ".netrc").write_text(f"machine {machine}\n  login user\n  password secret\n")
+        (keyless / "home" / ".netrc").chmod(0o600)
+        assert weights_and_biases.has_key() is counts
 
 
 @pytest.mark.parametrize(
@@ -252,7 +264,7 @@ def evaluation(folder: Path, *overrides: str, **parts):
     with hydra.initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         config = hydra.compose("evaluate", overrides=[*TINY, *overrides])
     plain = OmegaConf.to_container(config, resolve=True)
-    run = build.build_evaluation(config, folder)
+    run = build.build_evaluation(config, checks.settings_of(config, settings.EvaluateSettings), folder)
     for name, part in parts.items():
         setattr(run, name, part)
     run.check(plain)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 
 import pytest
 
 from diffusion_priors.runs.files import append_line
 from diffusion_priors.runs.layout import RunLayout
-from diffusion_priors.runs.records import Record, drop_partial_line, read_lines, read_records
+from diffusion_priors.runs.reading.records import Record, drop_partial_line, read_lines, read_records
+
+UNKNOWN = {"seed": 0} | dict.fromkeys(
+    ("residual", "nfe_forward", "nfe_vjp", "seconds", "sigma_y", "measurement_hash", "peak_memory_mib", "error")
+)
 
 
-def record(name: str, sample: int = 0, psnr: float = 20.0) -> dict:
-    return {"id": name, "sample": sample, "psnr": psnr}
+def record(name: str, sample: int = 0, psnr: float | None = 20.0) -> dict:
+    return {"id": name, "sample": sample, "psnr": psnr} | UNKNOWN
 
 
 def write(path, *records: dict, tail: str = "") -> None:
@@ -50,8 +55,66 @@ def test_complete_empty_and_absent_files_are_not_changed(tmp_path):
 def test_a_damaged_line_in_the_middle_is_reported_with_its_number(tmp_path, line):
     path = RunLayout(tmp_path).records_of(0)
     write(path, record("a"), tail=f"{line}\n" + json.dumps(record("c")) + "\n")
-    with pytest.raises(ValueError, match=r"line 2 of .*records\.jsonl is damaged; delete that line, and its restoration is computed again"):
+    with pytest.raises(ValueError, match=r"line 2 of .*records\.jsonl is damaged \(.*\); .* repair=true computes this restoration again"):
         read_records(tmp_path)
+
+
+def without(key: str) -> dict:
+    return {name: value for name, value in record("a").items() if name != key}
+
+
+DAMAGED = {
+    **{f"no {key}": (without(key), f"it lacks the key {key}") for key in ("id", "sample", *UNKNOWN)},
+    "an id that is a number": (record("a") | {"id": 3}, "of the type int"),
+    "an id that leaves the folder": (record("../../x"), "separator"),
+    "an absolute id": (record("/etc"), "separator"),
+    "an id that is the folder above": (record(".."), "names no folder"),
+    "an empty id": (record(""), "names no folder"),
+    "an id that clears the terminal": (record("\x1b[2J"), "control character"),
+    "a sample that is a text": (record("a") | {"sample": "0"}, 'sample="0": input should be a valid integer'),
+    "a negative sample": (record("a", -1), "sample=-1: input should be greater than or equal to 0"),
+    "a sample that is true": (record("a") | {"sample": True}, "sample=true: input should be a valid integer"),
+    "a sample of 401 digits": (record("a", 10**400), "sample=1000000.*: input should be less than"),
+    "a score that is a text": (record("a") | {"psnr": "high"}, 'psnr="high": input should be a valid number'),
+    "a score that is true": (record("a") | {"psnr": True}, "psnr=true: input should be a valid number"),
+    "a score of 401 digits": (record("a", psnr=10**400), "psnr=1000000.*: input should be a valid number"),
+    "a score that overflows when it is squared": (record("a", psnr=1e308), "psnr=1e\\+308: should lie between -1e\\+100 and 1e\\+100"),
+    "a score that is a list": (record("a") | {"psnr": [20.0]}, "psnr=.*: input should be a valid number"),
+    "a measured score that is a text": (record("a") | {"psnr_measurement": ""}, 'psnr_measurement="": input should be a valid number'),
+    "seconds that are a text": (record("a") | {"seconds": "1"}, 'seconds="1": input should be a valid number'),
+    "info that is a list": (record("a") | {"info": [1]}, "info=.*: input should be a valid dictionary"),
+    "info that holds a text": (record("a") | {"info": {"ess": "1"}}, 'info.ess="1": input should be a valid number'),
+    "an error that is a number": (record("a") | {"error": 3}, "error=3: input should be a valid string"),
+    "a hash that is none": (record("a") | {"hashes": {"restoration": "../x"}}, "hashes.restoration=.*: string should match"),
+    "a hash of something else": (record("a") | {"hashes": {"x": "00"}}, "hashes.x.*: input should be 'truth' or 'restoration'"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_record_that_lacks_something_or_holds_another_type_is_damaged(tmp_path, case):
+    value, says = DAMAGED[case]
+    write(RunLayout(tmp_path).records, value)
+    with pytest.raises(ValueError, match=rf"line 1 of .*records\.jsonl is damaged \(.*{says}.*\)") as refused:
+        read_records(tmp_path)
+    assert str(refused.value).isprintable() and len(str(refused.value)) < 600
+
+
+@pytest.mark.parametrize("line", ['"psnr": NaN', '"psnr": Infinity', '"psnr": 1e400', f'"psnr": {"[" * 10**5}', f'"psnr": {"9" * 5000}'])
+def test_a_line_that_is_not_json_or_not_finite_is_damaged(tmp_path, line):
+    text = json.dumps(record("a")).replace('"psnr": 20.0', line)
+    RunLayout(tmp_path).records.write_text(f"{text}\n")
+    with pytest.raises(ValueError, match=r"line 1 of .*records\.jsonl is damaged \(.*\)"):
+        read_records(tmp_path)
+
+
+def test_records_that_are_no_regular_file_are_refused_and_nobody_waits_for_them(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    for make in (os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path), lambda path: os.symlink(tmp_path / "elsewhere", path)):
+        path = RunLayout(tmp_path).records
+        make(path)
+        with pytest.raises(ValueError, match=r"records\.jsonl cannot be read: it is no regular file"):
+            read_records(tmp_path)
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def test_the_files_of_all_processes_are_merged_and_sorted_by_image_and_sample(tmp_path):

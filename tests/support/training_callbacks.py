@@ -84,7 +84,7 @@ class WriteValue(pl.Callback):
         self.journal = journal
 
     def on_validation_epoch_end(self, trainer, pl_module) -> None:
-        self.journal.write(trainer, {"value": trainer.global_step / 8})
+        self.journal.write(trainer, trainer.global_step, {"value": trainer.global_step / 8})
 
 
 class KeepDenoisers(pl.Callback):

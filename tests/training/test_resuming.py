@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from tiny_prior import tiny_prior, weights
 
 if TYPE_CHECKING:
     from diffusion_priors.training.checkpoints import CheckpointFolder
+    from diffusion_priors.training.journal import TrainingLog
 
 tiny = Lazy("tiny_training")
 record = Lazy("training_callbacks")
@@ -190,6 +192,24 @@ def test_a_resumed_run_may_add_a_column(tmp_path):
     assert path.read_text().splitlines()[0] == "step,images,loss,lr,images_per_second,other,value"
     assert [(row["step"], row["value"]) for row in rows if row["value"]] == [("3", "0.375"), ("6", "0.75")]
     assert all(row["other"] == "" for row in rows) and None not in rows[0]
+
+
+@pytest.mark.parametrize(("rank", "world", "expected"), [(0, 2, 1.0), (1, 2, 3.0), (0, 1, 2.0)])
+def test_each_process_resumes_with_its_own_loss(rank, world, expected, tmp_path):
+    """A checkpoint holds the loss of both processes since the latest row; one process alone takes their mean."""
+
+    def started(rank: int, world: int, state: dict | None = None) -> TrainingLog:
+        log = journal.TrainingLog(tmp_path / "metrics.csv", [], steps=8, batch_size=2)
+        if state is not None:
+            log.load_state_dict(state)
+        strategy = SimpleNamespace(all_gather=lambda _: torch.tensor([1.0, 3.0]))
+        trainer = SimpleNamespace(strategy=strategy, global_rank=rank, world_size=world, global_step=3, is_global_zero=rank == 0)
+        log.on_train_start(trainer, SimpleNamespace(device="cpu"))
+        return log
+
+    first = started(0, 2)
+    first.total = torch.tensor(1.0)
+    assert started(rank, world, first.state_dict()).total.item() == expected
 
 
 def test_a_restarted_run_restarts_the_file(tmp_path):

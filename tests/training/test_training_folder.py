@@ -13,6 +13,8 @@ import yaml
 from lazy import Lazy
 from misfortune import Mischief, break_writing
 
+from diffusion_priors.runs.files import write_whole
+
 if TYPE_CHECKING:
     from diffusion_priors.training.folder import TrainingFolder
 
@@ -358,3 +360,23 @@ def test_a_full_disk_is_an_os_error_with_what_to_do(room, tmp_path, monkeypatch)
     break_writing(monkeypatch, "step-1.ckpt", room=room)
     with pytest.raises(OSError, match=r"cannot write .*step-1\.ckpt: .*make room or set another output_dir"):
         write(tmp_path / "step-1.ckpt", 1)
+
+
+def test_what_a_killed_process_left_half_written_is_deleted(folder, tmp_path, monkeypatch):
+    """In every folder of the run, under the names that `write_whole` gives; other hidden files stay."""
+
+    def half_written(stream):
+        stream.write(b"half")
+        stream.flush()
+        raise ZeroDivisionError
+
+    places = [folder.root, folder.checkpoints.root, folder.prior, folder.validation / "step-00000010"]
+    monkeypatch.setattr("os.unlink", lambda name: None)  # the process is gone
+    for place in places:
+        with pytest.raises(ZeroDivisionError):
+            write_whole(place / "file.png", half_written)
+        (place / ".kept").touch()
+    monkeypatch.undo()
+    assert len([path for path in folder.root.rglob(".file.png.*") if path.read_bytes() == b"half"]) == len(places)
+    folder.open(yaml.safe_dump({"config": CONFIG}), [], False)
+    assert {path.name for place in places for path in place.glob(".*")} == {".kept"}

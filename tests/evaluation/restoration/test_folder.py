@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from sweep_folder import record
 
 from diffusion_priors.evaluation.restoration.batches import Restored
 from diffusion_priors.evaluation.restoration.folder import RestorationFolder, pending
+from diffusion_priors.evaluation.summary import summarise
 from diffusion_priors.runs.layout import TRUTH, RunLayout, restoration
 
 CONFIG = {"seed": 0, "solver": {"zeta": 1.0}, "batch_size": 8, "trainer": {"devices": 1, "precision": 32}, "data": {"workers": 0}}
@@ -80,8 +82,10 @@ def test_items_on_record_are_not_written_again(started):
 
 def test_opening_removes_what_a_killed_run_left_unfinished(started):
     """An incomplete line, temporary files, an old error and an old summary are removed; complete files, and the user's own, stay."""
-    with RunLayout(started.root).records_of(1).open("w") as stream:
-        stream.write(json.dumps(record("c")) + '\n{"id": "d"')
+    other = RestorationFolder(started.root, 1)
+    other.add(batch(record("c")), set())
+    with other.layout.records_of(1).open("a") as stream:
+        stream.write('{"id": "d"')
     left = [started.root / ".summary.json.abcd1234", started.root / "images" / "a" / ".truth.png.abcd1234", started.root / "error.txt"]
     left.append(started.root / "summary.json")
     own = [started.root / "notes.txt", started.root / ".gitignore", started.root / "images" / "a" / "truth.png"]
@@ -112,12 +116,111 @@ def test_merging_takes_the_records_of_every_process_and_leaves_one_file(started)
     assert started.find(CONFIG, "w") == {(name, 0) for name in "0abc"}
 
 
-def test_a_summary_that_is_missing_or_damaged_is_none(started):
-    assert started.summary() is None
-    (started.root / "summary.json").write_text("{")
-    assert started.summary() is None
-    started.finish({"ä": 1})
-    assert started.summary() == {"ä": 1}
+@pytest.mark.parametrize("content", ["{", "{}", "[]", "3", "null", "[" * 10**5, '{"complete": true, "records": 2}', '{"psnr": NaN}'])
+def test_a_summary_that_is_missing_or_damaged_is_made_again(started, content):
+    started.find(CONFIG, "w")
+    assert started.complete_summary() is None
+    started.layout.summary.write_text(content)
+    assert started.complete_summary() is None
+    summary = summarise("ä", started.sound, [], ("psnr",), 1)
+    started.finish(summary)
+    assert started.complete_summary() == summary
+    for changed in ({"complete": False}, {"records": 3}):
+        started.finish(summary | changed)
+        assert started.complete_summary() is None
+
+
+def cut(path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def pretend(path) -> None:
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n")
+
+
+def brighten(path) -> None:
+    Image.fromarray(np.asarray(Image.open(path)) // 2 + 100).save(path)
+
+
+def enlarge(path) -> None:
+    Image.open(path).resize((8, 2)).save(path)
+
+
+def pipe(path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+HARM = {
+    "deleted": (lambda path: path.unlink(), "is missing"),
+    "truncated": (cut, "is damaged"),
+    "emptied": (lambda path: path.write_bytes(b""), "is damaged"),
+    "another format": (pretend, r"is damaged \(it is no PNG\)"),
+    "altered": (brighten, "is not the image that was written"),
+    "another size": (enlarge, "is not the image that was written"),
+    "a pipe": (pipe, r"is damaged \(it is no regular file\)"),
+}
+
+
+@pytest.mark.parametrize("kind", [TRUTH, restoration(0)])
+@pytest.mark.parametrize("harm", HARM)
+def test_images_that_are_not_what_was_written_are_named_and_computed_again_on_request(started, harm, kind):
+    do, says = HARM[harm]
+    do(started.layout.image("b", kind))
+    with pytest.raises(ValueError, match=rf"{kind}\.png of b {says}.*; add repair=true to compute this again, or overwrite=true"):
+        RestorationFolder(started.root).find(CONFIG, "w")
+    again = RestorationFolder(started.root, repair=True)
+    assert again.find(CONFIG, "w") == {("a", 0)}
+    again.layout.posterior.write_text("of samples that are computed again\n")
+    again.open(text(CONFIG, "w"))
+    again.add(batch(record("b")), {("a", 0)})
+    assert not again.layout.posterior.exists()
+    assert RestorationFolder(started.root).find(CONFIG, "w") == {("a", 0), ("b", 0)}
+
+
+def test_an_image_that_was_only_encoded_again_is_what_was_written(started):
+    path = started.layout.image("b", restoration(0))
+    Image.open(path).save(path, compress_level=0)
+    assert started.find(CONFIG, "w") == {("a", 0), ("b", 0)}
+
+
+def test_a_damaged_record_is_named_and_computed_again_on_request(started):
+    lines = started.layout.records.read_text().splitlines()
+    started.layout.records.write_text(f"{lines[0].replace('null', 'NaN', 1)}\n{lines[1]}\n")
+    with pytest.raises(ValueError, match=r"line 1 of .*records\.jsonl is damaged \(NaN is not JSON\); add repair=true"):
+        started.find(CONFIG, "w")
+    again = RestorationFolder(started.root, repair=True)
+    assert again.find(CONFIG, "w") == {("b", 0)}
+    again.open(text(CONFIG, "w"))
+    assert [one["id"] for one in again.merge()] == ["b"]
+
+
+def test_a_record_without_a_metric_is_damaged(started):
+    with pytest.raises(ValueError, match=r"line 1 of .* is damaged \(it lacks the key niqe\); line 2 of"):
+        started.find(CONFIG, "w", ("psnr", "niqe"))
+    assert started.find(CONFIG, "w", ("psnr", "ssim", "lpips")) == {("a", 0), ("b", 0)}
+
+
+def test_of_records_without_hashes_the_restoration_must_be_whole(started):
+    """Earlier versions wrote such records."""
+    lines = [json.loads(line) for line in started.layout.records.read_text().splitlines()]
+    for line in lines:
+        del line["hashes"]
+    started.layout.records.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert len(started.find(CONFIG, "w")) == 2
+    cut(started.layout.image("a", restoration(0)))
+    with pytest.raises(ValueError, match=r"restoration-0\.png of a is damaged"):
+        started.find(CONFIG, "w")
+
+
+def test_a_run_that_lost_something_on_the_way_is_not_complete(started):
+    records = started.merge()
+    started.check_kept(records, [("a", 0), ("b", 0)])
+    with pytest.raises(ValueError, match=r"records were deleted during the run: sample 1 of a; the same command computes them again"):
+        started.check_kept(records, [("a", 0), ("a", 1), ("b", 0)])
+    started.layout.image("a", TRUTH).unlink()
+    with pytest.raises(ValueError, match=r"images were changed during the run: truth\.png of a is missing; add repair=true"):
+        started.check_kept(records, ())
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):

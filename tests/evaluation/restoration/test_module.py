@@ -12,6 +12,7 @@ from configured import SmallNetwork
 from lazy import Lazy
 from own_operators import EveryFourthColumn, PhaseRetrieval
 from safetensors.torch import load_file
+from torch.utils.data import DataLoader
 
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.grids import Linspace
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from diffusion_priors.evaluation.restoration.module import RestorationModule
 
 restoration = Lazy("diffusion_priors.evaluation.restoration.module")
+pl = Lazy("pytorch_lightning")
 predict = Lazy("diffusion_priors.evaluation.restoration.predict")
 
 SHAPE = (3, 16, 16)
@@ -121,6 +123,19 @@ def test_an_interrupted_batch_and_all_later_ones_have_no_items(step):
         done = interrupted.predict_step(batch("a", "b"))
         assert done.records == [] and done.ids == () and len(done.x0) == 0
     assert interrupted.interrupted and interrupted.denoiser.network.calls == step
+
+
+@pytest.mark.parametrize("operator", [PhaseRetrieval, Identity])
+def test_any_trainer_runs_it(operator):
+    """Lightning's Trainer predicts in inference mode, on copies of the batch that autograd refuses. DPS needs gradients."""
+    made = module(operator(), DPS(0.1))
+    expected = made.predict_step(batch("a", "b"))
+    measured = Batch(("a", "b"), (0, 0), None, expected.y)
+    expected_again = made.predict_step(measured)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    for given, restored in ((batch("a", "b"), expected), (measured, expected_again)):
+        (done,) = trainer.predict(made, DataLoader([given], batch_size=None))
+        assert torch.equal(done.x0, restored.x0) and done.records[0]["residual"] == restored.records[0]["residual"]
 
 
 def test_no_batch_is_read_after_a_stop():

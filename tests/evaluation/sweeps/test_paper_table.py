@@ -300,7 +300,7 @@ def test_a_config_node_builds_the_table():
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    from diffusion_priors.conf.build import check_types
+    from diffusion_priors.conf.checks import check_part
 
     config = OmegaConf.create(
         {
@@ -313,8 +313,8 @@ def test_a_config_node_builds_the_table():
             },
         }
     )
-    check_types(config, "table")
+    check_part(config, PaperTable | None, "table")
     table = instantiate(config, _convert_="all")
     assert (table.columns, table.row, table.place, table.figure.columns) == (("psnr",), "t = 100", 1, 3)
-    check_types(OmegaConf.merge(config, {"figure": None}), "table")
+    check_part(OmegaConf.merge(config, {"figure": None}), PaperTable | None, "table")
     assert instantiate({"_target_": "diffusion_priors.evaluation.sweeps.paper_table.PaperTable", "name": "x"}).figure is None

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from json import JSONDecodeError
 from math import isfinite
 from pathlib import Path
 
+from pydantic import BaseModel
+
+from diffusion_priors.runs.foreign import parse_json
 from diffusion_priors.runs.layout import RunLayout
+from diffusion_priors.runs.reading.plain import open_regular
+from diffusion_priors.runs.reading.record_line import RecordLine, check_line
+
+ADVICE = "the command of the run with repair=true computes this restoration again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,31 +68,70 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and isfinite(value) else None
 
 
-def read_lines(path: Path) -> Iterator[dict]:
-    """The JSON objects of a file, one per line. An incomplete last line, left by a killed process, is ignored.
+@dataclass(frozen=True)
+class Line:
+    """Line `number` of the file `path`: its `value`, and what is wrong with it where it is damaged."""
 
-    Raises ValueError for any other line that is not a JSON object.
+    path: Path
+    number: int
+    value: dict
+    fault: str | None = None
+
+    def __str__(self) -> str:
+        return f"line {self.number} of {self.path} is damaged ({self.fault})"
+
+
+def scan_lines(path: Path, kind: type[BaseModel], scores: Sequence[str] = ()) -> Iterator[Line]:
+    """The lines of a file, each compared with `kind`. An incomplete last line, left by a killed process, is ignored.
+
+    Raises OSError or ValueError, in one line, where the file cannot be read.
     """
-    with path.open("rb") as stream:
+    try:
+        stream = open_regular(path)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}; delete it, or choose another folder") from error
+    with stream:
         for number, line in enumerate(stream, 1):
             if not line.endswith(b"\n"):
                 return
+            value: dict = {}
             try:
-                value = json.loads(line)
-            except ValueError:
-                value = None
-            if not isinstance(value, dict):
-                raise ValueError(f"line {number} of {path} is damaged; delete that line, and its restoration is computed again")
-            yield value
+                value = parse_json(line)
+                check_line(value, kind, scores)
+            except ValueError as error:
+                yield Line(path, number, value if isinstance(value, dict) else {}, _reason(error))
+            else:
+                yield Line(path, number, value)
+
+
+def _reason(error: ValueError) -> str:
+    return "it is not JSON" if isinstance(error, JSONDecodeError) else " ".join(str(error).split())
+
+
+def read_lines(path: Path, kind: type[BaseModel] = RecordLine) -> Iterator[dict]:
+    """The JSON objects of a file, one per line. Raises ValueError for a damaged line; `scan_lines` says what that is."""
+    for line in scan_lines(path, kind):
+        if line.fault is not None:
+            raise ValueError(f"{line}; {ADVICE}")
+        yield line.value
 
 
 def read_records(root: Path) -> list[dict]:
     """All records under `root`, sorted by image and sample, each once. Raises ValueError for a damaged line."""
+    return once(record for path in RunLayout(root).all_records() for record in read_lines(path))
+
+
+def once(records: Iterable[dict]) -> list[dict]:
+    """The records sorted by image and sample; of those of one item, the first."""
     found: dict[tuple[str, int], dict] = {}
-    for path in RunLayout(root).all_records():
-        for record in read_lines(path):
-            found.setdefault((record["id"], record["sample"]), record)
+    for record in records:
+        found.setdefault(key_of(record), record)
     return [found[key] for key in sorted(found)]
+
+
+def key_of(record: dict) -> tuple[str, int]:
+    """The item that a record is of: (image id, sample)."""
+    return record["id"], record["sample"]
 
 
 def drop_partial_line(path: Path) -> None:

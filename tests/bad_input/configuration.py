@@ -1,0 +1,143 @@
+"""What the three scripts refuse of a configuration: values without their type, classes that are not those of their group, bounds."""
+
+from __future__ import annotations
+
+from bad_input import Bad
+
+SCRIPTS = ("sample.py", "evaluate.py", "train.py")
+HUGE = str(2**70)
+
+
+def every(what: str, overrides: list[str], says: str, scripts: tuple[str, ...] = SCRIPTS) -> list[Bad]:
+    return [Bad(script, what, overrides, says) for script in scripts]
+
+
+FOLDERS = [
+    row
+    for given in ("7", "20240611", "true", "1.5", "[a]", "[]", "{a: 1}")
+    for row in every(f"output_dir={given}", [f"output_dir={given}"], r"output_dir=.* names no folder; .* output_dir=\./")
+]
+
+KINDS = [
+    *every("no output_dir", ["output_dir="], "output_dir='' is out of bounds: string should have at least 1 character"),
+    *every("a folder that is no folder in a sweep", ["-m", "output_dir=7"], r"output_dir=7 names no folder"),
+    *every("null for output_dir", ["output_dir=null"], "output_dir=null is of the wrong kind", ("sample.py", "train.py")),
+    *every("output_dir taken out", ["~output_dir"], "output_dir is missing; leave out ~output_dir"),
+    *every("a seed beyond 64 bits", [f"seed={2**64}"], f"seed={2**64} is out of bounds: input should be less than"),
+    *every("a negative seed", ["seed=-1"], "seed=-1 is out of bounds: input should be greater than or equal to 0"),
+    *every("a seed that is no whole number", ["seed=1.5"], "seed=1.5 is of the wrong kind: input should be a valid integer"),
+    *every("a seed that is not set", ["seed=???"], "seed is not set; add seed=VALUE"),
+    *every("a seed that is true", ["seed=true"], "seed=true is of the wrong kind"),
+    *every("a batch beyond any memory", [f"batch_size={HUGE}"], f"batch_size={HUGE} is out of"),
+    *every("a batch that is nothing", ["batch_size=null"], "batch_size=null is of the wrong kind"),
+    *every("a value that is an unknown one's", ["seed=${nowhere}"], "seed: Interpolation key 'nowhere' not found"),
+    *every("values that are each other's", ["seed=${batch_size}", "batch_size=${seed}"], "seed: Recursive interpolation detected"),
+    *every("a variable that is not set", ["seed=${oc.env:NOT_SET_HERE}"], "seed: .*'NOT_SET_HERE' not found"),
+    *every("overwrite=maybe", ["overwrite=maybe"], "overwrite='maybe' is of the wrong kind: input should be a valid boolean"),
+    *every("a size of fractions", ["prior.size=[16.0,16.0]"], r"prior\.size=\[16\.0, 16\.0\] is of the wrong kind"),
+    *every("a size beyond any memory", ["prior.size=[100000000,100000000]"], "at most 16777216 pixels here, got 100000000 x 100000000"),
+    *every("a size of one side", ["prior.size=[16]"], r"prior\.size=\[16\] is out of bounds"),
+    *every("a text for a size", ["prior.size=big"], "prior.size='big' is of the wrong kind"),
+    *every("channels beyond colour", [f"prior.channels={HUGE}"], r"prior\.channels=\d+ is out of bounds|1 or 3 channels"),
+    *every("a trainer's number that is a text", ["trainer.devices=two"], "trainer.devices='two' is of the wrong kind"),
+    *every("a choice that is none", ["trainer.precision=7"], "trainer.precision=7 is of the wrong kind: input should be 32, 16 or 'bf16'"),
+]
+
+GROUPS = [
+    *(Bad("sample.py", f"{group}=null", [f"{group}=null"], f"{group}=null names no option; choose one of ") for group in (
+        "solver", "operator", "noise_model", "sampler", "grid", "fit", "metrics", "trainer", "prior",
+    )),
+    *(Bad("evaluate.py", f"{group}=null", [f"{group}=null"], f"{group}=null names no option; choose one of ") for group in (
+        "data", "callbacks", "logger", "exact_problem", "row", "experiment",
+    )),
+    *(Bad("train.py", f"{group}=null", [f"{group}=null"], f"{group}=null names no option; choose one of ") for group in (
+        "network", "schedule", "preconditioning", "weighting", "optimiser", "lr_schedule", "validation", "export",
+    )),
+    Bad("sample.py", "a group that is a number", ["solver=7"], "solver=7 names no option; choose one of ddrm"),
+    Bad("sample.py", "a group that is true", ["solver=true"], "solver=true names no option"),
+    Bad("sample.py", "a group that is a list of numbers", ["solver=[1,2]"], "names no option"),
+    Bad("sample.py", "two options of one group", ["solver=[dps,sdedit]"], "solver.zeta is unknown; SDEdit takes t_star"),
+    Bad("sample.py", "a group taken out", ["~solver"], "solver is missing; leave out ~solver; choose one of ddrm"),
+    Bad("train.py", "a group taken out", ["~optimiser"], "optimiser is missing; leave out ~optimiser"),
+    Bad("evaluate.py", "callbacks that are numbers", ["callbacks=[1]"], r"callbacks=\[1\] names no option"),
+    Bad("evaluate.py", "a callback that is a number", ["+callbacks.x=3"], r"callbacks\.x=3 is no .*Callback"),
+    Bad("evaluate.py", "a callback that is a list", ["+callbacks.x=[a]"], r"callbacks\.x=\[\"a\"\] is no .*Callback"),
+    Bad("evaluate.py", "a callback without a class", ["+callbacks.x={a: 1}"], r"callbacks\.x=.* is no .*Callback"),
+    Bad("evaluate.py", "a callback of another class", ["+callbacks.x._target_=decimal.Decimal"], r"callbacks\.x\._target_=.*"),
+    Bad("evaluate.py", "a table that is none", ["table={_target_: pathlib.Path}"], "table._target_=pathlib.Path is no .*PaperTable"),
+    Bad("evaluate.py", "a table that runs a command", ["table={_target_: os.system, command: touch x}"], "os.system is no class"),
+]  # fmt: skip
+
+CLASSES = [
+    Bad("sample.py", "a module for a class", ["solver._target_=os"], "solver._target_=os is no class but a module; choose one of ddrm"),
+    Bad("sample.py", "a command for a class", ["solver._target_=os.system"], "solver._target_=os.system is no class but a builtin"),
+    Bad("sample.py", "a constant for a class", ["solver._target_=math.pi"], "solver._target_=math.pi is no class but a float"),
+    Bad("sample.py", "a function for a class", ["solver._target_=json.dumps"], "solver.obj is not set"),
+    Bad("sample.py", "another class", ["solver._target_=pathlib.Path"], r"solver._target_=pathlib.Path is no .*solvers\.base\.Solver"),
+    Bad("sample.py", "a type of Python", ["solver._target_=builtins.int"], "solver._target_=builtins.int does not say what it takes"),
+    Bad(
+        "sample.py",
+        "an operator for a solver",
+        ["solver._target_=diffusion_priors.operators.identity.Identity"],
+        "Identity is no .*Solver; choose one of ddrm",
+    ),
+    Bad("sample.py", "a class that is not there", ["solver._target_=no.such.Class"], "solver._target_=no.such.Class cannot be imported"),
+    Bad("sample.py", "a class that is a number", ["solver._target_=7"], "solver._target_=7 "),
+    Bad("sample.py", "a class that is a list", ["solver._target_=[a]"], "solver._target_"),
+    Bad("sample.py", "no class", ["solver._target_="], "solver._target_= "),
+    Bad("sample.py", "a null class", ["solver._target_=null"], "solver._target_=None "),
+    Bad("sample.py", "a class with a control character", ['solver._target_="a\x1b[31mb"'], r"solver\._target_="),
+    Bad("sample.py", "a class that is not set", ["solver._target_=???"], "solver._target_ is not set; set it to a class"),
+    Bad("sample.py", "Hydra's own keys", ["+solver._partial_=true"], "solver._partial_ is unknown; DPS takes zeta"),
+    Bad("sample.py", "arguments without a name", ["+solver._args_=[1]"], "solver._args_ is unknown; DPS takes zeta"),
+    Bad("sample.py", "a network that is null", ["prior.network=null"], r"prior\.network=null is no torch.*Module"),
+    Bad("sample.py", "a network that is a number", ["prior.network=3"], r"prior\.network=3 is no torch.*Module"),
+    Bad("sample.py", "a network of another class", ["prior.network._target_=decimal.Decimal"], r"prior\.network\._target_=.*Decimal"),
+    Bad(
+        "sample.py",
+        "an argument of a network that takes none",
+        ["prior.network._target_=broken_networks.WrongChannels", "+prior.network.x=1"],
+        r"prior\.network\.x is unknown; WrongChannels takes no argument",
+    ),
+    Bad("sample.py", "LPIPS that is a number", ["metrics.lpips=3"], r"metrics\.lpips=3 is no .*LPIPS"),
+]
+
+NUMBERS = [
+    Bad("sample.py", "a list of no images", ["input=[]"], r"input=\[\] is out of bounds: list should have at least 1 item"),
+    Bad("evaluate.py", "a list of no images", ["data.root=[]"], r"data\.root=\[\] is out of bounds"),
+    Bad("evaluate.py", "a list of numbers for images", ["data.root=[3]"], r"data\.root=\[3\] is of the wrong kind"),
+    Bad("sample.py", "a trillion samples", [f"num_samples={10**12}"], f"num_samples={10**12} is out of bounds: input should be less"),
+    Bad("evaluate.py", "a trillion samples", [f"num_samples={10**12}"], f"num_samples={10**12} is out of bounds: input should be less"),
+    Bad("evaluate.py", "a thousand workers", ["data.workers=1000"], r"data\.workers=1000 is not between 0 and \d+, for a machine with"),
+    Bad("train.py", "a thousand workers", ["data.workers=1000"], r"data\.workers=1000 is not between 0 and \d+, for a machine with"),
+    Bad("evaluate.py", "a file for frozen measurements", ["data.freeze=face.png"], "data.freeze=face.png is no folder and"),
+    Bad("evaluate.py", "frozen measurements within a file", ["data.freeze=face.png/a"], "data.freeze=face.png/a is no folder"),
+    Bad("sample.py", "steps beyond any schedule", [f"grid.steps={10**12}"], "a sampling grid has 1 to 100000 steps"),
+    Bad("sample.py", "a schedule of a billion steps", [f"prior.schedule.steps={10**9}"], "a schedule has 1 to 100000 steps"),
+    Bad("train.py", "a schedule of a billion steps", [f"schedule.steps={10**9}"], "a schedule has 1 to 100000 steps"),
+    Bad("sample.py", "photons beyond counting", ["noise_model=poisson", "noise_model.peak=1e20"], "at most 1e\\+12, got peak=1e\\+20"),
+    Bad("sample.py", "a number that is not one", ["solver.zeta=nan"], "solver.zeta=NaN is out of bounds: input should be a finite number"),
+    Bad("sample.py", "an infinite number", ["solver.zeta=inf"], "solver.zeta=Infinity is out of bounds"),
+    Bad("sample.py", "a number beyond single precision", ["solver.zeta=1e300"], r"solver\.zeta=1e\+300 is out of bounds: numbers must lie"),
+    Bad(
+        "sample.py",
+        "a number beyond any format",
+        ["solver.zeta=" + "9" * 401],
+        r"solver\.zeta=\d+… \(\d+ more char",
+    ),
+    Bad("train.py", "a weight decay that is no number", ["optimiser.weight_decay=nan"], "optimiser.weight_decay=NaN is out of bounds"),
+    Bad("train.py", "a negative weight decay", ["optimiser.weight_decay=-1"], "the weight decay must not be negative, got -1"),
+    Bad("train.py", "a learning rate beyond single precision", ["optimiser.lr=1e300"], "optimiser.lr=1e\\+300 is out of bounds"),
+    Bad("train.py", "a variance weight that is no number", ["variance_weight=nan"], "variance_weight=NaN is out of bounds"),
+    Bad("train.py", "an infinite clip", ["clip=inf"], "clip=Infinity is out of bounds"),
+    Bad("train.py", "steps beyond counting", [f"steps={HUGE}"], f"steps={HUGE} is out of bounds"),
+    Bad("train.py", "a network of a billion channels", [f"network.num_channels={10**9}"], "num_channels must be between 1 and 4096"),
+    Bad("train.py", "a network of a billion blocks", [f"network.num_res_blocks={10**9}"], "num_res_blocks must be between 1 and 64"),
+    Bad("train.py", "a network without levels", ["network.channel_mult=[]"], "levels in channel_mult must be between 1 and 16"),
+    Bad("train.py", "a network whose levels grow", ["network.channel_mult=[1,1e9]"], "channel_mult=.* must give every level 1 to 16384"),
+    Bad("train.py", "a trillion samples to look at", [f"validation.samples={10**12}"], r"validation\.samples must be 0 to 1000"),
+    Bad("train.py", "one momentum", ["optimiser.betas=[0.9]"], r"optimiser\.betas=\[0\.9\] is out of bounds"),
+    Bad("train.py", "workers that are a list", ["data.workers=[1]"], r"data\.workers=\[1\] is of the wrong kind"),
+]
+
+ROWS = [*FOLDERS, *KINDS, *GROUPS, *CLASSES, *NUMBERS]

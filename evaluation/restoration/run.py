@@ -137,7 +137,9 @@ class RestorationRun:
             raise ValueError("metrics=fid and metrics=calibration compare with clean images, and there are none; set metrics=default")
         self.metrics.check(len(self.items.ids), self.num_samples)
         if self.items.has_truth:
-            self.metrics.prepare()
+            self.metrics.prepare(self.method.prior.size)
+        else:
+            self.metrics.without_truth()
 
     def title(self, words: str) -> str:
         """What is about to happen, in a line or two."""

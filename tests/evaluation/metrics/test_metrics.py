@@ -17,6 +17,7 @@ from scipy.signal import convolve2d
 
 from diffusion_priors.evaluation.metrics.lpips import LPIPS, TrunkMissing
 from diffusion_priors.evaluation.metrics.per_image import Metrics
+from diffusion_priors.evaluation.scores import explains
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "lpips"
 needs_trunk = pytest.mark.skipif(not SHARED.is_dir(), reason="the LPIPS trunk weights (../shared/lpips) are not here")
@@ -146,6 +147,35 @@ def test_a_missing_trunk_is_a_footnote(tmp_path, monkeypatch):
     metrics.prepare()
     assert "download is off" in metrics.footnote
     assert np.isnan(metrics(images(1, 40), images(1, 40))["lpips"]).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "footnote"),
+    [
+        ((64, 31), "LPIPS, LPIPS squeeze: needs images of 32 x 32 pixels or more, these have 64 x 31"),
+        (
+            (10, 16),
+            (
+                "SSIM: needs images of 11 x 11 pixels or more, these have 10 x 16; "
+                "LPIPS, LPIPS squeeze: needs images of 32 x 32 pixels or more, these have 10 x 16"
+            ),
+        ),
+    ],
+)
+def test_images_that_are_too_small_are_a_footnote_and_need_no_trunk(size, footnote):
+    metrics = Metrics(LPIPS(trunk="nowhere.pth"), lpips_squeeze=LPIPS("squeeze", trunk="nowhere.pth"))
+    metrics.prepare(size)
+    assert metrics.footnote == footnote
+    values = metrics(torch.zeros(1, 3, *size), torch.zeros(1, 3, *size))
+    for name in metrics.names:
+        assert np.isnan(values[name][0]) == explains(footnote, name), name
+
+
+def test_without_a_ground_truth_every_metric_has_the_reason():
+    metrics = Metrics(lpips_vgg=LPIPS("vgg"))
+    metrics.without_truth()
+    assert metrics.footnote == "PSNR, SSIM, LPIPS, LPIPS vgg: there is no ground truth"
+    assert all(explains(metrics.footnote, name) for name in metrics.names)
 
 
 def test_a_wrong_trunk_is_refused(trunk, tmp_path):

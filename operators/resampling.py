@@ -25,9 +25,11 @@ class SuperResolution(Separable):
 class SuperResolutionBicubic(Separable):
     """y = the image reduced by `factor` with an antialiased cubic kernel, a = −1/2 (Keys 1981, Eq. 15).
 
-    The kernel is stretched by the factor, as PIL's and MATLAB's resizing do; they differ at the boundary only,
-    which is a parameter here. `boundary="symmetric"` repeats the edge pixel, as MATLAB's imresize and the resizer of the
-    official code of DPS; "reflect" does not, which changes the 2 pixels along each border (for a factor of 4). Raises ValueError where a side is no multiple of `factor`.
+    The kernel is stretched by the factor, as PIL's and MATLAB's resizing do; they differ at the boundary only, which is a
+    parameter here. `boundary="symmetric"` repeats the edge pixel, as MATLAB's imresize and the resizer in the official
+    code of DPS do; "reflect" does not, which changes the 2 pixels along each border of y.
+
+    Raises ValueError where a side is no multiple of `factor`.
     """
 
     def __init__(self, factor: int = 4, boundary: Extension = "reflect") -> None:

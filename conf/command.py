@@ -25,10 +25,11 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandat
 
 from diffusion_priors.conf import PROJECT
 from diffusion_priors.conf.groups import SCRIPTS, hint, misplaced, options
+from diffusion_priors.conf.paths import literal_paths, quoted
 from diffusion_priors.runs.exit_codes import BROKEN_PIPE, REFUSED, SIGINT, STOPPED
 from diffusion_priors.runs.exit_codes import FAILED as FAILED
 from diffusion_priors.runs.layout import RunLayout
-from diffusion_priors.runs.printable import printable, without_secrets
+from diffusion_priors.runs.printable import printable, without_home, without_secrets
 
 NO_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed", "not enough memory")
 """How torch says that a tensor is too large for this machine."""
@@ -83,12 +84,13 @@ def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], fl
         try:
             return main(config)
         except NotApplicableStop as error:
-            layout.not_applicable.write_text(f"{one_line(error)}\n")
+            layout.not_applicable.write_text(f"{one_line(error)}\n", encoding="utf-8")
             print(f"not applicable: {layout.root.name}: {one_line(error)}", file=sys.stderr)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs of the sweep continue
             if getattr(error, "code", None) in STOPPED:
                 end(error)
-            layout.error.write_text(without_secrets(f"{traceback.format_exc()}\n{one_line(error)}\n"))
+            text = without_home(without_secrets(f"{traceback.format_exc()}\n{one_line(error)}\n"))
+            layout.error.write_text(text, encoding="utf-8", errors="backslashreplace")
             print(f"error: {layout.root.name}: {one_line(error)}", file=sys.stderr)
         return None
 
@@ -98,7 +100,7 @@ def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], fl
 def command(main: Callable[[], None]) -> None:
     """Run a Hydra main. HYDRA_FULL_ERROR=1 in the environment shows tracebacks instead of one-line errors."""
     os.environ[TRACEBACK] = "1"  # Hydra then raises instead of printing and exiting with 1
-    sys.argv[1:] = [part for argument in sys.argv[1:] for part in prior_from_file(argument)]
+    sys.argv[1:] = literal_paths([part for argument in sys.argv[1:] for part in prior_from_file(argument)])
     try:
         check_overrides(Path(sys.argv[0]).stem, sys.argv[1:])
         main()
@@ -119,8 +121,7 @@ def prior_from_file(argument: str) -> list[str]:
     option, where = ("folder", "prior.path") if os.path.isdir(value) else ("guided_diffusion", "prior.checkpoint.path")
     if value.endswith(".ckpt"):
         option, where = "training", "prior.path"
-    quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-    return [f"prior={option}", f"{where}='{quoted}'"]
+    return [f"prior={option}", f"{where}={quoted(value)}"]
 
 
 def check_overrides(script: str, arguments: Sequence[str]) -> None:

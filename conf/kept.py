@@ -8,12 +8,12 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from diffusion_priors.runs.printable import printable, without_secrets
+from diffusion_priors.runs.printable import printable, without_home, without_secrets
 
 
 def kept(config: DictConfig) -> dict:
-    """The resolved configuration as plain values. Its addresses have *** for users, passwords and queries."""
-    return _without_secrets(OmegaConf.to_container(config, resolve=True))
+    """The resolved configuration as plain values. Its addresses have *** for users, passwords and queries, its paths ~ for the home."""
+    return without_home(_without_secrets(OmegaConf.to_container(config, resolve=True)))
 
 
 def overrides() -> list[str]:
@@ -23,7 +23,7 @@ def overrides() -> list[str]:
 
 def kept_overrides() -> list[str]:
     """The overrides as they may be kept and shown."""
-    return [without_secrets(override) for override in overrides()]
+    return [without_home(without_secrets(override)) for override in overrides()]
 
 
 def _without_secrets(value: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,16 @@ from diffusion_priors.runs.exit_codes import FAILED
 from diffusion_priors.runs.files import write_whole
 from diffusion_priors.runs.layout import ERROR, EXACT_POSTERIOR
 from diffusion_priors.runs.printable import without_secrets
+
+PLAIN = re.compile(r"[\w\-./,=+~@%:\[\] ]+")
+"""What a POSIX shell leaves as it is between double quotes."""
+
+
+def compare_command(first: Path, second: Path) -> str:
+    """The command that compares two runs, ready for a shell. Their folders need no quotes of Hydra: see conf/paths.py."""
+    argument = f"compare=[{first},{second}]"
+    quoted = f'"{argument}"' if PLAIN.fullmatch(argument) else shlex.quote(argument)
+    return f"python evaluate.py {quoted}"
 
 
 class Failures(Callback):
@@ -28,7 +40,10 @@ class Failures(Callback):
         mask_command(root)
         failed = sorted(root.glob(f"*/{ERROR}"))
         if failed:
-            print(f"error: {len(failed)} jobs of the sweep failed; their tracebacks: {root}/*/{ERROR}", file=sys.stderr)
+            print(
+                f"error: {len(failed)} job{'s' if len(failed) > 1 else ''} of the sweep failed; their tracebacks: {root}/*/{ERROR}",
+                file=sys.stderr,
+            )
             sys.exit(FAILED)
 
 
@@ -63,5 +78,8 @@ class Leaderboard(Failures):
             return
         board = write_leaderboard(root, config.objective)
         print(f"\n{board.text}")
+        best = [row.job.folder for row in board.rows[:2]]
+        if len(best) == 2:
+            print(f"\nthe first two, image by image: {compare_command(*best)}")
         if config.get("table") is not None:
             print(f"\n{build(config.table).write(root, board.jobs)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from math import inf
 
 from diffusion_priors.diffusion.levels import CLEAN, NoiseLevel
@@ -43,12 +44,17 @@ class IndexGrid(Grid):
 
 
 class Linspace(IndexGrid):
-    """t_i = round(i (T−1)/(n−1)): both ends kept, as guided-diffusion respaces (Nichol & Dhariwal 2021, Sec. 4)."""
+    """t_i = round(i (T−1)/(n−1)): both ends kept, as guided-diffusion respaces (Nichol & Dhariwal 2021, Sec. 4).
+
+    The strides are summed one by one, as in its code: where t_i lies half-way between two indices, their rounding decides.
+    A single step is the noisiest level here, the least noisy one there.
+    """
 
     def indices(self, total: int) -> list[int]:
         if self.steps == 1:
             return [total - 1]
-        return [round(i * (total - 1) / (self.steps - 1)) for i in range(self.steps)]
+        stride = (total - 1) / (self.steps - 1)
+        return [round(t) for t in accumulate([stride] * (self.steps - 1), initial=0.0)]
 
 
 class Trailing(IndexGrid):

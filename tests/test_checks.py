@@ -59,7 +59,8 @@ EXPERIMENTS = [(script, option) for script in SETTINGS for option in groups_of(s
 
 @pytest.mark.parametrize(("script", "experiment"), EXPERIMENTS, ids=lambda part: part)
 def test_every_experiment_passes(script, experiment):
-    config = hydra.compose(script, overrides=[f"experiment={experiment}", *(["data.root=x"] if script == "train" else [])])
+    own = ["data.root=x"] if script == "train" else ["exact_problem=box"] if experiment == "tune_exact_posterior" else []
+    config = hydra.compose(script, overrides=[f"experiment={experiment}", *own])
     checks.settings_of(config, SETTINGS[script])
     exact = "exact_problem" in config
     wanted, others = (build.EXACT, [*build.EVALUATE]) if exact else (groups(script), build.INSIDE_OTHERS if script == "train" else ())

@@ -130,6 +130,8 @@ class Cosine(Betas):
 
     def __init__(self, steps: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> None:
         _require_steps(steps)
+        if not 0.0 <= s <= 1.0 or not 0.0 < max_beta < 1.0:
+            raise ValueError(f"a cosine schedule needs 0 <= s <= 1 and 0 < max_beta < 1, got s={s}, max_beta={max_beta}; set schedule.s")
         self.steps, self.s, self.max_beta = steps, s, max_beta
 
         def f(t: int) -> float:

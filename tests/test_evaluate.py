@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -311,7 +312,7 @@ def test_a_sweep_continues_after_a_failed_job_and_skips_finished_ones(folder):
     good, bad = (next((folder / "sweep").glob(f"*broken={value}*")) for value in ("nowhere", "wrong"))
     assert "Traceback" in (bad / "error.txt").read_text() and "the network is broken" in (bad / "error.txt").read_text()
     printed, end = done.stderr.strip().splitlines()[-2:]
-    assert printed.startswith(f"error: {bad.name}: ") and "the network is broken" in printed and "1 jobs of the sweep failed" in end
+    assert printed.startswith(f"error: {bad.name}: ") and "the network is broken" in printed and "1 job of the sweep failed" in end
     assert not (bad / "summary.json").exists() and len(records(good)) == IMAGES
     assert {"leaderboard.html", "leaderboard.csv", "leaderboard.md"} <= {path.name for path in (folder / "sweep").iterdir()}
     before = {path: path.stat().st_mtime_ns for path in good.rglob("*")}
@@ -323,6 +324,9 @@ def test_a_sweep_continues_after_a_failed_job_and_skips_finished_ones(folder):
     assert len((folder / "sweep" / "leaderboard.csv").read_text().splitlines()) == 3
     more = evaluate(folder, *sweep, "+prior.network.broken=nowhere,wrong,elsewhere")
     assert more.stdout.count("already evaluated") == 2 and len((folder / "sweep" / "leaderboard.csv").read_text().splitlines()) == 4
+    (line,) = [line for line in more.stdout.splitlines() if line.startswith("the first two, image by image: python evaluate.py ")]
+    (argument,) = shlex.split(line)[8:]
+    assert f"images in common: {IMAGES}" in evaluate(folder, argument).stdout
 
 
 def test_a_solver_that_is_not_applicable_is_no_failure_of_a_sweep(folder):

@@ -18,9 +18,8 @@ from diffusion_priors.evaluation.restoration.batches import Batches, Items, NoIm
 from diffusion_priors.evaluation.restoration.callbacks import EvaluationCallback, LogRun
 from diffusion_priors.evaluation.restoration.finish import finalize_run
 from diffusion_priors.evaluation.restoration.folder import RestorationFolder, changed, pending
-from diffusion_priors.evaluation.restoration.frozen import FrozenImages, freeze, is_frozen
+from diffusion_priors.evaluation.restoration.frozen import FrozenImages, check_free, freeze, is_frozen, manifest
 from diffusion_priors.evaluation.restoration.images import ImageSet
-from diffusion_priors.evaluation.restoration.logged import note_logged
 from diffusion_priors.evaluation.restoration.module import Report, RestorationModule, never
 from diffusion_priors.evaluation.restoration.predict import predict
 from diffusion_priors.evaluation.restoration.progress import ProgressReport
@@ -99,6 +98,7 @@ class RestorationRun:
         self.weights = self.method.prior.fingerprint()
         self.known = self.folder.find(config, self.weights, self.metrics.names)
         self.items = self._items()
+        self.items.check_apart(self.output)
         keys = self.items.keys()
         groups = [range(i, min(i + self.batch_size, len(keys))) for i in range(0, len(keys), self.batch_size)]
         self.folder.check_images(self.known, {*keys})
@@ -110,6 +110,9 @@ class RestorationRun:
             return
         self.method.check_compatible()
         self.items.check(self.method.operator, self.method.image_shape, self.measurement_spec)
+        if self.data.freeze is not None:
+            made_with = manifest(self.seed, self.measurement_spec, self.method.image_shape)
+            check_free(Path(self.data.freeze), made_with, self.items.ids)
         self._check_metrics()
 
     def _items(self) -> Items:
@@ -146,7 +149,7 @@ class RestorationRun:
         lines = [f"{words} · {len(self.method.plan())} steps"]
         if self.known:
             lines.append(f"{len(self.known)} of {len(self.items)} restorations are on record; resuming")
-        return "\n".join(lines)
+        return "\n".join(lines + self.items.notices)
 
     def run(self, config: dict, text: str, title: str) -> dict | None:
         """Restore what is not on record yet, then summarise; → the summary, None in other processes and where there is none.
@@ -229,13 +232,13 @@ class RestorationRun:
         return self._summarise(title, [], []) if done else None
 
     def _summarise(self, title: str, callbacks: list[pl.Callback], loggers: list[Logger], config: dict | None = None) -> dict:
-        """`config` is noted as logged; None where nothing is."""
+        """The logger of `config` is noted as one that has the results; None where no logger has."""
 
         def on_summary(summary: dict, records: list[dict]) -> None:
+            if config is not None and config.get("logger") is not None:
+                summary["logged"] = [config["logger"]]
             for callback in callbacks:
                 if isinstance(callback, EvaluationCallback):
                     callback.on_evaluation_end(self.output, summary, records, loggers)
-            if config is not None:
-                note_logged(self.folder.layout, config.get("logger"))
 
         return finalize_run(self.folder, title, self.metrics, self.num_samples, self.items.keys(), self.stopped is None, on_summary)

@@ -58,7 +58,7 @@ BAD = [
     ({"validation": 1.0}, "got 1.0"),
     ({"limit": 0}, "got 0; set data.limit"),
     ({"limit": -1}, "got -1; set data.limit"),
-    ({"workers": -2}, "must not be negative, got -2; set data.workers"),
+    ({"workers": -2}, "data.workers=-2 is not between 0 and"),
     ({"measurements": "a", "freeze": "b"}, "give one of them"),
     ({"measurements": "a", "root": "b"}, "data.root and data.measurements are both given"),
     ({"degraded": "a", "root": "b"}, "data.root and data.degraded are both given"),

@@ -55,9 +55,9 @@ def build_sample(config: DictConfig, settings: SampleSettings, output_dir: Path,
     if None not in given.values():
         raise Stop("input= is a clean image and measurement= a degraded one; give one of them")
     method = Method(**build_parts(config, overrides))
-    if not method.solver.uses_measurement and any(given.values()):
+    if not method.solver.uses_measurement and any(value is not None for value in given.values()):
         raise Stop("this solver looks at no image; leave out input= and measurement=, or choose another solver")
-    if method.solver.uses_measurement and not any(given.values()):
+    if method.solver.uses_measurement and all(value is None for value in given.values()):
         given["root"] = config.input = str(BUNDLED_FACES / "face-1.png")
     with refusing():
         data = ImageSet(build(config.fit), **given)
@@ -100,7 +100,7 @@ def build_run(config: DictConfig, settings: SampleSettings | EvaluateSettings, *
     if settings.objective not in metrics.names:
         raise Stop(f"objective={settings.objective} is unknown; choose one of {', '.join(metrics.names)}")
     spec = measurement_spec(*(OmegaConf.to_container(config[part], resolve=True) for part in ("operator", "noise_model")))
-    shared = {name: getattr(settings, name) for name in ("seed", "num_samples", "batch_size", "overwrite")}
+    shared = {name: getattr(settings, name) for name in ("seed", "num_samples", "batch_size", "images_per_call", "overwrite")}
     with refusing():
         return RestorationRun(metrics=metrics, trainer=build(config.trainer), measurement_spec=spec, **shared, **parts)
 

@@ -26,6 +26,8 @@ from diffusion_priors.runs.values import annotations, argument_hints, arguments,
 PLAIN = (bool, int, float, str, list, tuple, dict, set, object, Path)
 """What a value may be without being built."""
 
+OF_PROTOCOLS = ("__init__", "__subclasshook__")
+"""Methods that Python adds to every protocol."""
 UNIONS = (Union, UnionType)
 
 Settings = TypeVar("Settings")
@@ -91,7 +93,7 @@ def _check_target(config: DictConfig, kinds: tuple[type, ...], name: str) -> Non
     target = _imported(config, name)
     wanted = tuple(kind for kind in kinds if kind not in PLAIN)
     made = target if inspect.isclass(target) else annotations(target).get("return")
-    if wanted and inspect.isclass(made) and not issubclass(made, wanted):
+    if wanted and inspect.isclass(made) and not any(_is_a(made, kind) for kind in wanted):
         raise Stop(f"{name}._target_={printable(str(config._target_), 100)} is no {_named(wanted)}{_choose(name)}")
     missing = sorted(str(key) for key in OmegaConf.missing_keys(config))
     if missing:
@@ -107,6 +109,14 @@ def _check_target(config: DictConfig, kinds: tuple[type, ...], name: str) -> Non
     absent = [key for key in required(target) if key not in config]
     if absent:
         raise Stop(f"{name}.{absent[0]} is not set; add +{name}.{absent[0]}=VALUE")
+
+
+def _is_a(made: type, kind: type) -> bool:
+    """Whether a class is below another one. A protocol has no classes below it, only classes with the same methods."""
+    if getattr(kind, "_is_protocol", False):
+        methods = [name for name, value in vars(kind).items() if inspect.isfunction(value) and name not in OF_PROTOCOLS]
+        return all(any(name in vars(base) for base in made.__mro__) for name in methods)
+    return issubclass(made, kind)
 
 
 def _imported(config: DictConfig, name: str) -> Any:

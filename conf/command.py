@@ -31,6 +31,8 @@ from diffusion_priors.runs.exit_codes import FAILED as FAILED
 from diffusion_priors.runs.layout import RunLayout
 from diffusion_priors.runs.printable import printable, without_home, without_secrets
 
+NO_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed", "not enough memory")
+"""How torch says that a tensor is too large for this machine."""
 TRACEBACK = "HYDRA_FULL_ERROR"
 LONGEST = 580
 """Characters of a message. The middle of a longer one is left out: it ends with the advice."""
@@ -51,11 +53,15 @@ class NotApplicableStop(Stop):
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Turn ValueError and OSError, which bad input raises, into a Stop with exit code 2."""
+    """Turn ValueError and OSError, which bad input raises, and a lack of memory into a Stop with exit code 2."""
     try:
         yield
     except (ValueError, OSError) as error:
         raise Stop(one_line(error)) from error
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in NO_MEMORY):
+            raise
+        raise Stop("this needs more memory than there is; choose smaller images, a smaller operator or network, or batch_size=1") from error
 
 
 def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], float | None]:
@@ -172,6 +178,8 @@ def one_line(error: BaseException) -> str:
         return f"{group}={option} is unknown; choose one of {', '.join(error.options)}"
     cause = error.__cause__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
+        if cause.parent_node._is_none():
+            return f"{cause.full_key} cannot be set, because {cause.full_key.rpartition('.')[0]} is null"
         return f"{cause.full_key} is unknown; known here: {', '.join(map(str, cause.parent_node))}"
     lines = [line.strip() for line in str(error).splitlines()]
     if isinstance(error, MissingMandatoryValue):

@@ -24,6 +24,8 @@ def groups_of(script: str) -> dict[str, list[str]]:
     defaults = {name: chosen for name, chosen in _defaults(f"{script}.yaml") if not name.startswith("override ")}
     known = {name: options(name) for name in defaults}
     known["data"] = [defaults["data"]] if "data" in defaults else []  # images to restore and images to train on are different classes
+    if script != "train":
+        known["prior"].remove("new")  # an untrained one
     if "experiment" in known:
         known["experiment"] = [option for option in known["experiment"] if _fits(option, script)]
     return {name: known[name] for name in defaults}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from diffusion_priors.runs.printable import without_home, without_secrets
+from diffusion_priors.runs.printable import printable, without_home, without_secrets
 
 
 def kept(config: DictConfig) -> dict:
@@ -31,3 +32,11 @@ def _without_secrets(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_secrets(inner) for inner in value]
     return without_secrets(value) if isinstance(value, str) else value
+
+
+class WithoutSecrets(logging.Formatter):
+    """Of Hydra's own log lines, which show the overrides of each job of a sweep."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = without_secrets(super().format(record)).replace("\t", " ").split("\n")
+        return "\n".join(map(printable, lines))

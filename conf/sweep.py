@@ -12,8 +12,9 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from diffusion_priors.runs.exit_codes import FAILED
+from diffusion_priors.runs.files import write_whole
 from diffusion_priors.runs.layout import ERROR, EXACT_POSTERIOR
-from diffusion_priors.runs.printable import printable, show
+from diffusion_priors.runs.printable import printable, show, without_home, without_secrets
 
 PLAIN = re.compile(r"[\w\-./,=+~@%:\[\] ]+")
 """What a POSIX shell leaves as it is between double quotes."""
@@ -27,10 +28,14 @@ def compare_command(first: Path, second: Path) -> str:
 
 
 class Failures(Callback):
-    """Exit code 1 where a job failed."""
+    """Exit code 1 where a job failed. The command line that Hydra keeps of a sweep loses the secrets in its addresses."""
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        mask_command(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         root = Path(config.hydra.sweep.dir)
+        mask_command(root)
         failed = sorted(root.glob(f"*/{ERROR}"))
         if failed:
             print(
@@ -38,6 +43,15 @@ class Failures(Callback):
                 file=sys.stderr,
             )
             sys.exit(FAILED)
+
+
+def mask_command(root: Path) -> None:
+    """Write multirun.yaml of a sweep again, if it holds secrets or the home. Hydra writes it before the first job."""
+    path = root / "multirun.yaml"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    masked = without_home(without_secrets(text))
+    if masked != text:
+        write_whole(path, lambda stream: stream.write(masked.encode()))
 
 
 class Leaderboard(Failures):

@@ -173,7 +173,7 @@ def test_no_secret_of_an_address_is_shown_or_kept(tmp_path):
     prior = ["prior=custom", "prior.network._target_=broken_networks.Shrink", "prior.size=[16,16]", "prior.checkpoint.path=null"]
     where = ["prior.checkpoint.name=x.pt", f"prior.checkpoint.cache={cache}", f"prior.checkpoint.sha256={'0' * 64}"]
     evaluation = [*prior, *where, address, "data.root=face.png", "logger=wandb", "logger.mode=offline", *SHORT]
-    said = [ran(tmp_path, *evaluation, script="evaluate.py"), ran(tmp_path, *evaluation, script="evaluate.py")]
+    said = [ran(tmp_path, *evaluation, *more, script="evaluate.py") for more in ([], [], ["seed=0,1", "-m"])]
     said += [
         ran(
             tmp_path,

@@ -294,9 +294,9 @@ def test_two_runs_are_paired_image_by_image(whole):
     per = [[np.mean([r["psnr"] for r in records(whole / run) if r["id"] == name]) for name in names()] for run in ("run", "other")]
     difference = np.subtract(*per)
     (row,) = [line for line in printed.splitlines() if line.startswith("PSNR")]
-    assert f"{difference.mean():.2f}" in row and f"images in common: {IMAGES}" in printed
+    assert f"{difference.mean():.2f}".replace("-", "−") in row and f"images in common: {IMAGES}" in printed
     assert [int(count) for count in row.split()[-4:]] == [int((difference > 0).sum()), int((difference < 0).sum()), 0, IMAGES]
-    assert re.search(r"solver\.zeta\s+1\.0\s+0\.1", printed)
+    assert re.search(r"solver\.zeta\s+0\.25\s+0\.1", printed)
 
 
 # Sweeps
@@ -356,7 +356,7 @@ def test_the_prior_of_a_method_that_is_not_applicable_is_not_loaded(folder):
 def test_another_configuration_in_the_same_folder_is_refused_with_the_difference(whole):
     before = images(whole / "run"), (whole / "run" / "config.yaml").read_bytes(), (whole / "run" / "records.jsonl").read_bytes()
     line = the_line(evaluate(whole, *LINE, "output_dir=run", "solver.zeta=0.5", "seed=7", code=2))
-    assert "seed was 0, is 7" in line and "solver.zeta was 1.0, is 0.5" in line and "overwrite=true" in line and "grid" not in line
+    assert "seed was 0, is 7" in line and "solver.zeta was 0.25, is 0.5" in line and "overwrite=true" in line and "grid" not in line
     assert before == (images(whole / "run"), (whole / "run" / "config.yaml").read_bytes(), (whole / "run" / "records.jsonl").read_bytes())
 
 

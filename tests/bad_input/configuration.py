@@ -20,7 +20,7 @@ FOLDERS = [
 
 KINDS = [
     *every("no output_dir", ["output_dir="], "output_dir='' is out of bounds: string should have at least 1 character"),
-    *every("a folder that is no folder in a sweep", ["-m", "output_dir=7"], r"output_dir=7 names no folder"),
+    *every("a folder that is no folder in a sweep", ["output_dir=7", "-m"], r"output_dir=7 names no folder"),
     *every("null for output_dir", ["output_dir=null"], "output_dir=null is of the wrong kind", ("sample.py", "train.py")),
     *every("output_dir taken out", ["~output_dir"], "output_dir is missing; leave out ~output_dir"),
     *every("a seed beyond 64 bits", [f"seed={2**64}"], f"seed={2**64} is out of bounds: input should be less than"),
@@ -127,6 +127,23 @@ NUMBERS = [
         ["solver.zeta=" + "9" * 401],
         r"solver\.zeta=\d+… \(\d+ more char",
     ),
+    Bad(
+        "sample.py",
+        "a value below null",
+        ["metrics.lpips=null", "metrics.lpips.net=vgg"],
+        "net cannot be set, because metrics",
+    ),
+    Bad("sample.py", "threads beyond any machine", ["trainer.threads=1000000"], "trainer.threads must be at most 1024, got 1000000"),
+    Bad("sample.py", "a grid without curve", ["grid=karras", "grid.rho=1e-20"], "Karras' grid needs a positive rho, from 0.1 to 1000"),
+    Bad("sample.py", "a grid upside down", ["grid=karras", "grid.smallest=5", "grid.largest=1"], "the grid's ends are in the wrong order"),
+    Bad(
+        "sample.py",
+        "a cosine without offset",
+        ["schedule@prior.schedule=cosine", "prior.schedule.s=-1"],
+        "a cosine schedule needs 0 <= s",
+    ),
+    Bad("sample.py", "a measurement beyond memory", ["operator=phase_retrieval", "operator.oversampling=1e9"], "more memory than there is"),
+    Bad("sample.py", "a range of one end", ["prior.pixel_range=[0]"], r"prior\.pixel_range=\[0\] is out of bounds: it has too few items"),
     Bad("train.py", "a weight decay that is no number", ["optimiser.weight_decay=nan"], "optimiser.weight_decay=NaN is out of bounds"),
     Bad("train.py", "a negative weight decay", ["optimiser.weight_decay=-1"], "the weight decay must not be negative, got -1"),
     Bad("train.py", "a learning rate beyond single precision", ["optimiser.lr=1e300"], "optimiser.lr=1e\\+300 is out of bounds"),

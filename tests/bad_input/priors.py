@@ -208,8 +208,18 @@ TRAINED = [
 
 SECRET = "prior.checkpoint.url='http://user:secret@127.0.0.1:9/x.pt?token=secret'"
 CUSTOM = ["prior=custom", "prior.network._target_=broken_networks.Shrink", "prior.checkpoint.path=null", "prior.size=[16,16]"]
+FETCHED = [*CUSTOM, *RUN, "prior.checkpoint.sha256=00"]
 OWN_BETAS = [*CUSTOM, *RUN, "prior.checkpoint=null", "schedule@prior.schedule=betas"]
 ADDRESSES = [
+    Bad(
+        "sample.py",
+        "a local file as an address",
+        [*FETCHED, "prior.checkpoint.name=x", "prior.checkpoint.url=file:///etc/hostname"],
+        "file:///etc/hostname is no address of the web",
+        alone=True,
+    ),
+    Bad("sample.py", "no address", [*FETCHED, "prior.checkpoint.name=x", "prior.checkpoint.url=x.pt"], "x.pt is no address of", alone=True),
+    Bad("sample.py", "a cache's file elsewhere", [*FETCHED, "prior.checkpoint.name=../x"], "name='../x' is no name of a file", alone=True),
     Bad(
         "sample.py",
         "an address with a password that does not answer",

@@ -11,6 +11,7 @@ from PIL import Image
 
 from diffusion_priors.evaluation.restoration.images import ImageSet
 from diffusion_priors.images.fit import Crop
+from diffusion_priors.operators.identity import Identity
 
 NAMES = [f"face-{i:04}" for i in range(4000)]
 
@@ -46,7 +47,7 @@ def test_the_images_are_those_of_the_names(tmp_path):
     """Each item holds its own image and its samples follow one another."""
     for i, name in enumerate("cab"):
         Image.fromarray(np.full((8, 8, 3), 40 * i, dtype=np.uint8)).save(tmp_path / f"{name}.png")
-    method = SimpleNamespace(image_shape=(3, 4, 4))
+    method = SimpleNamespace(image_shape=(3, 4, 4), operator=Identity())
     found = ImageSet(Crop(), str(tmp_path), limit=2).items(method, 2)
     items = [found[i] for i in range(len(found))]
     assert [(item.ids, item.samples) for item in items] == [(("a",), (0,)), (("a",), (1,)), (("b",), (0,)), (("b",), (1,))]

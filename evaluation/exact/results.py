@@ -43,7 +43,7 @@ class Results(TypedDict):
     steps: int
     distances: Values
     floor: Values
-    histograms: list[list[Annotated[int, Field(ge=0, lt=2**53)]]]
+    histograms: list[list[Annotated[int, Field(ge=0, lt=2**53)]]] | None
     seconds: FiniteFloat
     samples: int
     failed: int

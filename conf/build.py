@@ -100,7 +100,7 @@ def build_run(config: DictConfig, settings: SampleSettings | EvaluateSettings, *
     if settings.objective not in metrics.names:
         raise Stop(f"objective={settings.objective} is unknown; choose one of {', '.join(metrics.names)}")
     spec = measurement_spec(*(OmegaConf.to_container(config[part], resolve=True) for part in ("operator", "noise_model")))
-    shared = {name: getattr(settings, name) for name in ("seed", "num_samples", "batch_size", "overwrite")}
+    shared = {name: getattr(settings, name) for name in ("seed", "num_samples", "batch_size", "images_per_call", "overwrite")}
     with refusing():
         return RestorationRun(metrics=metrics, trainer=build(config.trainer), measurement_spec=spec, **shared, **parts)
 
@@ -147,7 +147,7 @@ def build_scoring(config: DictConfig, settings: EvaluateSettings, output_dir: Pa
 def two_runs(config: DictConfig) -> tuple[Path, Path]:
     """The folders of compare=[DIR1,DIR2]. Raises Stop for anything else."""
     given = OmegaConf.to_container(config)["compare"]
-    if not isinstance(given, list) or len(given) != 2 or not all(isinstance(one, str) for one in given):
+    if not isinstance(given, list) or len(given) != 2 or not all(isinstance(one, str) and one for one in given):
         raise Stop(f"compare={given} does not name two runs; give two folders, as in compare=[DIR1,DIR2]")
     return Path(given[0]), Path(given[1])
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from diffusion_priors.diffusion.image_random import image_generator
 from diffusion_priors.images.find import Found
 from diffusion_priors.images.fit import Crop, Fit
-from diffusion_priors.runs.processes import check_workers
+from diffusion_priors.runs.memory import check_workers
 from diffusion_priors.training.image_store import ImageStore, store_images
 from diffusion_priors.training.module import TrainingBatch
 

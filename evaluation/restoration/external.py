@@ -137,7 +137,7 @@ class Scoring:
             self.finished = self.folder.complete_summary()
         if self.finished is not None:
             return
-        self.metrics.prepare()
+        self.metrics.prepare(max((pair.size for pair in self.pairs), key=min))
         self.metrics.check(len(self.pairs), 1)
 
     def _check_known(self) -> None:

@@ -10,7 +10,7 @@ from diffusion_priors.evaluation.restoration.batches import CleanImages, Degrade
 from diffusion_priors.evaluation.restoration.frozen import FrozenImages
 from diffusion_priors.images.find import check_path
 from diffusion_priors.images.fit import Fit
-from diffusion_priors.runs.processes import check_workers
+from diffusion_priors.runs.memory import check_workers
 from diffusion_priors.runs.values import Text, Texts
 from diffusion_priors.solvers.method import Method
 

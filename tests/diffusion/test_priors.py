@@ -190,6 +190,7 @@ WRONG = {
     "pixel_range": [-1, 0, 1],
     "pixel_range's order": [1, -1],
     "schedule's beta": {"kind": "linear", "beta_end": 2.0},
+    "schedule's few steps": {"kind": "linear", "steps": 10},
 }
 
 

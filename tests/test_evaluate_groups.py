@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tiny_evaluation import COSTS, draw_images, evaluate
 
-from diffusion_priors.runs.records import read_records
+from diffusion_priors.runs.reading.records import read_records
 
 pytestmark = pytest.mark.script
 

@@ -52,7 +52,7 @@ def exact_posterior(config: DictConfig, settings: EvaluateSettings) -> float | N
     from diffusion_priors.evaluation.exact.table import text
     from diffusion_priors.runs.lock import locked
 
-    folder, solver = output_folder(settings.output_dir), HydraConfig.get().runtime.choices.solver
+    folder, solver = output_folder(settings.output_dir), HydraConfig.get().runtime.choices.get("solver")
     tuned = tune(config, solver, overrides())
     run = build_exact(config, settings, overrides())
     plain = kept(config)

@@ -33,7 +33,7 @@ def restore(
     """
     hydra_config = HydraConfig.get()
     choices = hydra_config.runtime.choices
-    if choices.prior == "new":
+    if choices.get("prior") == "new":
         raise Stop("prior=new is an untrained network, for train.py; choose another prior")
     folder = output_folder(settings.output_dir)
     run = build_run(config, settings, folder, overrides())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from diffusion_priors.runs.exit_codes import FAILED
@@ -31,7 +32,8 @@ class Failures(Callback):
     """Exit code 1 where a job failed. The command line that Hydra keeps of a sweep loses the secrets in its addresses."""
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        mask_command(Path(config.hydra.sweep.dir))
+        if config.hydra.mode == RunMode.MULTIRUN:
+            mask_command(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         root = Path(config.hydra.sweep.dir)

@@ -342,7 +342,7 @@ TRAINING = [
         "train.py",
         "a zip without a readable image",
         ["data.root=odd.zip"],
-        "1 of the 1 images in odd.zip cannot be used, the first a.png: it is no",
+        "1 of 1 image in odd.zip cannot be used, the first a.png: it is no",
         zipped,
     ),
     Bad("train.py", "a zip that is none", ["data.root=odd.zip"], "odd.zip is not a readable zip file", odd(b"PK\3\4no", "odd.zip")),
@@ -350,7 +350,7 @@ TRAINING = [
         "train.py",
         "PostScript for training",
         ["data.root=ps"],
-        "1 of the 1 images in ps cannot be used, the first a.png: it is no image of",
+        "1 of 1 image in ps cannot be used, the first a.png: it is no image of",
         lambda folder: (folder / "ps").mkdir() or ((folder / "ps" / "a.png").write_bytes(POSTSCRIPT) and None),
     ),
     Bad(

@@ -313,7 +313,7 @@ FROZEN = {
     "no problem": (partial(frozen, change=lambda m: m.pop("problem")), "damaged: problem"),
     "another version": (partial(frozen, change=lambda m: m.update(version=9)), "is of version 9"),
     "another size": (partial(frozen, change=lambda m: m.update(shape=[3, 8, 8])), r"are of images \(3, 8, 8\)"),
-    "no image": (partial(frozen, change=lambda m: m.update(images={}, hash=sha256(b"").hexdigest())), "none of the 0 images"),
+    "no image": (partial(frozen, change=lambda m: m.update(images={}, hash=sha256(b"").hexdigest())), "holds none of 0 images"),
     "ids that differ in case": (partial(frozen, change=lambda m: m["images"].update(A="0")), "the ids a and A would share a folder"),
     "no JSON": (manifest_is("{"), "damaged"),
     "a list for a manifest": (manifest_is("[]"), "damaged"),

@@ -27,8 +27,9 @@ from diffusion_priors.diffusion.denoiser import Denoiser  # noqa: E402
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator  # noqa: E402
 from diffusion_priors.diffusion.priors.folder import from_folder  # noqa: E402
 from diffusion_priors.evaluation.metrics.per_image import psnr  # noqa: E402
+from diffusion_priors.images.find import find_images  # noqa: E402
 from diffusion_priors.images.fit import Crop  # noqa: E402
-from diffusion_priors.images.io import find_images, read_image  # noqa: E402
+from diffusion_priors.images.io import read_image  # noqa: E402
 from diffusion_priors.operators.measurement import Measurement  # noqa: E402
 from diffusion_priors.solvers.base import Problem  # noqa: E402
 
@@ -48,7 +49,7 @@ def restorer(name: str, operator: str, steps: int, dtype: torch.dtype) -> tuple[
     solver, made, noise_model, sampler, grid = (
         instantiate(config[key]) for key in ("solver", "operator", "noise_model", "sampler", "grid")
     )
-    paths = find_images(str(ROOT / "examples" / "faces" / "*.png"))
+    paths = find_images(str(ROOT / "examples" / "faces" / "*.png")).paths
     truth = torch.stack([read_image(path, 3, prior.size, Crop()) for path in paths]).to(dtype)
     plan, denoiser = solver.plan(grid, prior.image_schedule), Denoiser(prior)
 

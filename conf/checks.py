@@ -167,7 +167,7 @@ def _kinds(hint: Any) -> tuple[tuple[type, ...], Any]:
         return tuple(kind for kinds, _ in found for kind in kinds), next((inner for _, inner in found if inner is not None), None)
     if inspect.isclass(origin) and issubclass(origin, Collection):
         return (list,), next(iter(get_args(hint)[-1:]), Any)
-    if hint is Any or origin is not None or getattr(hint, "_is_protocol", False):  # a protocol is known by its methods
+    if hint is Any or origin is not None:
         return (object,), Any
     return ((hint,), None) if inspect.isclass(hint) and hint is not NoneType else ((), None)
 

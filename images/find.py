@@ -200,4 +200,4 @@ def _raise(error: OSError) -> None:
 
 
 def _shown(paths: Sequence[Path]) -> str:
-    return ", ".join(printable(str(path), 80) for path in paths[:3]) + (f", … ({len(paths)} in all)" if len(paths) > 3 else "")
+    return ", ".join(printable(str(path), 200) for path in paths[:3]) + (f", … ({len(paths)} in all)" if len(paths) > 3 else "")

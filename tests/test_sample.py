@@ -145,17 +145,17 @@ def test_a_solver_without_a_measurement_needs_no_image(sample, tmp_path):
 
 
 def test_a_result_depends_on_image_and_seed_only(sample, tmp_path):
-    """Alone, in a batch, and in another order: the same record and the same image, except for float rounding."""
-    shared = ["grid.steps=25", "operator=inpaint_random"]
+    """Alone, in a batch, and in another order: the same record and the same image, bit by bit with images_per_call=1."""
+    shared = ["grid.steps=25", "operator=inpaint_random", "images_per_call=1"]
     listed = f"input=[{','.join(map(str, FACES[::-1]))}]"
     sample(*shared, f"input={FACES[0]}", "output_dir=alone")
     sample(*shared, listed, "output_dir=batch", "batch_size=4")
     alone = records(tmp_path / "alone")[0]
     batch = next(r for r in records(tmp_path / "batch") if r["id"] == alone["id"])
-    assert batch["psnr_measurement"] == alone["psnr_measurement"]
-    assert batch["psnr"] == pytest.approx(alone["psnr"], abs=0.02) and batch["residual"] == pytest.approx(alone["residual"], rel=1e-3)
+    costs = ("seconds", "peak_memory_mib")
+    assert {key: batch[key] for key in batch if key not in costs} == {key: alone[key] for key in alone if key not in costs}
     one, other = (pixels(tmp_path / run / "images" / alone["id"] / "restoration-0.png") for run in ("alone", "batch"))
-    assert np.abs(one - other).max() <= 2 and np.mean(one != other) < 0.02
+    assert np.array_equal(one, other)
 
 
 def test_the_ffhq_prior_is_downloaded_checked_and_sampled_with_its_learned_variance(sample, tmp_path):

@@ -338,12 +338,13 @@ def test_wandb_offline_files_contain_the_values_of_metrics_csv(train, folder):
 
 
 def test_a_second_run_in_the_same_folder_is_told_who_has_it(train, folder):
-    """The first run ends with all its steps, and leaves no lock."""
-    first = Run(folder, *TINY, "steps=40", script="train.py", environment=OWN | {"HOME": str(folder)})
-    assert first.wait_until(lambda: at_step(folder / "out", 0) or (folder / "out" / "config.yaml").exists())
-    done = train(*TINY, "steps=40", code=2)
+    """The first run continues, stops when it is asked to, and leaves no lock."""
+    first = Run(folder, *TINY, "steps=100000", script="train.py", environment=OWN | {"HOME": str(folder)})
+    assert first.wait_until((folder / "out" / "config.yaml").exists)
+    done = train(*TINY, "steps=100000", code=2)
     assert f"out is in use by process {first.process.pid} on " in done.stderr and len(done.stderr.splitlines()) == 1
-    assert first.wait().returncode == 0 and not [path for path in (folder / "out").iterdir() if path.name.startswith(".")]
+    first.send(signal.SIGTERM)
+    assert first.wait().returncode == 143 and not [path for path in (folder / "out").iterdir() if path.name.startswith(".")]
 
 
 def test_the_wall_time_stops_a_run(train, folder):

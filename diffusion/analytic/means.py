@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,7 +15,6 @@ MOST_COMPONENTS = 10_000
 """Each of them is an image in memory."""
 
 
-@runtime_checkable
 class Means(Protocol):
     """What makes K images (K, C, H, W) in double precision."""
 

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from diffusion_priors.diffusion.betas_file import own_betas
 from diffusion_priors.diffusion.schedules import Betas, Linear
 
-BETAS = Linear(20).betas
+BETAS = Linear(20, 1e-4, 2e-2).betas
 
 
 def write(path) -> None:
@@ -30,7 +30,7 @@ def test_betas_of_a_file_are_those_of_the_list(kind, tmp_path):
     path = tmp_path / f"betas{kind}"
     write(path)
     found = own_betas(str(path))
-    assert type(found) is Betas and found.table == own_betas(BETAS).table == Linear(20).table
+    assert type(found) is Betas and found.table == own_betas(BETAS).table == Linear(20, 1e-4, 2e-2).table
     assert found.describe() == {"kind": "betas", "betas": BETAS}
 
 

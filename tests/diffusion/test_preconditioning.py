@@ -13,6 +13,7 @@ from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.levels import NoiseLevel
 from diffusion_priors.diffusion.preconditioning import EDM, X0, Eps, Flow, Score, V
 from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.diffusion.schedules import Cosine
 
 CONF = Path(__file__).parents[2] / "conf"
 PRECONDITIONINGS = sorted((CONF / "preconditioning").glob("*.yaml"))
@@ -47,6 +48,12 @@ class Oracle(nn.Module):
         return self.answer
 
 
+def schedule_of(path):
+    """The schedule of a yaml file; one of your own betas gets those of the cosine schedule."""
+    node = OmegaConf.load(path)
+    return instantiate(node, betas=Cosine().betas, _convert_="all") if OmegaConf.is_missing(node, "betas") else instantiate(node)
+
+
 @pytest.mark.parametrize("pixel_range", [(-1.0, 1.0), (0.0, 1.0), (0.0, 255.0), (-0.5, 2.0)])
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda path: path.stem)
 @pytest.mark.parametrize("preconditioning", PRECONDITIONINGS, ids=lambda path: path.stem)
@@ -55,7 +62,7 @@ def test_a_perfect_network_gives_back_the_clean_image(preconditioning, schedule,
     say, network = ORACLES[preconditioning.stem], Oracle()
     prior = Prior(
         network,
-        instantiate(OmegaConf.load(schedule)),
+        schedule_of(schedule),
         instantiate(OmegaConf.load(preconditioning)),
         size=(3, 4),
         pixel_range=pixel_range,
@@ -82,7 +89,7 @@ def test_a_perfect_network_gives_back_the_clean_image(preconditioning, schedule,
 def test_the_image_schedule_is_in_the_units_of_images():
     """What the test above takes as given: σ divided by half the pixel range, α and t unchanged."""
     for path in SCHEDULES:
-        prior = Prior(Oracle(), instantiate(OmegaConf.load(path)), Eps(), size=(3, 4), pixel_range=(0.0, 255.0))
+        prior = Prior(Oracle(), schedule_of(path), Eps(), size=(3, 4), pixel_range=(0.0, 255.0))
         for own, level in zip(prior.schedule.discretised(), prior.image_schedule.discretised(), strict=True):
             assert (level.t, level.alpha, level.sigma) == (own.t, own.alpha, own.sigma / 127.5)
 

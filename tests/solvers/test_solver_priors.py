@@ -5,6 +5,7 @@ from __future__ import annotations
 from pkgutil import resolve_name
 
 import hydra
+import numpy as np
 import pytest
 import torch
 from configured import make_operator, make_sampler, make_solver, options
@@ -15,6 +16,7 @@ from diffusion_priors.conf import PROJECT
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.grids import Karras, Linspace
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
+from diffusion_priors.diffusion.schedules import Cosine
 from diffusion_priors.diffusion.transitions import FixedSmall
 from diffusion_priors.operators.measurement import Measurement
 from diffusion_priors.operators.noise_models import Gaussian
@@ -27,9 +29,10 @@ def takes_sampler(solver: str) -> bool:
     return resolve_name(option.get("solver", option)._target_).sampler_type is not None
 
 
-def make_prior(name: str, schedule: str = "linear", side: int = 16):
+def make_prior(name: str, schedule: str = "linear", side: int = 16, *own: str):
     with hydra.initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        config = hydra.compose("sample", overrides=[f"prior={name}", f"schedule@prior.schedule={schedule}", f"prior.size=[{side},{side}]"])
+        chosen = [f"prior={name}", f"schedule@prior.schedule={schedule}", f"prior.size=[{side},{side}]", *own]
+        config = hydra.compose("sample", overrides=chosen)
     return instantiate(config.prior, _convert_="all")
 
 
@@ -80,9 +83,11 @@ def test_every_solver_that_takes_a_sampler_takes_every_sampler(solver, sampler, 
 
 @pytest.mark.parametrize("schedule", options("schedule"))
 @pytest.mark.parametrize("name", ["gaussian", pytest.param("gmm", marks=pytest.mark.slow)])
-def test_every_schedule_is_taken(name, schedule):
+def test_every_schedule_is_taken(name, schedule, tmp_path):
     """Samples of 250 steps have the deviation of the prior's pixels."""
-    prior = make_prior(name, schedule, side=8)
+    np.save(tmp_path / "betas.npy", Cosine().betas)
+    own = [f"prior.schedule.betas={tmp_path / 'betas.npy'}"] if schedule == "betas" else []
+    prior = make_prior(name, schedule, 8, *own)
     grid = Linspace(250) if prior.schedule.table else Karras(250, largest=100.0)
     rng = ImageRandom([image_generator(0, b) for b in range(100)])
     problem = Problem(Denoiser(prior), None, FixedSmall(), rng, torch.zeros(100, 3, 8, 8))

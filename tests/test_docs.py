@@ -31,6 +31,8 @@ TINY_NETWORK = [
 
 def extra(command: str) -> list[str]:
     """What makes an evaluation short."""
+    if "benchmarks/batching.py" in command:
+        return ["--steps", "2"]
     if " compare=" in command or " samples=" in command:
         return ["metrics.lpips=null"]
     return [*SHRUNK, *(["hydra.sweeper.n_trials=2"] if "n_trials" in command else [])]

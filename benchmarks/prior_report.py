@@ -29,8 +29,9 @@ from diffusion_priors.diffusion.transitions import FixedSmall
 from diffusion_priors.evaluation.metrics.per_image import Metrics
 from diffusion_priors.evaluation.restoration.batches import Batch
 from diffusion_priors.evaluation.restoration.module import RestorationModule
+from diffusion_priors.images.find import find_images
 from diffusion_priors.images.fit import Crop
-from diffusion_priors.images.io import find_images, image_ids, read_image, to_image
+from diffusion_priors.images.io import read_image, to_image
 from diffusion_priors.operators.identity import Identity
 from diffusion_priors.operators.noise_models import NoNoise
 from diffusion_priors.runs.files import write_whole
@@ -72,8 +73,9 @@ def load(path: str, like: Path) -> Prior:
 
 def denoising_scores(prior: Prior, folder: str, count: int) -> list[float]:
     """Denoising PSNR (dB) at LEVELS on the first `count` images."""
-    paths = find_images(folder)[:count]
-    images = [(name, read_image(path, prior.channels, prior.size, Crop())) for name, path in zip(image_ids(paths), paths, strict=True)]
+    found = find_images(folder)
+    named = list(zip(found.ids, found.paths, strict=True))[:count]
+    images = [(name, read_image(path, prior.channels, prior.size, Crop())) for name, path in named]
     return denoising_psnr(Denoiser(prior), [prior.image_schedule.table[t] for t in LEVELS], images)
 
 

@@ -55,9 +55,9 @@ def build_sample(config: DictConfig, settings: SampleSettings, output_dir: Path,
     if None not in given.values():
         raise Stop("input= is a clean image and measurement= a degraded one; give one of them")
     method = Method(**build_parts(config, overrides))
-    if not method.solver.uses_measurement and any(given.values()):
+    if not method.solver.uses_measurement and any(value is not None for value in given.values()):
         raise Stop("this solver looks at no image; leave out input= and measurement=, or choose another solver")
-    if method.solver.uses_measurement and not any(given.values()):
+    if method.solver.uses_measurement and all(value is None for value in given.values()):
         given["root"] = config.input = str(BUNDLED_FACES / "face-1.png")
     with refusing():
         data = ImageSet(build(config.fit), **given)
@@ -100,7 +100,7 @@ def build_run(config: DictConfig, settings: SampleSettings | EvaluateSettings, *
     if settings.objective not in metrics.names:
         raise Stop(f"objective={settings.objective} is unknown; choose one of {', '.join(metrics.names)}")
     spec = measurement_spec(*(OmegaConf.to_container(config[part], resolve=True) for part in ("operator", "noise_model")))
-    shared = {name: getattr(settings, name) for name in ("seed", "num_samples", "batch_size", "overwrite")}
+    shared = {name: getattr(settings, name) for name in ("seed", "num_samples", "batch_size", "images_per_call", "overwrite")}
     with refusing():
         return RestorationRun(metrics=metrics, trainer=build(config.trainer), measurement_spec=spec, **shared, **parts)
 
@@ -147,7 +147,7 @@ def build_scoring(config: DictConfig, settings: EvaluateSettings, output_dir: Pa
 def two_runs(config: DictConfig) -> tuple[Path, Path]:
     """The folders of compare=[DIR1,DIR2]. Raises Stop for anything else."""
     given = OmegaConf.to_container(config)["compare"]
-    if not isinstance(given, list) or len(given) != 2 or not all(isinstance(one, str) for one in given):
+    if not isinstance(given, list) or len(given) != 2 or not all(isinstance(one, str) and one for one in given):
         raise Stop(f"compare={given} does not name two runs; give two folders, as in compare=[DIR1,DIR2]")
     return Path(given[0]), Path(given[1])
 

@@ -7,7 +7,10 @@ and every part (a node with a `_target_`) against the annotation of the argument
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Collection, Mapping, Sequence
+from importlib import invalidate_caches
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
 from types import NoneType, UnionType
@@ -23,6 +26,8 @@ from diffusion_priors.runs.values import annotations, argument_hints, arguments,
 PLAIN = (bool, int, float, str, list, tuple, dict, set, object, Path)
 """What a value may be without being built."""
 
+OF_PROTOCOLS = ("__init__", "__subclasshook__")
+"""Methods that Python adds to every protocol."""
 UNIONS = (Union, UnionType)
 
 Settings = TypeVar("Settings")
@@ -88,7 +93,7 @@ def _check_target(config: DictConfig, kinds: tuple[type, ...], name: str) -> Non
     target = _imported(config, name)
     wanted = tuple(kind for kind in kinds if kind not in PLAIN)
     made = target if inspect.isclass(target) else annotations(target).get("return")
-    if wanted and inspect.isclass(made) and not issubclass(made, wanted):
+    if wanted and inspect.isclass(made) and not any(_is_a(made, kind) for kind in wanted):
         raise Stop(f"{name}._target_={printable(str(config._target_), 100)} is no {_named(wanted)}{_choose(name)}")
     missing = sorted(str(key) for key in OmegaConf.missing_keys(config))
     if missing:
@@ -106,13 +111,25 @@ def _check_target(config: DictConfig, kinds: tuple[type, ...], name: str) -> Non
         raise Stop(f"{name}.{absent[0]} is not set; add +{name}.{absent[0]}=VALUE")
 
 
+def _is_a(made: type, kind: type) -> bool:
+    """Whether a class is below another one. A protocol has no classes below it, only classes with the same methods."""
+    if getattr(kind, "_is_protocol", False):
+        methods = [name for name, value in vars(kind).items() if inspect.isfunction(value) and name not in OF_PROTOCOLS]
+        return all(any(name in vars(base) for base in made.__mro__) for name in methods)
+    return issubclass(made, kind)
+
+
 def _imported(config: DictConfig, name: str) -> Any:
     """The class or function that `_target_` names. Raises Stop for anything else."""
     if OmegaConf.is_missing(config, "_target_"):
         raise Stop(f"{name}._target_ is not set; set it to a class, as in {name}._target_=package.module.Class")
     path, text = config._target_, printable(str(config._target_), 100)
     try:
+        _find_in_current_folder(path)
         target = resolve_name(path)
+    except ModuleNotFoundError as error:
+        where = f"looked in the installed packages, in the project and in the current folder, {Path.cwd()}"
+        raise Stop(f"{name}._target_={text} cannot be imported: {one_line(error)}; {where}") from error
     except Exception as error:
         raise Stop(f"{name}._target_={text} cannot be imported: {one_line(error)}") from error
     if not (inspect.isclass(target) or inspect.isfunction(target) or inspect.ismethod(target)):
@@ -122,6 +139,15 @@ def _imported(config: DictConfig, name: str) -> Any:
     except ValueError as error:
         raise Stop(f"{name}._target_={text} does not say what it takes, so it cannot be built{_choose(name)}") from error
     return target
+
+
+def _find_in_current_folder(path: str) -> None:
+    """Let a class be imported from a file in the current folder, unless it is found elsewhere. Nothing else is ever looked for there."""
+    top = path.split(".")[0]
+    here = Path.cwd()
+    if find_spec(top) is None and ((here / f"{top}.py").is_file() or (here / top).is_dir()):
+        sys.path.append(str(here))
+        invalidate_caches()
 
 
 def _is_open_ended(target: Any) -> bool:
@@ -141,7 +167,7 @@ def _kinds(hint: Any) -> tuple[tuple[type, ...], Any]:
         return tuple(kind for kinds, _ in found for kind in kinds), next((inner for _, inner in found if inner is not None), None)
     if inspect.isclass(origin) and issubclass(origin, Collection):
         return (list,), next(iter(get_args(hint)[-1:]), Any)
-    if hint is Any or origin is not None:
+    if hint is Any or origin is not None or getattr(hint, "_is_protocol", False):  # a protocol is known by its methods
         return (object,), Any
     return ((hint,), None) if inspect.isclass(hint) and hint is not NoneType else ((), None)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import NoneType
 from typing import NoReturn
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
@@ -23,11 +24,15 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from diffusion_priors.conf import PROJECT
+from diffusion_priors.conf.groups import SCRIPTS, hint, misplaced, options
+from diffusion_priors.conf.paths import literal_paths, quoted
 from diffusion_priors.runs.exit_codes import BROKEN_PIPE, REFUSED, SIGINT, STOPPED
 from diffusion_priors.runs.exit_codes import FAILED as FAILED
 from diffusion_priors.runs.layout import RunLayout
-from diffusion_priors.runs.printable import printable, without_secrets
+from diffusion_priors.runs.printable import printable, without_home, without_secrets
 
+NO_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed", "not enough memory")
+"""How torch says that a tensor is too large for this machine."""
 TRACEBACK = "HYDRA_FULL_ERROR"
 LONGEST = 580
 """Characters of a message. The middle of a longer one is left out: it ends with the advice."""
@@ -48,11 +53,15 @@ class NotApplicableStop(Stop):
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Turn ValueError and OSError, which bad input raises, into a Stop with exit code 2."""
+    """Turn ValueError and OSError, which bad input raises, and a lack of memory into a Stop with exit code 2."""
     try:
         yield
     except (ValueError, OSError) as error:
         raise Stop(one_line(error)) from error
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in NO_MEMORY):
+            raise
+        raise Stop("this needs more memory than there is; choose smaller images, a smaller operator or network, or batch_size=1") from error
 
 
 def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], float | None]:
@@ -75,12 +84,13 @@ def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], fl
         try:
             return main(config)
         except NotApplicableStop as error:
-            layout.not_applicable.write_text(f"{one_line(error)}\n")
+            layout.not_applicable.write_text(f"{one_line(error)}\n", encoding="utf-8")
             print(f"not applicable: {layout.root.name}: {one_line(error)}", file=sys.stderr)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs of the sweep continue
             if getattr(error, "code", None) in STOPPED:
                 end(error)
-            layout.error.write_text(f"{traceback.format_exc()}\n{one_line(error)}\n")
+            text = without_home(without_secrets(f"{traceback.format_exc()}\n{one_line(error)}\n"))
+            layout.error.write_text(text, encoding="utf-8", errors="backslashreplace")
             print(f"error: {layout.root.name}: {one_line(error)}", file=sys.stderr)
         return None
 
@@ -90,9 +100,9 @@ def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], fl
 def command(main: Callable[[], None]) -> None:
     """Run a Hydra main. HYDRA_FULL_ERROR=1 in the environment shows tracebacks instead of one-line errors."""
     os.environ[TRACEBACK] = "1"  # Hydra then raises instead of printing and exiting with 1
-    sys.argv[1:] = [part for argument in sys.argv[1:] for part in prior_from_file(argument)]
+    sys.argv[1:] = literal_paths([part for argument in sys.argv[1:] for part in prior_from_file(argument)])
     try:
-        check_overrides(sys.argv[1:])
+        check_overrides(Path(sys.argv[0]).stem, sys.argv[1:])
         main()
     except KeyboardInterrupt:
         sys.exit(SIGINT)
@@ -111,27 +121,46 @@ def prior_from_file(argument: str) -> list[str]:
     option, where = ("folder", "prior.path") if os.path.isdir(value) else ("guided_diffusion", "prior.checkpoint.path")
     if value.endswith(".ckpt"):
         option, where = "training", "prior.path"
-    quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-    return [f"prior={option}", f"{where}='{quoted}'"]
+    return [f"prior={option}", f"{where}={quoted(value)}"]
 
 
-def check_overrides(arguments: Sequence[str]) -> None:
-    """Raises Stop for values that Hydra takes for faults of its own: what names no option of a group, and no folder."""
+def check_overrides(script: str, arguments: Sequence[str]) -> None:
+    """Raises Stop for overrides that Hydra takes for faults of its own: what names no group of `script`, no option and no folder."""
+    of_hydra = get_args_parser()
+    of_hydra.error = _refuse  # type: ignore[method-assign]  # it would print a page
+    options_of_hydra, others = of_hydra.parse_known_args(arguments)
+    if others:
+        raise Stop(f"{' '.join(others)} is not understood; write all overrides in one piece, and see --help for the options")
+    if script not in SCRIPTS or options_of_hydra.config_name or options_of_hydra.config_path:
+        return  # another configuration than the script's own, and perhaps other groups
     parser = OverridesParser.create()
-    for argument in arguments:
-        if argument.startswith("-") or "=" not in argument:
-            continue
+    for argument in options_of_hydra.overrides:
         try:
             override = parser.parse_override(argument)
-        except HydraException:
-            continue  # Hydra will say what is wrong with it
-        key, value = override.key_or_group, override.value()
-        options = sorted(path.stem for path in (PROJECT / "conf" / key.split("@")[0]).glob("*.yaml"))
-        names = value if isinstance(value, list) else [value]
-        if options and any(isinstance(name, bool | int | float | NoneType) for name in names):
-            raise Stop(f"{argument} names no option; choose one of {', '.join(options)}, as in {key}={options[0]}")
-        if key == "output_dir" and isinstance(value, bool | int | float | list | dict):
-            raise Stop(f"{argument} names no folder; for a folder of that name write output_dir=./{value}")
+        except HydraException as error:
+            raise Stop(f"{printable(argument, 100)} is no override: {one_line(error)}") from error
+        group, value = override.key_or_group, override.value()
+        wrong = None if override.package else hint(script, group.split(".")[0])
+        if wrong is not None:
+            raise Stop(f"{wrong}; leave out {argument}")
+        _check_value(script, argument, group, value)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise Stop(f"{message}; see --help")
+
+
+def _check_value(script: str, argument: str, group: str, value: object) -> None:
+    if not group or (group.startswith("hydra/") and not isinstance(value, str | list | dict)):
+        raise Stop(f"{argument} is no override; write group=option or key=value")
+    known, names = options(group), value if isinstance(value, list) else [value]
+    if known and "=" in argument and any(isinstance(name, bool | int | float | NoneType) for name in names):
+        key = argument.split("=")[0]
+        raise Stop(f"{argument} names no option; choose one of {', '.join(known)}, as in {key}={known[0]}")
+    if group in ("experiment", "data") and misplaced(script, group, value):
+        raise Stop(f"{misplaced(script, group, value)}; leave out {argument}")
+    if group == "output_dir" and isinstance(value, bool | int | float | list | dict):
+        raise Stop(f"{argument} names no folder; for a folder of that name write output_dir=./{value}")
 
 
 def end(error: Exception) -> NoReturn:
@@ -149,6 +178,8 @@ def one_line(error: BaseException) -> str:
         return f"{group}={option} is unknown; choose one of {', '.join(error.options)}"
     cause = error.__cause__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
+        if cause.parent_node._is_none():
+            return f"{cause.full_key} cannot be set, because {cause.full_key.rpartition('.')[0]} is null"
         return f"{cause.full_key} is unknown; known here: {', '.join(map(str, cause.parent_node))}"
     lines = [line.strip() for line in str(error).splitlines()]
     if isinstance(error, MissingMandatoryValue):

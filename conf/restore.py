@@ -71,7 +71,7 @@ def _show_finished(run: RestorationRun, config: dict) -> None:
     """Print the table, write the page where it is missing, and log to a dashboard that does not have the results yet."""
     if not run.folder.layout.report.exists():
         write_report(run.output)
-    logged = log_finished(run.logger, run.output, config, run.finished, run.folder.sound)
+    logged = log_finished(run.logger, run.folder, config, run.finished, run.folder.sound)
     print(f"already evaluated{', now logged' if logged else ''}: {run.output}\n\n{outcome(run.finished, run.output)}")
 
 

@@ -12,6 +12,9 @@ from diffusion_priors.runs.values import Count, Seed, Text, Texts
 Samples = Annotated[int, Field(le=100_000)]
 """Samples of one image. The list of more of them would fill the memory before anything is computed."""
 
+Group = Annotated[int, Field(le=1024)]
+"""Images that a network sees at once. Groups are filled with copies, so that a large number costs as much as images do."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSettings:
@@ -23,6 +26,7 @@ class SampleSettings:
     seed: Seed = 0
     num_samples: Samples = 1
     batch_size: Count = 8
+    images_per_call: Group | None = None
     objective: str = "psnr"
     overwrite: bool = False
 
@@ -34,6 +38,7 @@ class EvaluateSettings:
     seed: Seed = 0
     num_samples: Samples = 1
     batch_size: Count = 8
+    images_per_call: Group | None = None
     objective: str = "psnr"
     samples: Texts | None = None
     truth: Texts | None = None

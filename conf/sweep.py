@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,18 +12,45 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from diffusion_priors.runs.exit_codes import FAILED
+from diffusion_priors.runs.files import write_whole
 from diffusion_priors.runs.layout import ERROR, EXACT_POSTERIOR
+from diffusion_priors.runs.printable import without_secrets
+
+PLAIN = re.compile(r"[\w\-./,=+~@%:\[\] ]+")
+"""What a POSIX shell leaves as it is between double quotes."""
+
+
+def compare_command(first: Path, second: Path) -> str:
+    """The command that compares two runs, ready for a shell. Their folders need no quotes of Hydra: see conf/paths.py."""
+    argument = f"compare=[{first},{second}]"
+    quoted = f'"{argument}"' if PLAIN.fullmatch(argument) else shlex.quote(argument)
+    return f"python evaluate.py {quoted}"
 
 
 class Failures(Callback):
-    """Exit code 1 where a job failed."""
+    """Exit code 1 where a job failed. The command line that Hydra keeps of a sweep loses the secrets in its addresses."""
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        mask_command(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         root = Path(config.hydra.sweep.dir)
+        mask_command(root)
         failed = sorted(root.glob(f"*/{ERROR}"))
         if failed:
-            print(f"error: {len(failed)} jobs of the sweep failed; their tracebacks: {root}/*/{ERROR}", file=sys.stderr)
+            print(
+                f"error: {len(failed)} job{'s' if len(failed) > 1 else ''} of the sweep failed; their tracebacks: {root}/*/{ERROR}",
+                file=sys.stderr,
+            )
             sys.exit(FAILED)
+
+
+def mask_command(root: Path) -> None:
+    """Write multirun.yaml of a sweep again, if it holds secrets. Hydra writes it before the first job."""
+    path = root / "multirun.yaml"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if without_secrets(text) != text:
+        write_whole(path, lambda stream: stream.write(without_secrets(text).encode()))
 
 
 class Leaderboard(Failures):
@@ -47,5 +76,8 @@ class Leaderboard(Failures):
             return
         board = write_leaderboard(root, config.objective)
         print(f"\n{board.text}")
+        best = [row.job.folder for row in board.rows[:2]]
+        if len(best) == 2:
+            print(f"\nthe first two, image by image: {compare_command(*best)}")
         if config.get("table") is not None:
             print(f"\n{build(config.table).write(root, board.jobs)}")

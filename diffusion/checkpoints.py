@@ -40,6 +40,8 @@ class Checkpoint:
     ) -> None:
         if url and not (name and sha256):
             raise ValueError("a checkpoint fetched from a url needs its file name and sha256; set prior.checkpoint.name and .sha256")
+        if name and Path(name).name != name:
+            raise ValueError(f"prior.checkpoint.name={shown(name)} is no name of a file; set prior.checkpoint.path to a file elsewhere")
         self.path, self.name, self.url, self.sha256, self.obtain = path, name, url, sha256, obtain
         self.key, self.prefix, self.ignore = key, prefix or "", tuple(ignore)
         self.cache = Path(cache) if cache else hub_cache()
@@ -103,7 +105,7 @@ def _check_names(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], sour
     if not missing:
         heads = list(dict.fromkeys(name.split(".")[0] for name in extra))[:3]
         advice += f", or leave out what is not the network's: prior.checkpoint.ignore={printable(str(heads), 100)}"
-    elif len(missing) == len(wanted) and extra:
+    elif len(missing) == len(wanted) and extra and "." in extra[0]:
         advice += f", or say what the names in the file begin with: prior.checkpoint.prefix={shown(extra[0].split('.')[0] + '.')}"
     raise ValueError(f"{source} does not fit the network: of its {len(wanted)} tensors {'; '.join(problems)}; {advice}")
 

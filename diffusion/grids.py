@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from math import inf
 
 from diffusion_priors.diffusion.levels import CLEAN, NoiseLevel
@@ -43,12 +44,17 @@ class IndexGrid(Grid):
 
 
 class Linspace(IndexGrid):
-    """t_i = round(i (T−1)/(n−1)): both ends kept, as guided-diffusion respaces (Nichol & Dhariwal 2021, Sec. 4)."""
+    """t_i = round(i (T−1)/(n−1)): both ends kept, as guided-diffusion respaces (Nichol & Dhariwal 2021, Sec. 4).
+
+    The strides are summed one by one, as in its code: where t_i lies half-way between two indices, their rounding decides.
+    A single step is the noisiest level here, the least noisy one there.
+    """
 
     def indices(self, total: int) -> list[int]:
         if self.steps == 1:
             return [total - 1]
-        return [round(i * (total - 1) / (self.steps - 1)) for i in range(self.steps)]
+        stride = (total - 1) / (self.steps - 1)
+        return [round(t) for t in accumulate([stride] * (self.steps - 1), initial=0.0)]
 
 
 class Trailing(IndexGrid):
@@ -84,13 +90,13 @@ class Karras(Grid):
     The ends are the schedule's own unless `largest` and `smallest` say otherwise. On a discrete schedule each u_i becomes
     the nearest level; each level is walked once, so a run may take fewer than n steps.
 
-    Raises ValueError for ρ ≤ 0 and where the schedule's noisiest level has no signal and `largest` is not set.
+    Raises ValueError for ρ ≤ 0, for ends in the wrong order, and where `largest` is not set and the noisiest level has no signal.
     """
 
     def __init__(self, steps: int = 1000, rho: float = 7.0, largest: float | None = None, smallest: float | None = None) -> None:
         super().__init__(steps)
-        if not 0.0 < rho < inf:
-            raise ValueError(f"Karras' grid needs a positive rho, got {rho}; set grid.rho")
+        if not 0.1 <= rho <= 1000.0:
+            raise ValueError(f"Karras' grid needs a positive rho, from 0.1 to 1000, got {rho}; set grid.rho")
         for name, value in (("largest", largest), ("smallest", smallest)):
             if value is not None and not 0.0 < value < inf:
                 raise ValueError(f"sigma/alpha of the grid's ends must be positive, got {name}={value}; set grid.{name}")
@@ -101,6 +107,8 @@ class Karras(Grid):
         largest = self.largest or most.noise_to_signal
         if largest == inf:
             raise ValueError("the schedule's noisiest level has no signal, so sigma/alpha is infinite there; set grid.largest=1000")
+        if not largest > (self.smallest or least.noise_to_signal):
+            raise ValueError(f"the grid's ends are in the wrong order: largest={largest:g}, smallest={self.smallest}; set grid.largest")
         high, low = (value ** (1.0 / self.rho) for value in (largest, self.smallest or least.noise_to_signal))
         width = max(self.steps - 1, 1)
         wanted = [(high + i / width * (low - high)) ** self.rho for i in range(self.steps)]

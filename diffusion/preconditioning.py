@@ -161,3 +161,29 @@ class Flow(Preconditioning):
 
     def gain(self, level: NoiseLevel) -> float | Tensor:
         return ((level.alpha + level.sigma) / level.sigma) ** 2
+
+
+class RescaledTime(Preconditioning):
+    """`inner`, with a network that is fed `factor` · t in place of t (guided-diffusion's rescale_timesteps: factor = 1000/T)."""
+
+    def __init__(self, inner: Preconditioning, factor: float) -> None:
+        self.inner, self.factor, self.name = inner, factor, inner.name
+
+    def inputs(self, x: Tensor, level: NoiseLevel) -> tuple[Tensor, float | Tensor]:
+        x, t = self.inner.inputs(x, level)
+        return x, t * self.factor
+
+    def x0(self, x: Tensor, output: Tensor, level: NoiseLevel) -> Tensor:
+        return self.inner.x0(x, output, level)
+
+    def target(self, x0: Tensor, z: Tensor, level: NoiseLevel) -> Tensor:
+        return self.inner.target(x0, z, level)
+
+    def error(self, output: Tensor, x0: Tensor, z: Tensor, level: NoiseLevel) -> Tensor:
+        return self.inner.error(output, x0, z, level)
+
+    def gain(self, level: NoiseLevel) -> float | Tensor:
+        return self.inner.gain(level)
+
+    def describe(self) -> str | dict:
+        return self.inner.describe()

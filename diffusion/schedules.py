@@ -96,15 +96,28 @@ class Betas(Schedule):
 
 
 class Linear(Betas):
-    """β_t rises linearly from `beta_start` to `beta_end` in `steps` steps (Ho et al. 2020, Sec. 4)."""
+    """β_t rises linearly from `beta_start` to `beta_end` in `steps` steps (Ho et al. 2020, Sec. 4).
+
+    The defaults are Ho et al.'s 1e-4 and 2e-2 times 1000/steps, as in guided-diffusion: any number of steps then ends with
+    about the same noise. Given values are taken as they are.
+
+    Raises ValueError where a beta lies outside (0, 1), which the defaults do for 20 steps and fewer.
+    """
 
     kind = "linear"
 
-    def __init__(self, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 2e-2) -> None:
+    def __init__(self, steps: int = 1000, beta_start: float | None = None, beta_end: float | None = None) -> None:
         _require_steps(steps)
-        self.steps, self.beta_start, self.beta_end = steps, beta_start, beta_end
+        self.steps = steps
+        self.beta_start = 1e-4 * (1000 / steps) if beta_start is None else beta_start
+        self.beta_end = 2e-2 * (1000 / steps) if beta_end is None else beta_end
+        if not (0.0 < self.beta_start < 1.0 and 0.0 < self.beta_end < 1.0):
+            raise ValueError(
+                f"the betas of a linear schedule must lie between 0 and 1 (exclusive), got {self.beta_start:g} to {self.beta_end:g} for "
+                f"{steps} steps; set schedule.beta_start and schedule.beta_end (null: 1e-4 and 2e-2 times 1000/steps, for 21 steps or more)"
+            )
         width = max(steps - 1, 1)
-        super().__init__([beta_start + (beta_end - beta_start) * t / width for t in range(steps)])
+        super().__init__([self.beta_start + (self.beta_end - self.beta_start) * t / width for t in range(steps)])
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "linear", "steps": self.steps, "beta_start": self.beta_start, "beta_end": self.beta_end}
@@ -117,6 +130,8 @@ class Cosine(Betas):
 
     def __init__(self, steps: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> None:
         _require_steps(steps)
+        if not 0.0 <= s <= 1.0 or not 0.0 < max_beta < 1.0:
+            raise ValueError(f"a cosine schedule needs 0 <= s <= 1 and 0 < max_beta < 1, got s={s}, max_beta={max_beta}; set schedule.s")
         self.steps, self.s, self.max_beta = steps, s, max_beta
 
         def f(t: int) -> float:

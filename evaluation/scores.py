@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -50,8 +51,7 @@ STATISTICS = (MEASUREMENT, SINGLE, POSTERIOR_MEAN, BEST_OF_N)
 class Metric:
     """A column: how it is headed, how its values are formatted, and which direction is better.
 
-    `higher_is_better` is None if neither direction is better, or if it is not known. `needs_weights` says that the
-    metric has no value without pretrained weights; the footnote of a summary then says why they are missing.
+    `higher_is_better` is None if neither direction is better, or if it is not known.
     """
 
     name: str
@@ -59,7 +59,6 @@ class Metric:
     spec: str = ".3f"
     higher_is_better: bool | None = None
     unit: str = ""
-    needs_weights: bool = False
 
     @property
     def heading(self) -> str:
@@ -78,9 +77,9 @@ METRICS = {
     for metric in (
         Metric("psnr", "PSNR", ".2f", higher_is_better=True, unit="dB"),
         Metric("ssim", "SSIM", higher_is_better=True),
-        Metric("lpips", "LPIPS", higher_is_better=False, needs_weights=True),
-        Metric("lpips_vgg", "LPIPS vgg", higher_is_better=False, needs_weights=True),
-        Metric("lpips_squeeze", "LPIPS squeeze", higher_is_better=False, needs_weights=True),
+        Metric("lpips", "LPIPS", higher_is_better=False),
+        Metric("lpips_vgg", "LPIPS vgg", higher_is_better=False),
+        Metric("lpips_squeeze", "LPIPS squeeze", higher_is_better=False),
         Metric("residual", "residual", ".4f"),  # best near sigma_y, not near 0
         Metric("deviation", "deviation", ".4f"),
         Metric("seconds", "time per image", ".2f", higher_is_better=False, unit="s"),
@@ -91,3 +90,13 @@ METRICS = {
 
 def metric_of(name: str) -> Metric:
     return METRICS.get(name) or Metric(name, name)
+
+
+def reason(names: Sequence[str], why: str) -> str:
+    """The part of a footnote that says why metrics have no value: "SSIM, LPIPS: why"."""
+    return f"{', '.join(metric_of(name).label for name in names)}: {why}"
+
+
+def explains(footnote: str | None, name: str) -> bool:
+    """Whether a footnote, reasons with "; " between them, says why the metric `name` has no value."""
+    return any(metric_of(name).label in part.partition(":")[0].split(", ") for part in (footnote or "").split("; "))

@@ -38,7 +38,8 @@ class Summary(TypedDict):
     """The schema of summary.json. `statistics` is by the key of a `Statistic`, then by metric.
 
     `first_failure` is "id: error". `measurements` is a hash: equal for runs that restored the same y. `footnote` says
-    why a metric has no value. `distribution` and `calibration` are there if these metrics were configured.
+    why a metric has no value. `distribution` and `calibration` are there if these metrics were configured. `logged`
+    holds the settings of the dashboards that have these values.
     """
 
     complete: bool
@@ -56,6 +57,7 @@ class Summary(TypedDict):
     footnote: NotRequired[str | None]
     distribution: NotRequired[dict[str, float] | None]
     calibration: NotRequired[dict[str, Any] | None]
+    logged: NotRequired[list[dict[str, Any]]]
 
 
 def summarise(

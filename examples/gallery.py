@@ -8,8 +8,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from PIL import Image
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from diffusion_priors.evaluation.reporting.figure import Tile, draw_figure
@@ -18,6 +16,7 @@ from diffusion_priors.evaluation.reporting.image_records import ImageRecords
 from diffusion_priors.evaluation.sweeps.jobs import read_jobs
 from diffusion_priors.runs.files import write_whole
 from diffusion_priors.runs.layout import MEASUREMENT, TRUTH, RunLayout, restoration
+from diffusion_priors.runs.reading.png import read_png
 
 
 def main(sweep: Path, target: Path) -> None:
@@ -41,7 +40,7 @@ def inputs(job: FinishedRun, image: ImageRecords) -> list[Tile]:
 
 def tile(job: FinishedRun, image: ImageRecords, kind: str, label: str, score: str | None) -> Tile:
     psnr = image.records[0][score] if score else None
-    return label if psnr is None else f"{label}\n{psnr:.2f} dB", Image.open(RunLayout(job.folder).image(image.id, kind))
+    return label if psnr is None else f"{label}\n{psnr:.2f} dB", read_png(RunLayout(job.folder).image(image.id, kind))
 
 
 if __name__ == "__main__":

@@ -2,100 +2,102 @@
 
 from __future__ import annotations
 
-import glob
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from diffusion_priors.images.fit import Exact, Fit
+from diffusion_priors.images.budget import PixelBudget
+from diffusion_priors.images.fit import Exact, Fit, Pixels
+from diffusion_priors.images.formats import damage_refused, load, open_image
 from diffusion_priors.runs.files import write_whole
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
-
-
-def find_images(where: str | Sequence[str]) -> list[Path]:
-    """The image files that `where` names, sorted: a file, a folder (searched recursively), a glob, or a list of these in its own order.
-
-    Raises FileNotFoundError where there are none.
-    """
-    if not isinstance(where, str):
-        return [path for one in where for path in find_images(one)]
-    path = Path(where).expanduser()
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        if not found:
-            raise FileNotFoundError(f"no images in the folder {where}; it should hold files like {', '.join(sorted(SUFFIXES)[:6])}")
-        return found
-    found = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not found:
-        raise FileNotFoundError(f"no image at {where}; give a file, a folder or a glob that exists")
-    return found
-
-
-def image_ids(paths: Sequence[Path]) -> list[str]:
-    """One unique name per image: its file name without suffix. Images that share it get as much of the path as distinguishes them.
-
-    Raises ValueError where an image is given twice.
-    """
-    resolved = [path.resolve() for path in paths]
-    twice, times = Counter(resolved).most_common(1)[0]
-    if times > 1:
-        raise ValueError(f"the image {twice} is given twice; results are stored by image, so give it once")
-    ids = [path.stem for path in resolved]
-    for depth in range(1, max((len(path.parts) for path in resolved), default=1)):
-        shared = {name for name, count in Counter(ids).items() if count > 1}
-        ids = ["_".join(path.parts[1:][-depth:]) if name in shared else name for name, path in zip(ids, resolved, strict=True)]
-    seen: Counter[str] = Counter()
-    for index, name in enumerate(ids):  # paths that differ only in the position of an underscore
-        seen[name] += 1
-        if seen[name] > 1:
-            ids[index] = f"{name}~{seen[name]}"
-    return ids
+DECODING = PixelBudget(100_000_000)
+"""What all threads of this process decode at once. An image takes up to 4 bytes per pixel, of some formats 8 more for a while."""
+ORIENTATION = 0x0112
+TO_UPRIGHT = {2: (False, False, True), 3: (False, True, True), 4: (False, True, False), 5: (True, False, False)}
+TO_UPRIGHT |= {6: (True, False, True), 7: (True, True, True), 8: (True, True, False)}
+"""What each value of the EXIF orientation asks for: to swap rows and columns, then to reverse the rows, and the columns."""
 
 
 def read_image(path: Path, channels: int, size: tuple[int, int], fit: Fit) -> Tensor:
     """An image file → (channels, *size) float32 in [-1, 1], on the grid of 8 bits. Raises ValueError naming the file."""
     try:
-        with path.open("rb") as stream:
-            return decode_image(stream, channels, size, fit)
+        return decode_image(path, channels, size, fit)
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
         raise ValueError(f"cannot use the image {path}: {error}") from error
 
 
+def image_size(path: Path) -> tuple[tuple[int, int], bool]:
+    """(height, width) of an image file, turned upright, and whether it is grey. Raises ValueError naming the file."""
+    try:
+        with open_image(path) as image, DECODING.hold(image.width * image.height):
+            load(image)  # the tag of a PNG may follow its pixels, and Pillow itself turns a TIFF
+            upright = _upright(image, np.asarray)
+            return (upright.height, upright.width), image.mode in ("1", "L", "F") or image.mode.startswith("I")
+    except ValueError as error:
+        raise ValueError(f"cannot use the image {path}: {error}") from error
+
+
 def read_as_is(path: Path) -> Tensor:
     """An image that this project wrote → (C, H, W) in [-1, 1], with its own size and channels."""
-    with Image.open(path) as image:
+    with open_image(path) as image:
         size, channels = (image.height, image.width), len(image.getbands())
     return read_image(path, channels, size, Exact())
 
 
-def decode_image(stream: BinaryIO, channels: int, size: tuple[int, int], fit: Fit) -> Tensor:
+def decode_image(source: Path | BinaryIO, channels: int, size: tuple[int, int], fit: Fit) -> Tensor:
     """An encoded image → (channels, *size) float32 in [-1, 1], on the grid of 8 bits.
 
     The EXIF tag turns the image upright. Transparent pixels are composited onto white. 16-bit values keep their depth
     until the resize. Palette, grey and CMYK images become RGB, or grey for one channel; of an animation the first frame is read.
+    A large image stays bytes: only a few of its rows are numbers at a time.
 
     Raises ValueError for an image that cannot be read or does not fit.
     """
-    try:
-        with Image.open(stream) as image:
-            fitted = fit(_pixels(ImageOps.exif_transpose(image), channels), size)
-    except UnidentifiedImageError as error:
-        raise ValueError("it is not an image of a known format") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(str(error)) from error
+    with open_image(source) as image, DECODING.hold(image.width * image.height):
+        load(image)
+        fitted = fit(_upright(image, lambda part: _pixels(part, channels)), size)
     bits = np.rint(fitted * 255.0).astype(np.float32)
     return torch.from_numpy(bits / 127.5 - 1.0).permute(2, 0, 1).contiguous()
+
+
+def _upright(image: Image.Image, values: Callable[[Image.Image], np.ndarray]) -> Pixels:
+    """The pixels of a decoded image, turned upright; `values` makes numbers (H, W, C) of a part of it."""
+    with damage_refused():
+        swap, reverse_rows, reverse_columns = TO_UPRIGHT.get(image.getexif().get(ORIENTATION), (False, False, False))
+    height, width = (image.width, image.height) if swap else (image.height, image.width)
+
+    def rows(top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        if reverse_rows:
+            top, bottom = height - bottom, height - top
+        if reverse_columns:
+            left, right = width - right, width - left
+        part = values(image.crop((top, left, bottom, right) if swap else (left, top, right, bottom)))
+        part = part.swapaxes(0, 1) if swap else part
+        return part[:: -1 if reverse_rows else 1, :: -1 if reverse_columns else 1]
+
+    return Pixels(height, width, rows)
+
+
+def read_grey(path: Path | str) -> tuple[np.ndarray, float]:
+    """The grey levels (H, W) of a mask or a kernel as they are stored, and the level of white; transparency is ignored.
+
+    Raises FileNotFoundError, and ValueError for a file that is no image or damaged.
+    """
+    with open_image(path) as image, DECODING.hold(image.width * image.height):
+        load(image)
+        with damage_refused():
+            image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I"):
+            return np.asarray(image), 65535.0
+        return (np.asarray(image), 1.0) if image.mode == "F" else (np.asarray(image.convert("L")), 255.0)
 
 
 def _pixels(image: Image.Image, channels: int) -> np.ndarray:

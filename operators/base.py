@@ -10,6 +10,8 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
+from diffusion_priors.images.fit import Fit
+
 PullBack = Callable[[Tensor], Tensor]
 """v shaped like y → Re(Jᴴv) shaped like x0."""
 IMAGE_UNIT = "[-1, 1]"
@@ -28,6 +30,8 @@ class Operator(nn.Module):
     linear = False
     has_spectrum = False
     unit = "the unit of y"
+    fit: Fit | None = None
+    """How a run brings image files to the prior's size. A file of this operator that has the size of theirs follows it."""
     image_shape: torch.Size
     image_dtype: torch.dtype
 
@@ -43,6 +47,10 @@ class Operator(nn.Module):
             raise ValueError(f"every image needs a generator of its own: got {len(like)} images and {len(generators)} generators")
         self.image_shape, self.image_dtype = like.shape, like.dtype
         return self
+
+    def file_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
+        """The (height, width) that image files must have before they are brought to `size`; None where any will do."""
+        return None
 
     def forward(self, x0: Tensor) -> Tensor:
         raise NotImplementedError

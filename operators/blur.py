@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.random import Generator
-from PIL import Image
 from torch import Tensor
 
+from diffusion_priors.images.fit import resized_kernel
 from diffusion_priors.operators.base import IMAGE_UNIT, uniform
+from diffusion_priors.operators.kernel_file import read_kernel
 from diffusion_priors.operators.linear import LinearOperator
 from diffusion_priors.operators.separable import Boundary, Separable, banded
 from diffusion_priors.operators.spectrum import Fourier, Spectrum
@@ -101,24 +101,37 @@ def _filter(x: Tensor, response: Tensor) -> Tensor:
 class DeblurKernel(Convolution):
     """The kernel is a file: an .npy array (h, w), taken as it is, or a grey image, scaled to sum 1.
 
-    Raises ValueError where it cannot be read, is not finite, sums to zero or is larger than the images.
+    A kernel that is larger than the images follows the resize of the image files, which must then all have its size.
+
+    Raises ValueError where it cannot be read, is no kernel (see `read_kernel`) or cannot follow.
     """
 
     def __init__(self, path: str, boundary: Boundary = "reflect") -> None:
         super().__init__(boundary)
-        kernel = read_kernel(path)
-        if kernel.ndim != 2 or kernel.size == 0:
-            raise ValueError(f"the kernel {path} must be a matrix (height, width), got shape {kernel.shape}")
-        if not np.isfinite(kernel).all():
-            raise ValueError(f"the kernel {path} has {np.count_nonzero(~np.isfinite(kernel))} entries that are not finite")
-        if abs(kernel.sum()) < 1e-8 * np.abs(kernel).sum() or not kernel.any():
-            raise ValueError(f"the kernel {path} sums to zero ({kernel.sum():g}): it would erase the image's brightness")
-        self.source = torch.from_numpy(kernel)[None, None]
+        self.path, self.source = path, read_kernel(path)
+        self.fitted: dict[tuple[int, int], Tensor] = {}
+
+    def file_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
+        height, width = self.source.shape
+        return None if height <= size[0] and width <= size[1] else (height, width)
 
     def draw(self, like: Tensor, generators: Sequence[Generator]) -> Self:
         super().draw(like, generators)
-        self.set_kernel(self.source, like)
+        size = (like.shape[-2], like.shape[-1])
+        if size not in self.fitted:
+            self.fitted[size] = torch.from_numpy(self.source if self.file_size(size) is None else self._follow(size))[None, None]
+        self.set_kernel(self.fitted[size], like)
         return self
+
+    def _follow(self, size: tuple[int, int]) -> np.ndarray:
+        height, width = self.source.shape
+        if self.fit is None:
+            return self.source
+        try:
+            box = self.fit.box(height, width, size)
+        except ValueError as error:
+            raise ValueError(f"the kernel {self.path} is larger than the images: {error}") from error
+        return resized_kernel(self.source, box, size)
 
 
 class DeblurMotion(Convolution):
@@ -159,15 +172,3 @@ def splat(path: Tensor, size: int) -> Tensor:
     rows, columns = ((1.0 - (path[..., axis, None] - centres).abs()).clamp_min(0.0) for axis in (0, 1))
     kernel = torch.einsum("bnh,bnw->bhw", rows, columns)
     return (kernel / kernel.sum((-2, -1), keepdim=True))[:, None]
-
-
-def read_kernel(path: str) -> np.ndarray:
-    """A kernel file as float64. Raises ValueError where it is neither an array nor an image."""
-    try:
-        if Path(path).suffix == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False)).astype(np.float64, casting="same_kind")
-        with Image.open(path) as image:
-            grey = np.asarray(image if image.mode in ("I;16", "I", "F") else image.convert("L"), dtype=np.float64)
-    except (OSError, EOFError, TypeError, ValueError) as error:
-        raise ValueError(f"cannot read the kernel {path}: {error}; set operator.path to an .npy file or an image") from error
-    return grey / grey.sum() if grey.any() else grey

@@ -8,9 +8,10 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.random import Generator
-from PIL import Image
 from torch import Tensor
 
+from diffusion_priors.images.fit import touched
+from diffusion_priors.images.io import read_grey
 from diffusion_priors.operators.base import IMAGE_UNIT, uniform
 from diffusion_priors.operators.linear import LinearOperator
 from diffusion_priors.operators.spectrum import Diagonal
@@ -129,30 +130,48 @@ class InpaintRandom(Inpainting):
 class InpaintMask(Inpainting):
     """The mask is an image: a pixel is known where it is brighter than mid-grey, missing elsewhere.
 
-    Raises ValueError where it cannot be read, is of another size than the images, or has nothing known or
-    nothing missing.
+    A mask that is not of the images' size follows the crop and the resize of the image files, which must then all have its
+    size. A pixel is known where nothing missing enters its value.
+
+    Raises ValueError where the mask cannot be read, cannot follow, or has nothing known or nothing missing.
     """
 
     def __init__(self, path: str) -> None:
         super().__init__()
         self.path = path
         try:
-            with Image.open(path) as image:
-                sixteen = image.mode.startswith("I;16")
-                self.known = torch.from_numpy(np.asarray(image) > 32767 if sixteen else np.asarray(image.convert("L")) > 127)
-        except OSError as error:
+            grey, white = read_grey(path)
+        except (OSError, ValueError) as error:
             raise ValueError(f"cannot read the mask {path}: {error}; set operator.path to an image") from error
-        if self.known.all() or not self.known.any():
-            raise ValueError(
-                f"the mask {path} has nothing {'missing' if self.known.all() else 'known'}: paint known pixels white and missing ones black"
-            )
+        self.known = self._usable(grey > white / 2)
+        self.fitted: dict[tuple[int, int], Tensor] = {}
+
+    def file_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
+        return None if self.known.shape == tuple(size) else self.known.shape
 
     def draw(self, like: Tensor, generators: Sequence[Generator]) -> Self:
         super().draw(like, generators)
-        if self.known.shape != like.shape[-2:]:
-            raise ValueError(
-                f"the mask {self.path} is {self.known.shape[0]} x {self.known.shape[1]} and the images are "
-                f"{like.shape[-2]} x {like.shape[-1]} (height x width); make a mask of the images' size"
-            )
-        self.mask = self.known.to(like)[None, None]
+        size = (like.shape[-2], like.shape[-1])
+        if size not in self.fitted:
+            self.fitted[size] = torch.from_numpy(self.known if self.file_size(size) is None else self._follow(size))
+        self.mask = self.fitted[size].to(like)[None, None]
         return self
+
+    def _follow(self, size: tuple[int, int]) -> np.ndarray:
+        height, width = self.known.shape
+        if self.fit is None:
+            raise ValueError(
+                f"the mask {self.path} is {height} x {width} and the images are {size[0]} x {size[1]} (height x width); "
+                "make a mask of the images' size"
+            )
+        try:
+            box = self.fit.box(height, width, size)
+        except ValueError as error:
+            raise ValueError(f"the mask {self.path} is not of the images' size: {error}") from error
+        return self._usable(~touched(~self.known, box, size), f" once it is brought to {size[0]} x {size[1]} as the images are")
+
+    def _usable(self, known: np.ndarray, when: str = "") -> np.ndarray:
+        if known.all() or not known.any():
+            word = "missing" if known.all() else "known"
+            raise ValueError(f"the mask {self.path} has nothing {word}{when}: paint known pixels white and missing ones black")
+        return known

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffusion_priors.operators.separable import Boundary, Separable, banded
+from diffusion_priors.operators.separable import Extension, Separable, banded
 
 
 class SuperResolution(Separable):
@@ -25,11 +25,14 @@ class SuperResolution(Separable):
 class SuperResolutionBicubic(Separable):
     """y = the image reduced by `factor` with an antialiased cubic kernel, a = −1/2 (Keys 1981, Eq. 15).
 
-    The kernel is stretched by the factor, as PIL's and MATLAB's resizing do; they differ at the boundary only,
-    which is a parameter here. Raises ValueError where a side is no multiple of `factor`.
+    The kernel is stretched by the factor, as PIL's and MATLAB's resizing do; they differ at the boundary only, which is a
+    parameter here. `boundary="symmetric"` repeats the edge pixel, as MATLAB's imresize and the resizer in the official
+    code of DPS do; "reflect" does not, which changes the 2 pixels along each border of y.
+
+    Raises ValueError where a side is no multiple of `factor`.
     """
 
-    def __init__(self, factor: int = 4, boundary: Boundary = "reflect") -> None:
+    def __init__(self, factor: int = 4, boundary: Extension = "reflect") -> None:
         super().__init__()
         self.factor, self.boundary = _checked(factor), boundary
 

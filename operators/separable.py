@@ -15,6 +15,7 @@ from diffusion_priors.operators.linear import LinearOperator
 from diffusion_priors.operators.spectrum import Kronecker
 
 Boundary = Literal["circular", "reflect", "zero"]
+Extension = Literal["circular", "reflect", "symmetric", "zero"]
 
 
 class Separable(LinearOperator):
@@ -67,7 +68,7 @@ class Separable(LinearOperator):
         return y
 
 
-def banded(side: int, centres: np.ndarray, offsets: np.ndarray, weights: np.ndarray, boundary: Boundary) -> np.ndarray:
+def banded(side: int, centres: np.ndarray, offsets: np.ndarray, weights: np.ndarray, boundary: Extension) -> np.ndarray:
     """The matrix whose row j holds `weights[j]` at columns `centres[j] + offsets`, folded in at the boundary.
 
     centres (m,) integers, offsets (k,) integers, weights (m, k) → (m, side).
@@ -78,15 +79,18 @@ def banded(side: int, centres: np.ndarray, offsets: np.ndarray, weights: np.ndar
     return matrix
 
 
-def fold(index: np.ndarray, side: int, boundary: Boundary) -> tuple[np.ndarray, np.ndarray]:
+def fold(index: np.ndarray, side: int, boundary: Extension) -> tuple[np.ndarray, np.ndarray]:
     """Indices brought into 0 … side−1, and whether they carry anything (outside a zero boundary does not).
 
-    `reflect` mirrors about the edge pixel, which is not repeated: −1 → 1.
+    `reflect` mirrors about the edge pixel, which is not repeated: −1 → 1. `symmetric` mirrors about the edge itself: −1 → 0.
     """
     if boundary == "circular":
         return index % side, np.ones_like(index, dtype=bool)
     if boundary == "zero":
         return index.clip(0, side - 1), (index >= 0) & (index < side)
+    if boundary == "symmetric":
+        folded = index % (2 * side)
+        return np.minimum(folded, 2 * side - 1 - folded), np.ones_like(index, dtype=bool)
     period = max(2 * (side - 1), 1)
     folded = index % period
     return np.minimum(folded, period - folded) if side > 1 else index * 0, np.ones_like(index, dtype=bool)

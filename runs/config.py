@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from diffusion_priors.runs.foreign import read_yaml
 from diffusion_priors.runs.layout import CONFIG as CONFIG
-from diffusion_priors.runs.printable import printable
+from diffusion_priors.runs.printable import printable, without_home
+from diffusion_priors.runs.reading.foreign import read_yaml
 
 SHOWN = 3
 """Differences between two configurations that a message names. It counts the others."""
@@ -36,14 +36,14 @@ def differences(path: Path, config: dict, may_differ: Sequence[str]) -> list[str
     `may_differ` are dotted keys that are not compared, with all below them. Raises ValueError where the file is damaged.
     """
     try:
-        old = flat(read_config(path)["config"])
+        old = flat(without_home(read_config(path)["config"]))
     except FileNotFoundError:
         return []
 
     def compared(values: dict) -> dict:
         return {key: value for key, value in values.items() if not any(key == name or key.startswith(f"{name}.") for name in may_differ)}
 
-    return changed_keys(compared(old), compared(flat(config)))
+    return changed_keys(compared(old), compared(flat(without_home(config))))
 
 
 def changed_keys(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:

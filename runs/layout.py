@@ -21,6 +21,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffusion_priors.runs.ids import check_id
+
 CONFIG = "config.yaml"
 RECORDS = "records.jsonl"
 IMAGES = "images"
@@ -34,12 +36,39 @@ NOT_APPLICABLE = "not_applicable.txt"
 EXACT_POSTERIOR = "exact_posterior.json"
 CLOUDS = "clouds.npz"
 LOCK = ".run.lock"
+METRICS = "metrics.csv"
+CHECKPOINTS = "checkpoints"
+LEADERBOARD = "leaderboard.csv"
+EXACT_TABLE = "table.csv"
 
 TRUTH, MEASUREMENT, NOISY, MEAN, STD = "truth", "measurement", "noisy", "mean", "std"
 """The kinds of images that a run keeps of each input; `restoration` names the kind of one sample."""
 
 WHITE = 0.25
 """The standard deviation, on [0, 1] images, that std.png draws white. It is the same for all images, so that they compare."""
+
+
+OF_A_RUN = {
+    CONFIG: (
+        RECORDS,
+        "records.*.jsonl",
+        SUMMARY,
+        f"{IMAGES}/*/truth.png",
+        f"{IMAGES}/*/restoration-*.png",
+        EXACT_POSTERIOR,
+        METRICS,
+        CHECKPOINTS,
+    ),
+    RECORDS: (IMAGES,),
+    REPORT: (EXACT_TABLE,),
+    LEADERBOARD: ("leaderboard.html",),
+}
+"""A folder with one of these files and something of the right side is that of a run or of a sweep, finished or not."""
+
+
+def is_run(folder: Path) -> bool:
+    """Whether `folder` is that of a run of sample.py, evaluate.py or train.py, or of a sweep."""
+    return any((folder / first).exists() and any(any(folder.glob(other)) for other in others) for first, others in OF_A_RUN.items())
 
 
 def restoration(sample: int) -> str:
@@ -75,7 +104,8 @@ class RunLayout:
         return self.root / IMAGES
 
     def image_folder(self, name: str) -> Path:
-        """The folder of the image with the id `name`."""
+        """The folder of the image with the id `name`. Raises ValueError for an id that names another place."""
+        check_id(name)
         return self.images / name
 
     def image(self, name: str, kind: str) -> Path:

@@ -75,7 +75,7 @@ class TensorBoard(Dashboard):
         for logger in loggers:
             logger.log_hyperparams(logger.hparams, summary_values(summary), summary["records"])
             if path.is_file():
-                with Image.open(path) as figure:
+                with Image.open(path, formats=["PNG"]) as figure:
                     log_image([logger], "figure", figure, summary["records"])
             logger.finalize("success")
 

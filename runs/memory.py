@@ -1,7 +1,8 @@
-"""The memory of a run: what it will need, so that it is refused before the kernel kills it, and what it took."""
+"""What this machine can take: the memory that a run needs, so that it is refused before the kernel kills it, and processes."""
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from pathlib import Path
@@ -46,3 +47,15 @@ def peak_mib(device: torch.device) -> float:
     except (OSError, StopIteration, ValueError):
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def cores() -> int:
+    """The CPU cores that this process may use: a scheduler may allow fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_workers(count: int, name: str) -> None:
+    """Raises ValueError, which names the setting `name`, for a number of reading processes that would only stand in each other's way."""
+    most = max(16, 2 * cores())
+    if not 0 <= count <= most:
+        raise ValueError(f"{name}={count} is not between 0 and {most}, for a machine with {cores()} cores; set {name}={min(cores(), 8)}")

@@ -1,11 +1,13 @@
-"""Text from strangers (cards, records, file names) made fit for a terminal, and addresses without their secrets."""
+"""Text from strangers made fit for a terminal, and text for strangers without secrets and without the name of a home."""
 
 from __future__ import annotations
 
+import os
 import re
+from typing import Any
 
 USER = re.compile(r"(://)[^\s/?#]*@")
-QUERY = re.compile(r"(://[^\s?#'\"]*\?)([^\s#'\"]*)")
+QUERY = re.compile(r"(://[^\s?#'\"]*\?)([^\s#'\"]*[^\s#'\",.:;)])")
 VALUE = re.compile(r"([^&;=]*=)?[^&;]+")
 
 
@@ -31,3 +33,24 @@ def without_secrets(text: str) -> str:
 
 def _masked(match: re.Match[str]) -> str:
     return match[1] + VALUE.sub(lambda part: f"{part[1] or ''}***", match[2])
+
+
+def without_home(value: Any) -> Any:
+    """A text with ~ for the user's home folder; in lists and dictionaries, all their texts. Other values stay as they are.
+
+    /home/me/faces → ~/faces: what a run keeps is sent to others, and a home has a person's name.
+    """
+    if isinstance(value, dict):
+        return {key: without_home(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [without_home(inner) for inner in value]
+    return _home().sub("~", value) if isinstance(value, str) else value
+
+
+def _home() -> re.Pattern[str]:
+    """The home folder as it is called and as it is resolved, as a whole path or the beginning of one."""
+    named = os.path.expanduser("~").rstrip("/")
+    homes = {path for path in (named, os.path.realpath(named)) if path.count("/") and len(path) > 1 and named.startswith("/")}
+    if not homes:
+        return re.compile("(?!)")
+    return re.compile(rf"(?<![\w.~/-])(?:{'|'.join(map(re.escape, sorted(homes)))})(?![\w.-])")

@@ -15,6 +15,8 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasti
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
+MOST_THREADS = 1024
+"""PyTorch crashes where it cannot start as many as it is told to."""
 PATIENCE = timedelta(days=2)
 """How long a process that finished its share waits for the others."""
 
@@ -53,6 +55,8 @@ class TrainerSettings:
         for name, value in (("devices", devices), ("num_nodes", num_nodes), ("threads", threads)):
             if value is not None and value < 1:
                 raise ValueError(f"trainer.{name} must be at least 1, got {value}; set trainer.{name}")
+        if threads is not None and threads > MOST_THREADS:
+            raise ValueError(f"trainer.threads must be at most {MOST_THREADS}, got {threads}; set trainer.threads={cores}")
         self.accelerator, self.devices, self.num_nodes, self.strategy = accelerator, devices, num_nodes, strategy
         self.precision = {32: "32-true", 16: "16-mixed", "bf16": "bf16-mixed"}[precision]
         self.autocast = {32: None, 16: torch.float16, "bf16": torch.bfloat16}[precision]

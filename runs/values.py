@@ -73,7 +73,9 @@ def _wanted(error: ValidationError) -> str:
     """What is wrong, of all the alternatives; a bound that is broken says more than a kind that is another."""
     found = error.errors()
     bounds = [one for one in found if not one["type"].endswith("_type") and one["type"] != "literal_error"]
-    messages = dict.fromkeys(one["msg"][0].lower() + one["msg"][1:] for one in bounds or found)
+    messages = dict.fromkeys(
+        "it has too few items" if one["type"] == "missing" else one["msg"][0].lower() + one["msg"][1:] for one in bounds or found
+    )
     return f"{'out of bounds' if bounds else 'of the wrong kind'}: {' or '.join(list(messages)[:2])}"
 
 

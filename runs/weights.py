@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import socket
+import sys
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -48,10 +50,12 @@ def fetch(url: str, target: Path, sha256: str, timeout: float | None = None) -> 
     `timeout` bounds the seconds of silence from the server. Raises OSError if the server cannot be reached, ValueError
     if the hash differs.
     """
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"{without_secrets(url)} is no address of the web; it must begin with https://")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with _socket_timeout(timeout):
-            torch.hub.download_url_to_file(url, str(target), hash_prefix=sha256, progress=True)
+            torch.hub.download_url_to_file(url, str(target), hash_prefix=sha256, progress=sys.stderr.isatty())
     except RuntimeError as error:
         raise ValueError(f"{without_secrets(url)} is not the file expected: {error}; check the url and the sha256") from error
     except OSError as error:
@@ -94,7 +98,9 @@ def read_checkpoint(path: Path) -> Mapping:
     Raises ValueError for a damaged file, one that holds pickled code (which is not run), or no mapping.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about tensors of a kind that is refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not _is_pickle(path):
             raise ValueError(f"{path} is damaged or no checkpoint: it does not begin as one (a saved web page?); fetch it again") from error

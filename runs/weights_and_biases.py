@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from netrc import NetrcParseError, netrc
@@ -19,6 +20,7 @@ from diffusion_priors.runs.files import write_whole
 from diffusion_priors.runs.image_table import image_rows
 from diffusion_priors.runs.layout import SUMMARY, RunLayout
 from diffusion_priors.runs.loggers import Dashboard, summary_values
+from diffusion_priors.runs.printable import without_secrets
 
 FORMER_HOST = "api.wandb.ai"
 """Where keys were kept for the public server before it got another name; wandb still accepts them."""
@@ -73,7 +75,8 @@ class Wandb(Dashboard):
             **self.labels,
         )
         try:
-            _ = logger.experiment  # connects now, before anything is computed
+            with arguments_without_secrets():
+                _ = logger.experiment  # connects now, before anything is computed
         except wandb.errors.Error as error:
             raise ValueError(f"Weights & Biases: {error}; logger.mode=offline needs no connection") from error
         return [logger]
@@ -107,6 +110,17 @@ def run_id(path: Path, restart: bool) -> str:
     if restart or not path.is_file():
         write_whole(path, lambda stream: stream.write(token_hex(8).encode()))
     return path.read_text()
+
+
+@contextmanager
+def arguments_without_secrets() -> Iterator[None]:
+    """Let wandb, which keeps the command line, see it without the passwords in its addresses."""
+    before = sys.argv
+    sys.argv = [without_secrets(argument) for argument in before]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 @contextmanager

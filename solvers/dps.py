@@ -4,31 +4,49 @@ from __future__ import annotations
 
 from math import inf
 
+import torch
 from torch import Tensor
 
+from diffusion_priors.diffusion.reference_levels import levels_crossed, state_scale
 from diffusion_priors.solvers.base import Guided, Info, Problem, Step, Walk
 
 
 class DPS(Guided):
-    """x_{t−1} = x'_{t−1} − ζ ∇_{x_t} ‖y − A x̂0(x_t)‖₂, x'_{t−1} the unconditional step on the same x̂0 (Chung et al. 2023, Alg. 1).
+    """x_s = x'_s − η g, g = ∇_{x_t} ‖y − A x̂0(x_t)‖₂, x'_s the unconditional step on the same x̂0 (Chung et al. 2023, Alg. 1: η = ζ).
+
+    η = min(ζ n, ‖y − A x̂0‖/‖g‖²), an image's own. n is the number of levels that the step crosses, counted in the linear
+    schedule of a thousand steps (`levels_crossed`): the paper takes all of them, so n is 1 there; 250 steps give n = 4. A
+    step that skips levels thereby makes the moves of those that it skips, and one ζ holds for any number of steps, any
+    grid and any schedule. The second value is where the linearised residual becomes zero (Polyak's step), which a step
+    must not pass; it is at work where steps are few. Where α² + σ² ≠ 1, as for VE, both are those of x_t/√(α² + σ²).
+    `per_level=False` takes n = 1 at every step, `limit=False` leaves out the second value: with both this is the
+    official code, where ζ must grow by hand as steps become fewer.
 
     `zeta` is the official code's: the norm is not squared. The paper's Alg. 1 has ζ_t ∇‖·‖₂² with ζ_t = ζ'/‖·‖₂,
     which is 2 ζ' ∇‖·‖₂: a ζ' of 1 there is a zeta of 2 here, and the code's values are not the paper's. They are,
-    on FFHQ at 256 x 256 with 1000 steps, 0.5 for inpainting and 0.3 for deblurring and super-resolution; the
-    default suits the bundled prior, whose runs have fewer steps. The norm is per image; the code's runs over the
-    batch. x̂0 is clamped inside the graph (prior.clip), as in the code. A sampler that adds no noise (ddim, heun, dpmpp_2m)
-    keeps the error of every step, so it needs a smaller zeta than ddpm.
+    on FFHQ at 256 x 256, 0.5 for inpainting and 0.3 for deblurring and super-resolution. The norm is per image; the
+    code's runs over the batch. x̂0 is clamped inside the graph (prior.clip), as in the code.
 
     Raises ValueError for a negative zeta.
     """
 
-    def __init__(self, zeta: float = 1.0) -> None:
+    def __init__(self, zeta: float = 0.25, per_level: bool = True, limit: bool = True) -> None:
         if not 0.0 <= zeta < inf:
             raise ValueError(f"the step size must be finite and not negative, got zeta={zeta}; set solver.zeta")
-        self.zeta = zeta
+        self.zeta, self.per_level, self.limit = zeta, per_level, limit
 
     def step(self, state: Walk, step: Step, problem: Problem) -> tuple[Walk, Tensor, Info]:
         denoised, pull_back = problem.denoiser.linearise(state.x, step.now)
         gradient = pull_back(problem.measurement.norm_gradient(denoised.x0))
         moved = self.move(state, step, denoised, problem)
-        return moved._replace(x=moved.x.sub(gradient, alpha=self.zeta)), denoised.x0, {}
+        return moved._replace(x=moved.x - self.step_size(step, gradient, denoised.x0, problem) * gradient), denoised.x0, {}
+
+    def step_size(self, step: Step, gradient: Tensor, x0: Tensor, problem: Problem) -> Tensor | float:
+        """η for the gradient (B, C, H, W) at `step.now`: a number, or (B, 1, 1, 1) with the limit."""
+        now, then = state_scale(step.now), state_scale(step.then)
+        size = self.zeta * (levels_crossed(step.now, step.then) * now * then if self.per_level else 1.0)
+        if not self.limit:
+            return size
+        slope = gradient.flatten(1).square().sum(1)
+        zero = torch.where(slope > 0.0, problem.measurement.norm(x0) / slope, inf)
+        return (zero * then / now).clamp_max(size).view(-1, 1, 1, 1)

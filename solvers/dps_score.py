@@ -16,7 +16,8 @@ class DPSScore(Guided):
 
     ζ_t = `zeta` at every level. Since ∇‖r‖² = 2 ‖r‖ ∇‖r‖, the score changes by −2 ζ ∇‖r‖, and the DDPM update
     multiplies that by β_t/√α_t: the same ζ moves x some hundred times less than in DPS, and least at low noise.
-    With sampler=ddpm, DPS with ζ_DPS = 2 ζ β_t/√α_t takes the same step.
+    With sampler=ddpm, the official DPS with ζ_DPS = 2 ζ β_t/√α_t takes the same step. β_t is that of the grid walked, so a step
+    that skips levels moves as far as those that it skips together: unlike ζ_DPS, ζ holds over the number of steps.
 
     Raises ValueError for a negative zeta.
     """

@@ -17,7 +17,9 @@ class ScoreALDLangevin(Solver):
     the annealing: relative to the posterior's largest curvature where ‖A‖ ≤ 1, so that no annealing makes it
     diverge, and ∝ σ̃_t² as in Song & Ermon 2019, Alg. 1, wherever γ_t ∝ σ̃_t outweighs σ_y.
     Their code departs from their formula: it scales the likelihood's gradient to the norm of the score times a
-    constant, over the whole batch, and has no γ_t. This is the formula.
+    constant, over the whole batch, and has no γ_t. This is the formula. Their code also sets η_t = step_lr (σ̃_t/σ̃_L)²
+    with a constant step_lr and the smallest level σ̃_L, takes three steps per level (`inner` = 3), and starts from
+    numbers uniform in [0, 1); this one starts from σ̃_T z.
 
     Raises ValueError unless 0 < step < 2 and inner ≥ 1.
     """

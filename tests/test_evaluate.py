@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -293,9 +294,9 @@ def test_two_runs_are_paired_image_by_image(whole):
     per = [[np.mean([r["psnr"] for r in records(whole / run) if r["id"] == name]) for name in names()] for run in ("run", "other")]
     difference = np.subtract(*per)
     (row,) = [line for line in printed.splitlines() if line.startswith("PSNR")]
-    assert f"{difference.mean():.2f}" in row and f"images in common: {IMAGES}" in printed
+    assert f"{difference.mean():.2f}".replace("-", "−") in row and f"images in common: {IMAGES}" in printed
     assert [int(count) for count in row.split()[-4:]] == [int((difference > 0).sum()), int((difference < 0).sum()), 0, IMAGES]
-    assert re.search(r"solver\.zeta\s+1\.0\s+0\.1", printed)
+    assert re.search(r"solver\.zeta\s+0\.25\s+0\.1", printed)
 
 
 # Sweeps
@@ -311,7 +312,7 @@ def test_a_sweep_continues_after_a_failed_job_and_skips_finished_ones(folder):
     good, bad = (next((folder / "sweep").glob(f"*broken={value}*")) for value in ("nowhere", "wrong"))
     assert "Traceback" in (bad / "error.txt").read_text() and "the network is broken" in (bad / "error.txt").read_text()
     printed, end = done.stderr.strip().splitlines()[-2:]
-    assert printed.startswith(f"error: {bad.name}: ") and "the network is broken" in printed and "1 jobs of the sweep failed" in end
+    assert printed.startswith(f"error: {bad.name}: ") and "the network is broken" in printed and "1 job of the sweep failed" in end
     assert not (bad / "summary.json").exists() and len(records(good)) == IMAGES
     assert {"leaderboard.html", "leaderboard.csv", "leaderboard.md"} <= {path.name for path in (folder / "sweep").iterdir()}
     before = {path: path.stat().st_mtime_ns for path in good.rglob("*")}
@@ -323,6 +324,9 @@ def test_a_sweep_continues_after_a_failed_job_and_skips_finished_ones(folder):
     assert len((folder / "sweep" / "leaderboard.csv").read_text().splitlines()) == 3
     more = evaluate(folder, *sweep, "+prior.network.broken=nowhere,wrong,elsewhere")
     assert more.stdout.count("already evaluated") == 2 and len((folder / "sweep" / "leaderboard.csv").read_text().splitlines()) == 4
+    (line,) = [line for line in more.stdout.splitlines() if line.startswith("the first two, image by image: python evaluate.py ")]
+    (argument,) = shlex.split(line)[8:]
+    assert f"images in common: {IMAGES}" in evaluate(folder, argument).stdout
 
 
 def test_a_solver_that_is_not_applicable_is_no_failure_of_a_sweep(folder):
@@ -352,7 +356,7 @@ def test_the_prior_of_a_method_that_is_not_applicable_is_not_loaded(folder):
 def test_another_configuration_in_the_same_folder_is_refused_with_the_difference(whole):
     before = images(whole / "run"), (whole / "run" / "config.yaml").read_bytes(), (whole / "run" / "records.jsonl").read_bytes()
     line = the_line(evaluate(whole, *LINE, "output_dir=run", "solver.zeta=0.5", "seed=7", code=2))
-    assert "seed was 0, is 7" in line and "solver.zeta was 1.0, is 0.5" in line and "overwrite=true" in line and "grid" not in line
+    assert "seed was 0, is 7" in line and "solver.zeta was 0.25, is 0.5" in line and "overwrite=true" in line and "grid" not in line
     assert before == (images(whole / "run"), (whole / "run" / "config.yaml").read_bytes(), (whole / "run" / "records.jsonl").read_bytes())
 
 

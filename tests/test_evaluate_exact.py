@@ -58,9 +58,9 @@ def test_tuned_settings_apply_unless_the_command_overrides_them(tmp_path):
         evaluate(tmp_path, "exact_problem=random_4", *overrides, *FAST, "output_dir=run", "overwrite=true")
         return json.loads((tmp_path / "run" / "exact_posterior.json").read_text())["settings"]["solver"]["zeta"]
 
-    assert zeta() == tuned != 1.0
+    assert zeta() == tuned != 0.25
     assert zeta("solver.zeta=0.7") == 0.7
-    assert zeta("use_tuned=false") == 1.0
+    assert zeta("use_tuned=false") == 0.25
 
 
 @pytest.mark.script

@@ -71,7 +71,7 @@ def test_the_default_run_restores_the_bundled_face(sample, tmp_path):
     assert summary["statistics"]["single"]["psnr"]["mean"] == record["psnr"]
     assert (summary["complete"], summary["images"], summary["failed"]) == (True, 1, 0)
     config = yaml.safe_load((out / "config.yaml").read_text())
-    assert config["config"]["solver"]["zeta"] == 1.0 and config["overrides"][0] == "output_dir=out"
+    assert config["config"]["solver"]["zeta"] == 0.25 and config["overrides"][0] == "output_dir=out"
     assert config["source"]["packages"]["torch"] == version("torch")
     assert config["command"] == "python sample.py output_dir=out grid.steps=60 metrics.lpips=null"
     assert config["choices"]["solver"] == "dps" and config["config"]["input"].endswith("face-1.png")

@@ -14,8 +14,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from diffusion_priors.diffusion.image_random import image_generator
+from diffusion_priors.images.find import Found
 from diffusion_priors.images.fit import Crop, Fit
-from diffusion_priors.runs.processes import check_workers
+from diffusion_priors.runs.memory import check_workers
 from diffusion_priors.training.image_store import ImageStore, store_images
 from diffusion_priors.training.module import TrainingBatch
 
@@ -134,6 +135,16 @@ class ImageFolder(pl.LightningDataModule):
         order = np.array(sorted(range(len(names)), key=names.__getitem__))
         count = max(1, min(self.holdout, len(order) // 5))
         self.held, self.fixed, self.training = self.store, np.sort(order[:count]), np.sort(order[count:])
+
+    def check_apart(self, output: Path) -> None:
+        """Raises ValueError where a run in the folder `output` would write where the images are."""
+        roots = [Path(root).expanduser() for root in (self.root, self.validation) if root is not None]
+        Found(folders=[root for root in roots if root.is_dir()]).check_apart(output)
+
+    @property
+    def notices(self) -> list[str]:
+        """Lines about folders of images that were not searched."""
+        return self.store.notices + ([] if self.held is self.store else self.held.notices)
 
     @property
     def skipped(self) -> list[tuple[str, str]]:

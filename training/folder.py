@@ -12,7 +12,7 @@ from pathlib import Path
 from diffusion_priors.diffusion.priors.folder import CARD
 from diffusion_priors.runs.config import differences, refuse
 from diffusion_priors.runs.files import delete_partial, write_whole
-from diffusion_priors.runs.foreign import read_yaml
+from diffusion_priors.runs.reading.foreign import read_yaml
 from diffusion_priors.training.checkpoints import CheckpointFolder, read_whole
 from diffusion_priors.training.journal import rows_of
 

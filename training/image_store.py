@@ -11,7 +11,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -20,19 +21,25 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
-from diffusion_priors.images.fit import Fit
-from diffusion_priors.images.io import SUFFIXES, decode_image, find_images
+from diffusion_priors.images.find import check_path, search
+from diffusion_priors.images.fit import Box, Fit
+from diffusion_priors.images.formats import SUFFIXES
+from diffusion_priors.images.io import decode_image
 
 VERSION = 1
 
 
 @dataclass(frozen=True)
 class ImageStore:
-    """`pixels` (N, C, H, W) uint8, memory-mapped; `ids` are the images' names; `skipped` lists (name, reason)."""
+    """`pixels` (N, C, H, W) uint8, memory-mapped; `ids` are the images' names; `skipped` lists (name, reason).
+
+    `notices` are lines about folders that were not searched.
+    """
 
     pixels: np.ndarray
     ids: list[str]
     skipped: list[tuple[str, str]]
+    notices: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -48,10 +55,10 @@ class WithoutEnlarging(Fit):
     def __init__(self, fit: Fit) -> None:
         self.fit = fit
 
-    def __call__(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        if pixels.shape[0] < size[0] or pixels.shape[1] < size[1]:
-            raise ValueError(f"it is {pixels.shape[0]} x {pixels.shape[1]}, smaller than {size[0]} x {size[1]}")
-        return self.fit(pixels, size)
+    def box(self, height: int, width: int, size: tuple[int, int]) -> Box:
+        if height < size[0] or width < size[1]:
+            raise ValueError(f"it is {height} x {width}, smaller than {size[0]} x {size[1]}")
+        return self.fit.box(height, width, size)
 
 
 def store_images(root: str, channels: int, size: tuple[int, int], fit: Fit, cache: Path, enlarge: bool = False) -> ImageStore:
@@ -62,7 +69,8 @@ def store_images(root: str, channels: int, size: tuple[int, int], fit: Fit, cach
 
     Raises FileNotFoundError if there are no images, ValueError if more than half of them cannot be used.
     """
-    sources = sorted(_sources(root), key=lambda source: source.name)
+    notices: list[str] = []
+    sources = sorted(_sources(root, notices), key=lambda source: source.name)
     if not sources:
         raise FileNotFoundError(f"no images in {root}; it should contain files like {', '.join(sorted(SUFFIXES)[:6])}")
     files = [(source.name, source.stamp) for source in sources]
@@ -81,7 +89,7 @@ def store_images(root: str, channels: int, size: tuple[int, int], fit: Fit, cach
                 f"cannot store the decoded images in {cache}: {error.strerror or error}; free disk space or set data.cache"
             ) from error
     known = json.loads(index.read_text())
-    store = ImageStore(np.load(array, mmap_mode="r")[: len(known["ids"])], known["ids"], [tuple(s) for s in known["skipped"]])
+    store = ImageStore(np.load(array, mmap_mode="r")[: len(known["ids"])], known["ids"], [tuple(s) for s in known["skipped"]], notices)
     if len(store.skipped) > len(store):
         name, reason = store.skipped[0]
         raise ValueError(
@@ -98,7 +106,9 @@ class _Source:
     open: Callable[[], BinaryIO]
 
 
-def _sources(root: str) -> Iterator[_Source]:
+def _sources(root: str, notices: list[str]) -> Iterator[_Source]:
+    """The images of a folder or a zip. One that is no file is skipped with its reason when it is opened."""
+    check_path(root)
     path = Path(root).expanduser()
     if path.is_file() and path.suffix.lower() == ".zip":
         try:
@@ -107,23 +117,35 @@ def _sources(root: str) -> Iterator[_Source]:
             raise ValueError(f"{path} is not a readable zip file: {error}; set data.root to a folder or a zip of images") from error
         for entry in sorted(archive.infolist(), key=lambda e: e.filename):
             inner = PurePosixPath(entry.filename)
-            if inner.suffix.lower() in SUFFIXES and not entry.is_dir() and "__MACOSX" not in inner.parts:
+            if (
+                inner.suffix.lower() in SUFFIXES
+                and not entry.is_dir()
+                and not any(part.startswith(".") or part == "__MACOSX" for part in inner.parts)
+            ):
                 yield _Source(entry.filename, (entry.file_size, entry.CRC), lambda entry=entry: archive.open(entry))
         return
     if not path.is_dir():
         raise FileNotFoundError(f"no folder and no zip at {root}; set data.root (or data.validation) to a folder or a zip of images")
-    for file in find_images(str(path)):
+    found = search(path)
+    notices += found.notices
+    for file, below in found.images:
         status = file.stat()
-        yield _Source(file.relative_to(path).as_posix(), (status.st_size, status.st_mtime_ns), lambda file=file: file.open("rb"))
+        yield _Source(below.as_posix(), (status.st_size, status.st_mtime_ns), lambda file=file: file.open("rb"))
+    for file, reason in found.unusable:
+        yield _Source(file.relative_to(path).as_posix(), (0, 0), partial(_refuse, reason))
+
+
+def _refuse(reason: str) -> BinaryIO:
+    raise ValueError(reason)
 
 
 def _decode(sources: list[_Source], channels: int, size: tuple[int, int], fit: Fit, array: Path, index: Path) -> None:
     """Write `array`, then `index`: an array counts as complete once its index exists."""
-    partial = array.with_suffix(".partial")
+    unfinished = array.with_suffix(".partial")
     ids, skipped = [], []
     try:
-        pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(sources), channels, *size))
-        _reserve_disk_space(partial)
+        pixels = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=(len(sources), channels, *size))
+        _reserve_disk_space(unfinished)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             remaining = iter(sources)
             while chunk := list(islice(remaining, 1024)):  # bounds the memory: only the array grows, and it is on disk
@@ -135,11 +157,11 @@ def _decode(sources: list[_Source], channels: int, size: tuple[int, int], fit: F
                         pixels[len(ids)] = result
                         ids.append(source.name)
         pixels.flush()
-        os.replace(partial, array)
-        partial.write_text(json.dumps({"ids": ids, "skipped": skipped}))
-        os.replace(partial, index)
+        os.replace(unfinished, array)
+        unfinished.write_text(json.dumps({"ids": ids, "skipped": skipped}))
+        os.replace(unfinished, index)
     finally:
-        partial.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
 
 
 def _decoded(source: _Source, channels: int, size: tuple[int, int], fit: Fit) -> np.ndarray | str:

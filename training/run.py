@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from diffusion_priors.runs.exit_codes import FAILED, OF_SIGNAL, TIMED_OUT
 from diffusion_priors.runs.files import write_whole
 from diffusion_priors.runs.loggers import Dashboard
 from diffusion_priors.runs.memory import activation_bytes, free_bytes
+from diffusion_priors.runs.printable import printable
 from diffusion_priors.runs.signals import Listener, StopRequested
 from diffusion_priors.runs.trainer import TrainerSettings
 from diffusion_priors.training.callbacks import Checkpoints, NotFinite, Validate, Watch, average
@@ -96,6 +96,7 @@ class Training:
             )
         self.validation.check(self.prior)
         self._check_memory(self.batch_size // shares)
+        self.data.check_apart(self.output)
         self.data.read(self.prior.channels, self.prior.size)
         self.data.plan(len(training_levels(self.prior)), self.steps, self.batch_size, self.accumulate, self.seed)
 
@@ -118,10 +119,10 @@ class Training:
         """The lines to print before the run starts."""
         parameters = sum(p.numel() for p in self.prior.network.parameters())
         images = f"{len(self.data.training):,} images, {len(self.data.fixed)} held out"
-        lines = [f"{prior} · {parameters:,} parameters · {images} · {self.steps} steps of {self.batch_size}"]
+        lines = [f"{prior} · {parameters:,} parameters · {images} · {self.steps} steps of {self.batch_size}", *self.data.notices]
         if self.data.skipped:
             lines.append(f"skipped {len(self.data.skipped)} images (all in {self.folder.skipped}):")
-            lines += [f"  {os.fsencode(name).decode(errors='replace')}: {reason}" for name, reason in self.data.skipped[:5]]
+            lines += [f"  {printable(name, 100)}: {printable(reason, 200)}" for name, reason in self.data.skipped[:5]]
         if self.found is not None:
             lines += [f"damaged and ignored: {path}" for path in self.found.damaged]
             lines.append(f"resuming from {self.found.path}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from diffusion_priors.diffusion.analytic.shapes import PowerLaw, Shape
 from diffusion_priors.diffusion.image_random import image_generator
 
 
+@runtime_checkable
 class Means(Protocol):
     """What makes K images (K, C, H, W) in double precision."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf, prod
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from diffusion_priors.diffusion.image_random import image_generator
 Shape = tuple[int, int, int]
 
 
+@runtime_checkable
 class CovarianceShape(Protocol):
     """What makes a covariance for images of a shape (C, H, W)."""
 

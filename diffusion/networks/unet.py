@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_priors.diffusion.networks.flags import check_flags
+
 Norm = Callable[[int], nn.Module]
 """Channels → their normalisation."""
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -53,10 +55,10 @@ class UNet(nn.Module):
         max_groups: int = 32,
         min_group_channels: int = 1,
     ) -> None:
-        _check_flags(image_size, num_channels, channel_mult, num_res_blocks, max_groups, min_group_channels, dropout)
         given = {name: list(value) if isinstance(value, Sequence) else value for name, value in locals().items()}
         super().__init__()
         self.flags = {name: value for name, value in given.items() if name not in ("self", "__class__")}
+        check_flags(self.flags)
         self.num_channels = num_channels
         self.divisor = 2 ** (len(channel_mult) - 1)
         embed = 4 * num_channels
@@ -127,32 +129,6 @@ class UNet(nn.Module):
         for stage in self.output_blocks:
             x = stage(torch.cat([x, skips.pop()], dim=1), emb)
         return self.out(x)
-
-
-def _check_flags(
-    image_size: int,
-    num_channels: int,
-    channel_mult: Sequence[float],
-    num_res_blocks: int,
-    max_groups: int,
-    min_group_channels: int,
-    dropout: float,
-) -> None:
-    """Raises ValueError for flags of which no network is made: they come from files of others, and would fill the memory."""
-    for name, value, most in (
-        ("image_size", image_size, 2**14),
-        ("num_channels", num_channels, 2**12),
-        ("num_res_blocks", num_res_blocks, 64),
-        ("max_groups", max_groups, 2**12),
-        ("min_group_channels", min_group_channels, 2**12),
-        ("the number of levels in channel_mult", len(channel_mult), 16),
-    ):
-        if not 1 <= value <= most:
-            raise ValueError(f"{name} must be between 1 and {most}, got {value}; check the network's flags")
-    if not all(1 <= int(mult * num_channels) <= 2**14 for mult in channel_mult):
-        raise ValueError(f"channel_mult={list(channel_mult)} must give every level 1 to {2**14} channels; check the network's flags")
-    if not 0.0 <= dropout < 1.0:
-        raise ValueError(f"dropout must lie in [0, 1), got {dropout}; check the network's flags")
 
 
 def timestep_embedding(t: Tensor, channels: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from diffusion_priors.diffusion.checkpoints import Checkpoint
-from diffusion_priors.diffusion.preconditioning import Preconditioning
+from diffusion_priors.diffusion.preconditioning import Preconditioning, RescaledTime
 from diffusion_priors.diffusion.schedules import Schedule
 
 MOST_PIXELS = 2**24
@@ -23,6 +23,7 @@ class Prior:
     The network maps (x_t, t) to (B, C, H, W), or (B, 2C, H, W) with learned variance; t is the 0-based index
     into the schedule. `size` is the (height, width) it restores. `pixel_range` is the range of clean images
     the network was trained on; everything outside the denoiser is in [-1, 1]. `clip` clamps x̂0 to that range.
+    With `rescale_timesteps` the network is fed t · 1000/T for a schedule of T steps, as with guided-diffusion's flag.
 
     Raises ValueError for values out of bounds and whatever `Checkpoint` raises for the weights.
     """
@@ -37,6 +38,7 @@ class Prior:
         pixel_range: tuple[float, float] = (-1.0, 1.0),
         clip: bool = True,
         checkpoint: Checkpoint | None = None,
+        rescale_timesteps: bool = False,
     ) -> None:
         low, high = pixel_range
         if not low < high:
@@ -44,6 +46,9 @@ class Prior:
         if channels not in (1, 3):
             raise ValueError(f"images have 1 or 3 channels, got {channels}; set prior.channels")
         self.network, self.schedule, self.preconditioning = network, schedule, preconditioning
+        self.rescale_timesteps = rescale_timesteps
+        if rescale_timesteps:
+            self.preconditioning = RescaledTime(preconditioning, 1000.0 / _length(schedule))
         self.size, self.channels, self.clip = checked_size(size), channels, clip
         self.pixel_range = (low, high)
         self.pixel_scale, self.pixel_shift = (high - low) / 2.0, (high + low) / 2.0
@@ -75,7 +80,7 @@ class Prior:
             "size": list(self.size),
             "channels": self.channels,
             "pixel_range": list(self.pixel_range),
-        }
+        } | ({"rescale_timesteps": True} if self.rescale_timesteps else {})
 
     def fingerprint(self) -> str:
         """16 hex digits that stand for the network's weights, wherever they were loaded from."""
@@ -120,3 +125,12 @@ def checked_size(size: Sequence[int]) -> tuple[int, int]:
     if height * width > MOST_PIXELS:
         raise ValueError(f"an image has at most {MOST_PIXELS} pixels here, got {height} x {width}; set prior.size=[height,width]")
     return height, width
+
+
+def _length(schedule: Schedule) -> int:
+    """T of a discrete schedule. Raises ValueError for a continuous one."""
+    if schedule.table is None:
+        raise ValueError(
+            "rescale_timesteps is for a schedule with a number of steps, and this one is continuous; set prior.rescale_timesteps=false"
+        )
+    return len(schedule.table)

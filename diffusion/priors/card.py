@@ -27,7 +27,8 @@ KEYS = {
     "size": tuple[int, int],
     "pixel_range": tuple[float, float],
 }
-"""What a card must say, and what kind of value says it. `channels` may be left out; all else in a card is for readers."""
+"""What a card must say, and what kind of value says it. `channels` and `rescale_timesteps` may be left out; all else in a card is for
+readers."""
 
 
 def from_card(
@@ -63,6 +64,7 @@ def _checked(card: object) -> dict:
             raise ValueError(f"{key} is missing")
         check_value(key, card[key], kind)
     check_value("channels", card.get("channels", 3), int)
+    check_value("rescale_timesteps", card.get("rescale_timesteps", False), bool)
     if "class" in card["network"]:
         raise ValueError(
             f"its network is of the class {shown(card['network']['class'])}, which is no part of this project, and no file decides "
@@ -83,6 +85,7 @@ def _built(card: dict, clip: bool) -> Prior:
         channels=card.get("channels", 3),
         pixel_range=tuple(card["pixel_range"]),
         clip=clip,
+        rescale_timesteps=card.get("rescale_timesteps", False),
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.priors.card import from_card
-from diffusion_priors.runs.foreign import read_yaml
+from diffusion_priors.runs.reading.foreign import read_yaml
 from diffusion_priors.runs.weights import read_state_dict
 
 WEIGHTS, CARD = "weights.safetensors", "card.yaml"

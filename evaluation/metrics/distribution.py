@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from diffusion_priors.images.fit import Exact
-from diffusion_priors.images.io import as_bits, read_image
+from diffusion_priors.images.io import as_bits, image_size, read_image
 from diffusion_priors.runs.weights import find_or_fetch, hub_cache, read_state_dict
 
 SEED = 0
@@ -77,8 +76,7 @@ class Distribution(nn.Module):
 
         self.check(min(len(real), len(made)))
         self.features.to(self.anchor.device).eval()
-        with Image.open(real[0]) as first:
-            size = first.height, first.width
+        size, _ = image_size(real[0])
         truths, restorations = self._features(real, size), self._features(made, size)
         precomputed = PrecomputedFeatures(truths.shape[1])
         with warnings.catch_warnings():

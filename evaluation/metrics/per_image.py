@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import torch
 from torch import Tensor, nn
 
 from diffusion_priors.evaluation.metrics.calibration import Calibration
 from diffusion_priors.evaluation.metrics.distribution import Distribution
 from diffusion_priors.evaluation.metrics.lpips import LPIPS, TrunkMissing
+from diffusion_priors.evaluation.scores import reason
+
+WINDOW = 11
+"""The side of SSIM's window in pixels, and of the smallest image that has an SSIM."""
 
 
 class Metrics(nn.Module):
     """PSNR (dB), SSIM (Wang et al. 2004) and LPIPS of images (B, C, H, W) in [-1, 1], clamped, per image.
 
-    PSNR and SSIM are those of torchmetrics, on [0, 1] images with data range 1. With `round_to_8bit` every metric sees
-    the images as their PNGs store them. `lpips=None` disables LPIPS; after `prepare`, `footnote` states why LPIPS has
+    PSNR and SSIM are computed on [0, 1] images with data range 1. With `round_to_8bit` every metric sees
+    the images as their PNGs store them. `lpips=None` disables LPIPS; after `prepare`, `footnote` states why metrics have
     no value. `lpips_vgg` and `lpips_squeeze` are further metrics. `names` lists the metrics in order. `distribution`
     compares the set of all restorations with that of the ground truths. `calibration` compares the spread of each
     image's samples with their error.
     """
-
-    smallest_ssim = 11
 
     def __init__(
         self,
@@ -39,16 +43,28 @@ class Metrics(nn.Module):
         self.names = ("psnr", "ssim", "lpips", *(name for name in self.distances if name != "lpips"))
         self.footnote = ""
 
-    def prepare(self) -> None:
-        """Load the LPIPS trunks. Without its trunk an LPIPS is null from here on, and the footnote states why."""
-        reasons = [] if "lpips" in self.distances else ["LPIPS: not computed (metrics.lpips is null)"]
-        for name, distance in list(self.distances.items()):
+    def prepare(self, size: tuple[int, int] | None = None) -> None:
+        """Load the LPIPS trunks. The footnote states why a metric has no value: its trunk is missing, or images are too small.
+
+        `size` is the (height, width) of the largest image, None where it is not known.
+        """
+        side = inf if size is None else min(size)
+        reasons = [reason(["ssim"], _too_small(WINDOW, size))] if side < WINDOW else []
+        if "lpips" not in self.distances:
+            reasons.append(reason(["lpips"], "not computed (metrics.lpips is null)"))
+        elif side < LPIPS.smallest:
+            reasons.append(reason(list(self.distances), _too_small(LPIPS.smallest, size)))
+        for name, distance in list(self.distances.items()) if side >= LPIPS.smallest else []:
             try:
                 distance.prepare()
             except TrunkMissing as error:
-                reasons.append(f"{name.upper().replace('_', ' ')}: {error}")
+                reasons.append(reason([name], str(error)))
                 del self.distances[name]
         self.footnote = "; ".join(reasons)
+
+    def without_truth(self) -> None:
+        """No metric has a value, and the footnote says so."""
+        self.footnote = reason(self.names, "there is no ground truth")
 
     def check(self, images: int, samples: int) -> None:
         """Raises ValueError or OSError if a metric over all images cannot work with `images` images of `samples` samples each."""
@@ -65,7 +81,7 @@ class Metrics(nn.Module):
         side = min(x.shape[-2:])
         values = {"psnr": psnr(x, truth)}
         values |= dict.fromkeys(self.names[1:], x.new_full((x.shape[0],), torch.nan))
-        if side >= self.smallest_ssim:
+        if side >= WINDOW:
             values["ssim"] = ssim(x, truth)
         if side >= LPIPS.smallest:
             values |= {name: distance(2 * x - 1, 2 * truth - 1) for name, distance in self.distances.items()}
@@ -85,7 +101,18 @@ def psnr(x: Tensor, truth: Tensor) -> Tensor:
 
 
 def ssim(x: Tensor, truth: Tensor) -> Tensor:
-    """SSIM (Wang et al. 2004) of images in [0, 1], (B,)."""
+    """SSIM (Wang et al. 2004, Sec. III-C) of images in [0, 1], (B,): its map averaged over the pixels that have a whole window.
+
+    The window is 11 x 11 with a Gaussian of standard deviation 1.5. As in the authors' code and in scikit-image, the 5
+    pixels along each border, whose windows leave the image, do not count. Channels are averaged.
+    """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    return structural_similarity_index_measure(x, truth, data_range=1.0, reduction="none").reshape(-1)
+    # with its map, torchmetrics also gives the mean over all pixels, the borders included
+    _, pixels = structural_similarity_index_measure(x, truth, data_range=1.0, reduction="none", return_full_image=True)
+    edge = WINDOW // 2
+    return pixels[..., edge:-edge, edge:-edge].flatten(1).mean(1)
+
+
+def _too_small(least: int, size: tuple[int, int]) -> str:
+    return f"needs images of {least} x {least} pixels or more, these have {size[0]} x {size[1]}"

@@ -14,8 +14,8 @@ from diffusion_priors.evaluation.reporting.image_records import ImageRecords, re
 from diffusion_priors.evaluation.statistics import Estimate
 from diffusion_priors.evaluation.summary import Summary
 from diffusion_priors.runs.config import flat
-from diffusion_priors.runs.foreign import read_yaml
 from diffusion_priors.runs.layout import CONFIG, SUMMARY, RunLayout
+from diffusion_priors.runs.reading.foreign import read_yaml
 from diffusion_priors.runs.reading.plain import open_regular, read_json
 from diffusion_priors.runs.reading.records import read_records
 

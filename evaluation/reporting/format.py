@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffusion_priors.evaluation.scores import metric_of
+from diffusion_priors.evaluation.scores import explains, metric_of
 from diffusion_priors.evaluation.statistics import Estimate
 
 ABSENT = "–"
@@ -24,7 +24,7 @@ def counted(count: int, noun: str) -> str:
 
 def absent(name: str, footnote: str | None) -> str:
     """What a table shows if the metric `name` has no value: a dash, with a mark if the footnote of the summary says why."""
-    return f"{ABSENT} *" if footnote and metric_of(name).needs_weights else ABSENT
+    return f"{ABSENT} *" if explains(footnote, name) else ABSENT
 
 
 def plus_minus(found: Estimate | None, spec: str) -> str:

@@ -19,8 +19,8 @@ from diffusion_priors.evaluation.reporting.run_images import cards_of, load_shot
 from diffusion_priors.evaluation.scores import STATISTICS
 from diffusion_priors.evaluation.statistics import Estimate
 from diffusion_priors.evaluation.summary import Summary
-from diffusion_priors.runs.foreign import read_yaml
 from diffusion_priors.runs.layout import WHITE, RunLayout
+from diffusion_priors.runs.reading.foreign import read_yaml
 
 ROWS, FAILURES = 2000, 200
 """The most rows of the table and the most failures listed, so that the page opens."""

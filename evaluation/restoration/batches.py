@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from diffusion_priors.images.find import Found, find_images
 from diffusion_priors.images.fit import Fit
-from diffusion_priors.images.io import as_bits, find_images, image_ids, read_image
+from diffusion_priors.images.formats import LARGE, open_image
+from diffusion_priors.images.io import as_bits, image_size, read_image
 from diffusion_priors.operators.base import Operator
+from diffusion_priors.runs.printable import printable
 
 
 class Batch(NamedTuple):
@@ -52,7 +55,7 @@ class Items(Dataset):
     """The items of a run in order: image 0 sample 0, image 0 sample 1, ….
 
     `ids` are the names of the images. `has_truth` says whether restorations can be scored. `measurement_seed` is the
-    seed of measurements that were made before; it is None where the run makes them.
+    seed of measurements that were made before; it is None where the run makes them. `notices` are lines to print.
     """
 
     has_truth = False
@@ -60,6 +63,7 @@ class Items(Dataset):
 
     def __init__(self, ids: Sequence[str], num_samples: int = 1) -> None:
         self.ids, self.num_samples = list(ids), num_samples
+        self.notices: list[str] = []
 
     def __len__(self) -> int:
         return len(self.ids) * self.num_samples
@@ -70,6 +74,9 @@ class Items(Dataset):
     def keys(self) -> list[tuple[str, int]]:
         """(id, sample) of every item."""
         return [(name, sample) for name in self.ids for sample in range(self.num_samples)]
+
+    def check_apart(self, output: Path) -> None:
+        """Raises ValueError where a run in the folder `output` would write where its images are."""
 
     def given(self, index: int) -> Tensor | None:
         """The image (C, H, W) that identifies measurement `index`; None where a file of hashes does."""
@@ -82,13 +89,18 @@ class Items(Dataset):
 class Images(Items):
     """Image files under `where`, fitted to `size`, with `channels`.
 
-    Raises FileNotFoundError or ValueError where an image is missing, cannot be read or is given twice.
+    Raises FileNotFoundError or ValueError where an image is missing, is no file or is given twice.
     """
 
     def __init__(self, where: str | Sequence[str], channels: int, size: tuple[int, int], fit: Fit, num_samples: int = 1) -> None:
-        self.paths: list[Path] = find_images(where)
-        super().__init__(image_ids(self.paths), num_samples)
+        self.found: Found = find_images(where)
+        self.paths = self.found.paths
+        super().__init__(self.found.ids, num_samples)
+        self.notices += self.found.notices
         self.channels, self.size, self.fit = channels, size, fit
+
+    def check_apart(self, output: Path) -> None:
+        self.found.check_apart(output)
 
     def given(self, index: int) -> Tensor:
         return read_image(self.paths[index], self.channels, self.size, self.fit)
@@ -99,8 +111,29 @@ class Images(Items):
         return self
 
     def check(self, operator: Operator, image_shape: tuple[int, int, int], measurement_spec: dict) -> None:
-        for index in range(len(self.paths)):
+        wanted = operator.file_size((image_shape[1], image_shape[2]))
+        for index, path in enumerate(self.paths):
             self.given(index)
+            if wanted is not None and (size := image_size(path)[0]) != wanted:
+                raise ValueError(
+                    f"the mask or kernel is {_shown(wanted)}, the image {path} is {_shown(size)} and the prior's are "
+                    f"{_shown(image_shape[1:])} (height x width); give operator.path a file of the size of the prior or of every image"
+                )
+        self._note_large()
+
+    def _note_large(self) -> None:
+        large = []
+        for path in self.paths:
+            with open_image(path) as image:
+                if image.width * image.height > LARGE:
+                    large.append(f"{printable(path.name, 80)} has {image.width * image.height / 1e6:.0f}")
+        if large:
+            shown = ", ".join(large[:3]) + (f", … ({len(large)} in all)" if len(large) > 3 else "")
+            self.notices.append(f"more than {LARGE / 1e6:.0f} megapixels, which take time and memory to read: {shown}")
+
+
+def _shown(size: Sequence[int]) -> str:
+    return f"{size[0]} x {size[1]}"
 
 
 class CleanImages(Images):

@@ -8,15 +8,16 @@ from itertools import groupby
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from diffusion_priors.evaluation.metrics.per_image import Metrics
 from diffusion_priors.evaluation.restoration.batches import Restored
 from diffusion_priors.evaluation.restoration.finish import finalize_run
 from diffusion_priors.evaluation.restoration.folder import RestorationFolder, changed
+from diffusion_priors.images.find import Found, find_images
 from diffusion_priors.images.fit import Exact
-from diffusion_priors.images.io import find_images, read_image
+from diffusion_priors.images.ids import alike, image_id
+from diffusion_priors.images.io import image_size, read_image
 from diffusion_priors.runs.layout import TRUTH, restoration
 from diffusion_priors.runs.reading.records import Record
 
@@ -34,13 +35,12 @@ class Pair:
     channels: int
 
 
-def pairs(samples: str | Sequence[str], truth: str | Sequence[str]) -> tuple[list[Pair], list[str], list[str]]:
-    """Images matched by file name without suffix, sorted; and the names that only samples, or only truth, have.
+def pairs(samples: Found, truth: Found) -> tuple[list[Pair], list[str], list[str]]:
+    """Images matched by their path below what was given, without suffix; and the names that only samples, or only truth, have.
 
-    Raises FileNotFoundError where there are no images, and ValueError where two images have one name, no name is in
-    both, or two images of one name differ in size.
+    Raises ValueError where two images have one name, no name is in both, or two images of one name differ in size.
     """
-    made, true = (by_name(where, key) for where, key in ((samples, "samples"), (truth, "truth")))
+    made, true = by_name(samples, "samples"), by_name(truth, "truth")
     both = sorted({*made} & {*true})
     if not both:
         found = f"samples has {', '.join(sorted(made)[:3])}, …; truth has {', '.join(sorted(true)[:3])}, …"
@@ -49,24 +49,25 @@ def pairs(samples: str | Sequence[str], truth: str | Sequence[str]) -> tuple[lis
     return found, sorted({*made} - {*both}), sorted({*true} - {*both})
 
 
-def by_name(where: str | Sequence[str], key: str) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in find_images(where):
-        if path.stem in found:
-            raise ValueError(f"{key} has two images called {path.stem}: {found[path.stem]} and {path}; images are matched by name")
-        found[path.stem] = path
-    return found
+def by_name(found: Found, key: str) -> dict[str, Path]:
+    """The images by the id that they would have as PNGs."""
+    named: dict[str, Path] = {}
+    for path, below in found.images:
+        name = image_id(below.with_suffix(".png"))
+        if name in named:
+            raise ValueError(f"{key} has two images called {name}: {named[name]} and {path}; images are matched by name")
+        named[name] = path
+    if (two := alike(named)) is not None:
+        raise ValueError(f"{key} has the images {named[two[0]]} and {named[two[1]]}, whose names differ in case alone; rename one")
+    return named
 
 
 def _pair(name: str, sample: Path, truth: Path) -> Pair:
     sizes, grey = [], []
     for path in (sample, truth):
-        try:
-            with Image.open(path) as image:
-                sizes.append((image.height, image.width))
-                grey.append(image.mode in ("L", "1", "I;16", "I"))
-        except OSError as error:
-            raise ValueError(f"cannot use the image {path}: {error}") from error
+        size, is_grey = image_size(path)
+        sizes.append(size)
+        grey.append(is_grey)
     if sizes[0] != sizes[1]:
         (h, w), (height, width) = sizes
         raise ValueError(f"{sample} is {h} x {w}, but its truth {truth} is {height} x {width}; resize one of them first")
@@ -125,14 +126,18 @@ class Scoring:
         """Raises ValueError or OSError, in one line, for images that cannot be compared."""
         self.folder = RestorationFolder(self.output, 0, self.overwrite, self.repair)
         self.known = self.folder.find(config, metrics=self.metrics.names)
-        self.pairs, self.only_samples, self.only_truth = pairs(self.samples, self.truth)
+        found = [find_images(where) for where in (self.samples, self.truth)]
+        for one in found:
+            one.check_apart(self.output)
+        self.notices = [notice for one in found for notice in one.notices]
+        self.pairs, self.only_samples, self.only_truth = pairs(*found)
         self.folder.check_images(self.known, {(pair.name, 0) for pair in self.pairs})
         self._check_known()
         if self.known == {(pair.name, 0) for pair in self.pairs}:
             self.finished = self.folder.complete_summary()
         if self.finished is not None:
             return
-        self.metrics.prepare()
+        self.metrics.prepare(max((pair.size for pair in self.pairs), key=min))
         self.metrics.check(len(self.pairs), 1)
 
     def _check_known(self) -> None:
@@ -152,7 +157,7 @@ class Scoring:
             if names:
                 shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
                 lines.append(f"left out, because {other} has no image of that name: {len(names)} ({shown})")
-        return "\n".join(lines)
+        return "\n".join(lines + self.notices)
 
     def run(self, text: str) -> dict:
         """Score what is not on record yet, then summarise; → the summary. `text` is the content of config.yaml."""

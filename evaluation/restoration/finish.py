@@ -15,6 +15,7 @@ from diffusion_priors.evaluation.restoration.folder import RestorationFolder
 from diffusion_priors.evaluation.summary import summarise
 from diffusion_priors.runs.files import append_line
 from diffusion_priors.runs.layout import TRUTH, RunLayout, restoration
+from diffusion_priors.runs.printable import without_home
 from diffusion_priors.runs.reading.record_line import PosteriorLine
 from diffusion_priors.runs.reading.records import records_by_image, scan_lines
 
@@ -39,6 +40,7 @@ def finalize_run(
     A run is `complete` where each of its items, (id, sample) in `keys`, is on record with its images. Each step is whole or
     repeated, so a run that is killed here resumes here. Raises ValueError where a complete run lacks something.
     """
+    title = without_home(title)
     records = folder.merge()
     folder.check_kept(records, keys if complete else ())
     posterior = posterior_records(folder.root, records, metrics) if num_samples > 1 else []

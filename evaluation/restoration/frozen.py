@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from diffusion_priors.diffusion.image_random import image_generator
 from diffusion_priors.evaluation.restoration.batches import Batch, Items
+from diffusion_priors.images.find import Found
+from diffusion_priors.images.ids import alike
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.runs.config import changed_keys, flat
 from diffusion_priors.runs.files import write_whole
+from diffusion_priors.runs.ids import check_id
 
 if TYPE_CHECKING:  # Lightning is slow to import
     from diffusion_priors.evaluation.restoration.module import RestorationModule
@@ -41,6 +46,20 @@ def is_frozen(root: Path) -> bool:
     return (root / MANIFEST).is_file()
 
 
+def manifest(seed: int, spec: dict, image_shape: Sequence[int]) -> dict[str, Any]:
+    """What a set of measurements was made with, as its file says."""
+    return {"version": VERSION, "seed": seed, "problem": spec, "shape": list(image_shape)}
+
+
+def check_free(root: Path, made_with: dict, ids: Sequence[str]) -> None:
+    """Raises ValueError where `root` is no folder, or holds other measurements than those of `made_with` and `ids`."""
+    nearest = next(path for path in (root, *root.resolve().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ValueError(f"no measurements can be written to {root}: {nearest} is no folder that can be written; set data.freeze")
+    if is_frozen(root):
+        FrozenImages(root).hash_if_same(made_with, ids)
+
+
 def freeze(root: Path, module: RestorationModule, items: Items, spec: dict) -> str:
     """Write <id>.safetensors for each image, then measurements.json; → the hash over all of them.
 
@@ -48,17 +67,16 @@ def freeze(root: Path, module: RestorationModule, items: Items, spec: dict) -> s
     (operator.mask, operator.kernel, …). A folder that already holds these measurements is left as it is.
     Raises ValueError where it holds others.
     """
-    first = range(0, len(items), items.num_samples)
-    manifest = {"version": VERSION, "seed": module.measurement_seed, "problem": spec, "shape": list(module.image_shape)}
+    made_with = manifest(module.measurement_seed, spec, module.image_shape)
     if is_frozen(root):
-        return FrozenImages(root).hash_if_same(manifest, items.ids)
+        return FrozenImages(root).hash_if_same(made_with, items.ids)
     files = {}
-    for index in first:
+    for index in range(0, len(items), items.num_samples):
         batch = items[index]
         data = save(_tensors(module, batch))
         write_whole(root / f"{batch.ids[0]}.safetensors", lambda stream, data=data: stream.write(data))
         files[batch.ids[0]] = sha256(data).hexdigest()
-    text = json.dumps(manifest | {"images": files, "hash": _over(files)}, indent=2)
+    text = json.dumps(made_with | {"images": files, "hash": _over(files)}, indent=2)
     write_whole(root / MANIFEST, lambda stream: stream.write(text.encode() + b"\n"))
     return _over(files)
 
@@ -89,16 +107,25 @@ class FrozenImages(Items):
         if not path.is_file():
             raise FileNotFoundError(f"no frozen measurements in {root} ({MANIFEST} is missing); make them with data.freeze={root}")
         try:
-            content = json.loads(path.read_text())
-            self.measurement_seed, self.spec, self.files = int(content["seed"]), dict(content["problem"]), dict(content["images"])
-            self.shape, self.hash, version = tuple(content["shape"]), str(content["hash"]), content["version"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is damaged: {error!r}; make the measurements again with data.freeze") from error
-        if version != VERSION:
-            raise ValueError(f"{path} is of version {version}, this project reads {VERSION}; make the measurements again with data.freeze")
-        if self.hash != _over(self.files):
+            content = _Manifest.model_validate_json(path.read_bytes())
+            for name in content.images:
+                check_id(name)
+            if (two := alike(content.images)) is not None:
+                raise ValueError(f"the ids {two[0]} and {two[1]} would share a folder")
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {_first_line(error)}; make the measurements again with data.freeze") from error
+        if content.version != VERSION:
+            raise ValueError(
+                f"{path} is of version {content.version}, this project reads {VERSION}; make the measurements again with data.freeze"
+            )
+        if content.hash != _over(content.images):
             raise ValueError(f"{path} is damaged: its hash is not that of the images it lists; get it again, or make it with data.freeze")
+        self.measurement_seed, self.spec, self.files = content.seed, content.problem, content.images
+        self.shape, self.hash = content.shape, content.hash
         super().__init__(sorted(self.files), num_samples)
+
+    def check_apart(self, output: Path) -> None:
+        Found(folders=[self.root]).check_apart(output)
 
     def __getitem__(self, item: int) -> Batch:
         index, sample = divmod(item, self.num_samples)
@@ -110,10 +137,9 @@ class FrozenImages(Items):
         self.ids = [self.ids[index] for index in kept]
         return self
 
-    def hash_if_same(self, manifest: dict, ids: Sequence[str]) -> str:
-        """The hash, where these are the measurements of `manifest` and `ids`. Raises ValueError with the difference."""
-        found = {"version": VERSION, "seed": self.measurement_seed, "problem": self.spec, "shape": list(self.shape)}
-        changes = changed_keys(flat(found), flat(manifest))
+    def hash_if_same(self, made_with: dict, ids: Sequence[str]) -> str:
+        """The hash, where these are the measurements of `made_with` and `ids`. Raises ValueError with the difference."""
+        changes = changed_keys(flat(manifest(self.measurement_seed, self.spec, self.shape)), flat(made_with))
         if sorted(ids) != sorted(self.files):
             changes.append(f"{len(self.files)} images there, {len(ids)} here, {len({*ids} & {*self.files})} of the same name")
         if changes:
@@ -144,10 +170,51 @@ class FrozenImages(Items):
             content = load_file(path)
         except SafetensorError as error:
             raise ValueError(f"{path} is damaged: {error}; get it again, or freeze again") from error
-        operator.draw(torch.zeros(1, *self.shape), [image_generator(self.measurement_seed, name, "measurement")])
+        blank = torch.zeros(1, *self.shape)
+        operator.draw(blank, [image_generator(self.measurement_seed, name, "measurement")])
+        _check_tensor(path, content, "x0", blank[0], 1.0)
+        _check_tensor(path, content, "y", operator(blank)[0])
         for key, buffer in operator.named_buffers():
             kept = content.get(f"operator.{key}")
-            if kept is not None and not torch.allclose(buffer[0], kept, atol=1e-6):
+            if kept is not None and not (_alike(kept, buffer[0]) and torch.allclose(buffer[0], kept, atol=1e-6)):
                 raise ValueError(
                     f"the operator draws another {key} for {name} than {path} holds; the measurements are of another version, freeze again"
                 )
+
+
+class _Manifest(BaseModel):
+    """The content of measurements.json."""
+
+    model_config = ConfigDict(strict=True)
+    version: int
+    seed: int
+    problem: dict[str, Any]
+    shape: tuple[int, int, int]
+    images: dict[str, str]
+    hash: str
+
+
+def _first_line(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first["loc"] else first["msg"]
+    return str(error)
+
+
+def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype
+
+
+def _check_tensor(path: Path, content: dict[str, torch.Tensor], name: str, like: torch.Tensor, largest: float | None = None) -> None:
+    """Raises ValueError where `name` is missing, of another kind than `like`, not finite, or beyond `largest`."""
+    found, problem = content.get(name), None
+    if found is None:
+        problem = "is missing"
+    elif not _alike(found, like):
+        problem = f"is {tuple(found.shape)} {found.dtype}, and {tuple(like.shape)} {like.dtype} is wanted"
+    elif not torch.isfinite(torch.view_as_real(found) if found.is_complex() else found).all():
+        problem = "has values that are not finite"
+    elif largest is not None and found.abs().max() > largest + 1e-3:
+        problem = f"has values beyond [-{largest:g}, {largest:g}]"
+    if problem is not None:
+        raise ValueError(f"{path} cannot be used: {name} {problem}; get it again, or freeze again")

@@ -8,8 +8,9 @@ from typing import Literal
 
 from diffusion_priors.evaluation.restoration.batches import CleanImages, DegradedImages, Items
 from diffusion_priors.evaluation.restoration.frozen import FrozenImages
+from diffusion_priors.images.find import check_path
 from diffusion_priors.images.fit import Fit
-from diffusion_priors.runs.processes import check_workers
+from diffusion_priors.runs.memory import check_workers
 from diffusion_priors.runs.values import Text, Texts
 from diffusion_priors.solvers.method import Method
 
@@ -59,7 +60,14 @@ class ImageSet:
         return any(source is not None for source in (self.root, self.degraded, self.measurements))
 
     def items(self, method: Method, num_samples: int) -> Items:
-        """The items to restore, sorted by id. Raises FileNotFoundError or ValueError where there are none."""
+        """The items to restore, sorted by id. A mask or a kernel of the operator will follow `fit`.
+
+        Raises FileNotFoundError or ValueError where there are none.
+        """
+        method.operator.fit = self.fit
+        for path in (self.measurements, self.freeze):
+            if path is not None:
+                check_path(path)
         if self.measurements is not None:
             found = FrozenImages(Path(self.measurements), num_samples)
         elif self.degraded is not None:

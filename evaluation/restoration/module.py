@@ -14,6 +14,7 @@ from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
 from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.evaluation.metrics.per_image import Metrics
 from diffusion_priors.evaluation.restoration.batches import Batch, Restored, measurement_hash
+from diffusion_priors.evaluation.restoration.groups import groups_of, joined
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.measurement import Measurement
 from diffusion_priors.operators.noise_models import NoiseModel
@@ -37,6 +38,9 @@ class RestorationModule(pl.LightningModule):
     of (seed, id, sample). `measurement_seed` is the seed of measurements that were made before. `measurement_key`
     stands for operator and noise in the records' measurement_hash. `image_shape` is (C, H, W).
 
+    `images_per_call` is the number of images that network, operator and metrics see at once, whatever the batch; None: the
+    batch. With it an item's result is the same bit by bit in any batch, else it is up to rounding.
+
     `should_stop` is asked after every step. Once its answer is true, the present batch and all later ones come out
     without items, and `interrupted` is true.
     """
@@ -56,6 +60,7 @@ class RestorationModule(pl.LightningModule):
         measurement_key: str = "",
         report: Report | None = None,
         should_stop: Callable[[], bool] = never,
+        images_per_call: int | None = None,
     ) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer batches than processes
@@ -65,6 +70,7 @@ class RestorationModule(pl.LightningModule):
         self.measurement_seed = seed if measurement_seed is None else measurement_seed
         self.measurement_key = measurement_key
         self.report, self.should_stop, self.interrupted = report, should_stop, False
+        self.images_per_call = images_per_call
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> Restored:
         """Restore `batch`. Lightning's inference mode is left for that: guided methods need gradients."""
@@ -72,16 +78,24 @@ class RestorationModule(pl.LightningModule):
             return self.restore(batch.outside_inference_mode())
 
     def restore(self, batch: Batch) -> Restored:
-        self.interrupted = self.interrupted or self.should_stop()
-        if self.interrupted:
-            return self._nothing(batch)
+        done = []
+        for group, count in groups_of(batch, self.images_per_call):
+            self.interrupted = self.interrupted or self.should_stop()
+            if not self.interrupted:
+                done.append((self._restore(group, count), count))
+            if self.interrupted:  # before this group or while it was restored
+                return self._nothing(batch)
+        return joined(done)
+
+    def _restore(self, batch: Batch, count: int) -> Restored:
+        """Restore these images, of which the first `count` are wanted."""
         started = perf_counter()
         measurement = self.measure(batch) if self.solver.uses_measurement else None
         problem = Problem(self.denoiser, measurement, self.sampler, self.sampling_noise(batch), self.like(batch))
         solution = self.solver.solve(problem, self.plan, lambda progress: self._observe(problem, progress))
         if self.interrupted:
             return self._nothing(batch)
-        seconds = (perf_counter() - started) / len(batch.ids)
+        seconds = (perf_counter() - started) / count
         records = self.records(batch, measurement, solution, seconds)
         y = None if measurement is None else measurement.y
         image = None if y is None else self.operator.as_image(y)

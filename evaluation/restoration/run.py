@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -17,9 +18,8 @@ from diffusion_priors.evaluation.restoration.batches import Batches, Items, NoIm
 from diffusion_priors.evaluation.restoration.callbacks import EvaluationCallback, LogRun
 from diffusion_priors.evaluation.restoration.finish import finalize_run
 from diffusion_priors.evaluation.restoration.folder import RestorationFolder, changed, pending
-from diffusion_priors.evaluation.restoration.frozen import FrozenImages, freeze, is_frozen
+from diffusion_priors.evaluation.restoration.frozen import FrozenImages, check_free, freeze, is_frozen, manifest
 from diffusion_priors.evaluation.restoration.images import ImageSet
-from diffusion_priors.evaluation.restoration.logged import note_logged
 from diffusion_priors.evaluation.restoration.module import Report, RestorationModule, never
 from diffusion_priors.evaluation.restoration.predict import predict
 from diffusion_priors.evaluation.restoration.progress import ProgressReport
@@ -37,9 +37,9 @@ class RestorationRun:
     """`check` refuses what cannot work before anything is computed; `run` restores what is not on record yet.
 
     An image's result depends on `method`, `data` and `seed`. `num_samples` restorations per image are computed by
-    `trainer`, `batch_size` at once, and scored by `metrics`. `measurement_spec` describes operator and noise model as
-    plain values. Batches are the same groups of items whichever process computes them, so that resuming and sharing
-    change no number.
+    `trainer`, `batch_size` at once, and scored by `metrics`. The network sees `images_per_call` of them at once, whatever
+    the batch; None: the batch. `measurement_spec` describes operator and noise model as plain values. Batches are the same
+    groups of items whichever process computes them, so that resuming and sharing change no number.
 
     With `resume` a run in the same folder is resumed; with `repair` what is damaged there is computed again. Without
     `resume` such a folder is refused unless `overwrite` is set, the run uses one device, and an interrupted run is
@@ -56,6 +56,7 @@ class RestorationRun:
     num_samples: int
     batch_size: int
     overwrite: bool
+    images_per_call: int | None = None
     repair: bool = False
     resume: bool = True
     callbacks: dict[str, pl.Callback] = field(default_factory=dict)
@@ -65,8 +66,8 @@ class RestorationRun:
     finished: dict | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        for name in ("num_samples", "batch_size"):
-            if getattr(self, name) < 1:
+        for name in ("num_samples", "batch_size", "images_per_call"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}; set {name}")
         if not self.resume and self.trainer.world > 1:
             raise ValueError(
@@ -97,6 +98,7 @@ class RestorationRun:
         self.weights = self.method.prior.fingerprint()
         self.known = self.folder.find(config, self.weights, self.metrics.names)
         self.items = self._items()
+        self.items.check_apart(self.output)
         keys = self.items.keys()
         groups = [range(i, min(i + self.batch_size, len(keys))) for i in range(0, len(keys), self.batch_size)]
         self.folder.check_images(self.known, {*keys})
@@ -108,6 +110,9 @@ class RestorationRun:
             return
         self.method.check_compatible()
         self.items.check(self.method.operator, self.method.image_shape, self.measurement_spec)
+        if self.data.freeze is not None:
+            made_with = manifest(self.seed, self.measurement_spec, self.method.image_shape)
+            check_free(Path(self.data.freeze), made_with, self.items.ids)
         self._check_metrics()
 
     def _items(self) -> Items:
@@ -135,14 +140,16 @@ class RestorationRun:
             raise ValueError("metrics=fid and metrics=calibration compare with clean images, and there are none; set metrics=default")
         self.metrics.check(len(self.items.ids), self.num_samples)
         if self.items.has_truth:
-            self.metrics.prepare()
+            self.metrics.prepare(self.method.prior.size)
+        else:
+            self.metrics.without_truth()
 
     def title(self, words: str) -> str:
         """What is about to happen, in a line or two."""
         lines = [f"{words} · {len(self.method.plan())} steps"]
         if self.known:
             lines.append(f"{len(self.known)} of {len(self.items)} restorations are on record; resuming")
-        return "\n".join(lines)
+        return "\n".join(lines + self.items.notices)
 
     def run(self, config: dict, text: str, title: str) -> dict | None:
         """Restore what is not on record yet, then summarise; → the summary, None in other processes and where there is none.
@@ -182,7 +189,8 @@ class RestorationRun:
             return True
         trainer = self.trainer.prediction([WriteRecords(self.folder, self.known), *callbacks], loggers)
         batches = Batches(self.items, self.pending[trainer.global_rank :: trainer.world_size])
-        progress = ProgressReport(len(batches), residual=self.method.solver.uses_measurement) if self.first else None
+        runs = sum(ceil(len(group) / (self.images_per_call or len(group))) for group in batches.groups)
+        progress = ProgressReport(runs, residual=self.method.solver.uses_measurement) if self.first else None
         module = self._module(progress, lambda: listener.received is not None)
         try:
             return predict(trainer, module, batches, self.batch_size, self.data.workers)
@@ -206,6 +214,7 @@ class RestorationRun:
             measurement_key=self.measurement_key,
             report=report,
             should_stop=should_stop,
+            images_per_call=self.images_per_call,
         )
 
     def _freeze(self) -> None:
@@ -223,13 +232,13 @@ class RestorationRun:
         return self._summarise(title, [], []) if done else None
 
     def _summarise(self, title: str, callbacks: list[pl.Callback], loggers: list[Logger], config: dict | None = None) -> dict:
-        """`config` is noted as logged; None where nothing is."""
+        """The logger of `config` is noted as one that has the results; None where no logger has."""
 
         def on_summary(summary: dict, records: list[dict]) -> None:
+            if config is not None and config.get("logger") is not None:
+                summary["logged"] = [config["logger"]]
             for callback in callbacks:
                 if isinstance(callback, EvaluationCallback):
                     callback.on_evaluation_end(self.output, summary, records, loggers)
-            if config is not None:
-                note_logged(self.folder.layout, config.get("logger"))
 
         return finalize_run(self.folder, title, self.metrics, self.num_samples, self.items.keys(), self.stopped is None, on_summary)

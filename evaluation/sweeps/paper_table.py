@@ -13,7 +13,7 @@ from tabulate import tabulate
 from diffusion_priors.evaluation.reporting.figure import draw_figure
 from diffusion_priors.evaluation.reporting.finished_run import FinishedRun
 from diffusion_priors.evaluation.reporting.format import heading, plus_minus, spec_of
-from diffusion_priors.evaluation.scores import MEASUREMENT, SINGLE, Statistic, metric_of
+from diffusion_priors.evaluation.scores import MEASUREMENT, SINGLE, Statistic, explains
 from diffusion_priors.evaluation.statistics import Estimate
 from diffusion_priors.evaluation.sweeps.latex import latex
 from diffusion_priors.evaluation.sweeps.paper_figure import Denoising, Layout, Restorations, Samples
@@ -187,7 +187,7 @@ def _why_missing(job: FinishedRun, column: str) -> str:
         return f"not applicable: {job.not_applicable}"
     if job.summary is None:
         return f"failed: {job.error}"
-    if metric_of(column).needs_weights and job.summary.get("footnote"):
+    if explains(job.summary.get("footnote"), column):
         return job.summary["footnote"]
     return "no image has a value" if job.summary["failed"] < job.summary["records"] else "every restoration failed"
 

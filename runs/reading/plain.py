@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from diffusion_priors.runs.foreign import parse_json
+from diffusion_priors.runs.reading.foreign import parse_json
 
 
 def open_regular(path: Path) -> BinaryIO:

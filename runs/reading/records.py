@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from diffusion_priors.runs.foreign import parse_json
 from diffusion_priors.runs.layout import RunLayout
+from diffusion_priors.runs.reading.foreign import parse_json
 from diffusion_priors.runs.reading.plain import open_regular
 from diffusion_priors.runs.reading.record_line import RecordLine, check_line
 
@@ -88,8 +88,9 @@ def scan_lines(path: Path, kind: type[BaseModel], scores: Sequence[str] = ()) ->
     """
     try:
         stream = open_regular(path)
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read: {error}; delete it, or choose another folder") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{path} cannot be read: {reason}; delete it, or choose another folder") from error
     with stream:
         for number, line in enumerate(stream, 1):
             if not line.endswith(b"\n"):

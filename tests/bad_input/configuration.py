@@ -20,7 +20,7 @@ FOLDERS = [
 
 KINDS = [
     *every("no output_dir", ["output_dir="], "output_dir='' is out of bounds: string should have at least 1 character"),
-    *every("a folder that is no folder in a sweep", ["-m", "output_dir=7"], r"output_dir=7 names no folder"),
+    *every("a folder that is no folder in a sweep", ["output_dir=7", "-m"], r"output_dir=7 names no folder"),
     *every("null for output_dir", ["output_dir=null"], "output_dir=null is of the wrong kind", ("sample.py", "train.py")),
     *every("output_dir taken out", ["~output_dir"], "output_dir is missing; leave out ~output_dir"),
     *every("a seed beyond 64 bits", [f"seed={2**64}"], f"seed={2**64} is out of bounds: input should be less than"),
@@ -31,7 +31,9 @@ KINDS = [
     *every("a batch beyond any memory", [f"batch_size={HUGE}"], f"batch_size={HUGE} is out of"),
     *every("a batch that is nothing", ["batch_size=null"], "batch_size=null is of the wrong kind"),
     *every("a value that is an unknown one's", ["seed=${nowhere}"], "seed: Interpolation key 'nowhere' not found"),
-    *every("values that are each other's", ["seed=${batch_size}", "batch_size=${seed}"], "seed: Recursive interpolation detected"),
+    *every(
+        "values that are each other's", ["seed=${batch_size}", "batch_size=${seed}"], r"(seed|batch_size): Recursive interpolation detected"
+    ),
     *every("a variable that is not set", ["seed=${oc.env:NOT_SET_HERE}"], "seed: .*'NOT_SET_HERE' not found"),
     *every("overwrite=maybe", ["overwrite=maybe"], "overwrite='maybe' is of the wrong kind: input should be a valid boolean"),
     *every("a size of fractions", ["prior.size=[16.0,16.0]"], r"prior\.size=\[16\.0, 16\.0\] is of the wrong kind"),
@@ -125,6 +127,23 @@ NUMBERS = [
         ["solver.zeta=" + "9" * 401],
         r"solver\.zeta=\d+… \(\d+ more char",
     ),
+    Bad(
+        "sample.py",
+        "a value below null",
+        ["metrics.lpips=null", "metrics.lpips.net=vgg"],
+        "net cannot be set, because metrics",
+    ),
+    Bad("sample.py", "threads beyond any machine", ["trainer.threads=1000000"], "trainer.threads must be at most 1024, got 1000000"),
+    Bad("sample.py", "a grid without curve", ["grid=karras", "grid.rho=1e-20"], "Karras' grid needs a positive rho, from 0.1 to 1000"),
+    Bad("sample.py", "a grid upside down", ["grid=karras", "grid.smallest=5", "grid.largest=1"], "the grid's ends are in the wrong order"),
+    Bad(
+        "sample.py",
+        "a cosine without offset",
+        ["schedule@prior.schedule=cosine", "prior.schedule.s=-1"],
+        "a cosine schedule needs 0 <= s",
+    ),
+    Bad("sample.py", "a measurement beyond memory", ["operator=phase_retrieval", "operator.oversampling=1e9"], "more memory than there is"),
+    Bad("sample.py", "a range of one end", ["prior.pixel_range=[0]"], r"prior\.pixel_range=\[0\] is out of bounds: it has too few items"),
     Bad("train.py", "a weight decay that is no number", ["optimiser.weight_decay=nan"], "optimiser.weight_decay=NaN is out of bounds"),
     Bad("train.py", "a negative weight decay", ["optimiser.weight_decay=-1"], "the weight decay must not be negative, got -1"),
     Bad("train.py", "a learning rate beyond single precision", ["optimiser.lr=1e300"], "optimiser.lr=1e\\+300 is out of bounds"),
@@ -133,11 +152,49 @@ NUMBERS = [
     Bad("train.py", "steps beyond counting", [f"steps={HUGE}"], f"steps={HUGE} is out of bounds"),
     Bad("train.py", "a network of a billion channels", [f"network.num_channels={10**9}"], "num_channels must be between 1 and 4096"),
     Bad("train.py", "a network of a billion blocks", [f"network.num_res_blocks={10**9}"], "num_res_blocks must be between 1 and 64"),
-    Bad("train.py", "a network without levels", ["network.channel_mult=[]"], "levels in channel_mult must be between 1 and 16"),
-    Bad("train.py", "a network whose levels grow", ["network.channel_mult=[1,1e9]"], "channel_mult=.* must give every level 1 to 16384"),
+    Bad("train.py", "a network without levels", ["network.channel_mult=[]"], "channel_mult=\\[\\] must be 1 to 16 levels"),
+    Bad(
+        "train.py", "a network whose levels grow", ["network.channel_mult=[1,1e9]"], "channel_mult=.* must be 1 to 16 levels of 1 to 16384"
+    ),
     Bad("train.py", "a trillion samples to look at", [f"validation.samples={10**12}"], r"validation\.samples must be 0 to 1000"),
     Bad("train.py", "one momentum", ["optimiser.betas=[0.9]"], r"optimiser\.betas=\[0\.9\] is out of bounds"),
     Bad("train.py", "workers that are a list", ["data.workers=[1]"], r"data\.workers=\[1\] is of the wrong kind"),
 ]
 
-ROWS = [*FOLDERS, *KINDS, *GROUPS, *CLASSES, *NUMBERS]
+COMMANDS = [
+    *every("an option that is none", ["--nonsense"], "--nonsense is not understood; write all overrides in one piece"),
+    *every("overrides in two pieces", ["-m", "seed=1"], "is not understood; write all overrides in one piece", ("train.py",)),
+    *every("a word", ["nonsense"], "nonsense is no override: missing EQUAL"),
+    *every("an open bracket", ["seed=[1"], r"seed=\[1 is no override"),
+    *every("no key", ["=3"], "=3 is no override; write group=option or key=value"),
+    *every("a control character", ["seed=\x1b[2J"], r"seed=\\x1b\[2J is no override"),
+    *every("a configuration that is nowhere", ["-cn", "nowhere"], "Cannot find primary config 'nowhere'"),
+    *every("a folder of options that is nowhere", ["-cd", "nowhere"], "Additional config directory '.*nowhere' not found"),
+    *every("a launcher that is a number", ["hydra/launcher=7"], "hydra/launcher=7 is no override"),
+    *every("a choice of Hydra that is none", ["--cfg", "nonsense"], "invalid choice: 'nonsense'"),
+    Bad(
+        "sample.py",
+        "a group of other scripts",
+        ["logger=csv"],
+        "^error: sample.py has no group logger; it is one of evaluate.py and train.py;",
+    ),
+    Bad(
+        "sample.py",
+        "a group of other scripts, added",
+        ["+logger=csv"],
+        "sample.py has no group logger; it is one of evaluate.py and train.py",
+    ),
+    Bad("sample.py", "a group of other scripts, taken out", ["~logger"], "sample.py has no group logger"),
+    Bad("sample.py", "a key of other scripts", ["data.root=images"], "sample.py has no group data; it is one of evaluate.py and train.py"),
+    Bad(
+        "sample.py", "a group inside others", ["schedule=cosine"], "use schedule@prior.schedule=OPTION with prior=custom or prior=gaussian"
+    ),
+    Bad("sample.py", "a group inside others that is a number", ["schedule@prior.schedule=3"], "as in schedule@prior.schedule=betas"),
+    Bad("sample.py", "an experiment of evaluate.py", ["experiment=tune_dps"], "experiment=tune_dps is for evaluate.py, not for sample.py"),
+    Bad("train.py", "a solver", ["solver=dps"], "use solver@validation.solver=OPTION with validation=default"),
+    Bad("train.py", "images to restore", ["data=images"], "data=images is for evaluate.py, not for train.py"),
+    Bad("evaluate.py", "images to train on", ["data=folder"], "data=folder is for train.py, not for evaluate.py"),
+    Bad("evaluate.py", "an experiment of train.py", ["experiment=train_faces64"], "experiment=train_faces64 is for train.py"),
+]
+
+ROWS = [*COMMANDS, *FOLDERS, *KINDS, *GROUPS, *CLASSES, *NUMBERS]

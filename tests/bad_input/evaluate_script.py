@@ -29,7 +29,7 @@ SOLVERS = sorted(path.stem for path in (ROOT / "conf" / "solver").glob("*.yaml")
 BAD = {
     "no such root": (["data.root=nowhere"], "no image at nowhere; give a file, a folder or a glob"),
     "an empty root": (["data.root=empty"], "no images in the folder empty; it should hold files like"),
-    "an image that is none": (["data.root=broken"], "cannot use the image broken/text.png: it is not an image of a known format"),
+    "an image that is none": (["data.root=broken"], "cannot use the image broken/text.png: it is no image of a known format"),
     "an image twice": (["data.root=[images,images/face-00.png]"], "face-00.png is given twice"),
     "another size": (["fit@data.fit=exact"], "it is 20 x 24, wanted is 16 x 16; use fit=crop"),
     "an unknown key": (["data.rot=images"], "data.rot is unknown; known here: fit, _target_, root, degraded, split"),

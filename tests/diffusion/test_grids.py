@@ -86,6 +86,23 @@ def test_uniform_grids_are_the_nearest_indices_to_their_formula(name):
             assert abs(t - exact(name, i, steps)) <= Fraction(1, 2)
 
 
+def space_timesteps(total: int, steps: int) -> set[int]:
+    """The loop of guided-diffusion's function of this name, for one section."""
+    stride = 1 if steps <= 1 else (total - 1) / (steps - 1)
+    current, taken = 0.0, []
+    for _ in range(steps):
+        taken.append(round(current))
+        current += stride
+    return set(taken)
+
+
+@pytest.mark.parametrize("total", [1000, 4000, 50])
+def test_linspace_is_the_respacing_of_guided_diffusion_for_every_number_of_steps(total):
+    """Also where i (T−1)/(n−1) lies half-way between two indices, and the rounding of its running sum decides."""
+    differing = [n for n in range(2, total + 1) if set(Linspace(n).indices(total)) != space_timesteps(total, n)]
+    assert differing == []
+
+
 @pytest.mark.parametrize("name", UNIFORM)
 def test_timesteps_are_those_of_diffusers(name):
     """With its steps_offset at 0. Where the formula falls half-way between two indices, float error decides diffusers' choice.
@@ -129,7 +146,7 @@ def test_quadratic_walks_a_level_once_where_small_t_collide():
 
 
 def test_a_short_schedule_is_respaced_by_its_own_length():
-    schedule = Linear(steps=8)
+    schedule = Linear(8, 1e-4, 2e-2)
     for grid in (Linspace, Leading, Trailing):
         assert [level.t for level in grid(8)(schedule)[:-1]] == list(range(7, -1, -1))
     assert [level.t for level in Leading(2)(schedule)[:-1]] == [4, 0]

@@ -112,7 +112,7 @@ def test_an_invalid_card_is_refused_in_one_line(wrong, source, tmp_path):
 
 def test_the_card_names_the_class_of_a_custom_network():
     """The error on loading it names the class to build."""
-    card = Prior(nn.Conv2d(3, 3, 1), Linear(5), X0(), (8, 8)).describe()
+    card = Prior(nn.Conv2d(3, 3, 1), Linear(5, 1e-4, 2e-2), X0(), (8, 8)).describe()
     assert card["network"] == {"class": "torch.nn.modules.conv.Conv2d"}
 
 

@@ -21,8 +21,9 @@ from diffusion_priors.diffusion.preconditioning import X0, Eps, Score, V
 from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.priors.folder import from_folder
 from diffusion_priors.diffusion.schedules import Cosine, Linear
+from diffusion_priors.images.find import find_images
 from diffusion_priors.images.fit import Crop
-from diffusion_priors.images.io import find_images, image_ids, read_image
+from diffusion_priors.images.io import read_image
 from diffusion_priors.runs.weights import read_state_dict
 
 FACES = PROJECT / "diffusion" / "weights" / "faces64"
@@ -47,9 +48,10 @@ def test_the_card_counts_the_parameters_correctly(faces):
 
 def portraits() -> list[tuple[str, torch.Tensor]]:
     """The first 48 portraits at 64 x 64, as prior_report takes them."""
-    paths = find_images(str(PORTRAITS))[:48]
-    assert len(paths) == 48
-    return [(name, read_image(path, 3, (64, 64), Crop())) for name, path in zip(image_ids(paths), paths, strict=True)]
+    found = find_images(str(PORTRAITS))
+    named = list(zip(found.ids, found.paths, strict=True))[:48]
+    assert len(named) == 48
+    return [(name, read_image(path, 3, (64, 64), Crop())) for name, path in named]
 
 
 @pytest.mark.slow
@@ -188,6 +190,7 @@ WRONG = {
     "pixel_range": [-1, 0, 1],
     "pixel_range's order": [1, -1],
     "schedule's beta": {"kind": "linear", "beta_end": 2.0},
+    "schedule's few steps": {"kind": "linear", "steps": 10},
 }
 
 

@@ -56,6 +56,37 @@ def test_linear_alpha_bars(steps, start, end):
     np.testing.assert_allclose(alpha_bars(Linear(steps, start, end)), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("steps", [21, 100, 1000, 4000])
+def test_linear_defaults_are_those_of_guided_diffusion_for_any_number_of_steps(steps):
+    """Its get_named_beta_schedule("linear", T), written again: scale = 1000/T, β from scale · 1e-4 to scale · 2e-2."""
+    scale = 1000 / steps
+    betas = np.linspace(scale * 0.0001, scale * 0.02, steps, dtype=np.float64)
+    np.testing.assert_allclose(Linear(steps).betas, betas, rtol=1e-12)
+    np.testing.assert_allclose(alpha_bars(Linear(steps)), np.cumprod(1.0 - betas), rtol=1e-9)
+    assert instantiate(OmegaConf.load(YAMLS[0]), steps=steps).betas == Linear(steps).betas
+
+
+def test_linear_schedules_of_any_length_end_with_about_the_same_noise():
+    """ᾱ_T = 4.0e-5 to 4.4e-5 for 1000 steps and more; with Ho et al.'s betas unchanged, 4000 steps would end at 2e-18."""
+    assert all(3.9e-5 < alpha_bars(Linear(steps))[-1] < 4.4e-5 for steps in (1000, 2000, 4000, 10000))
+    assert alpha_bars(Linear(4000, 1e-4, 2e-2))[-1] < 1e-17
+
+
+def test_betas_that_are_given_are_taken_as_they_are():
+    np.testing.assert_allclose(Linear(4000, beta_end=0.01).betas, np.linspace(2.5e-5, 0.01, 4000), rtol=1e-12)
+    again = Linear(4000).describe()
+    assert again.pop("kind") == "linear"
+    assert Linear(**again).table == Linear(4000).table
+
+
+@pytest.mark.parametrize(
+    ("steps", "given"), [(20, {}), (1, {}), (1000, {"beta_end": 1.0}), (1000, {"beta_start": 0.0}), (10, {"beta_end": float("nan")})]
+)
+def test_linear_betas_outside_the_unit_interval_are_refused_with_the_keys(steps, given):
+    with pytest.raises(ValueError, match=rf"for {steps} steps; set schedule\.beta_start and schedule\.beta_end"):
+        Linear(steps, **given)
+
+
 def test_linear_constants_of_the_published_checkpoints():
     """ᾱ_T = 4.0358e-5; √(1/ᾱ − 1) runs from 0.0100 to 157.4."""
     levels = Linear().table
@@ -104,9 +135,9 @@ def test_a_schedule_without_steps_is_refused(kind, steps):
         kind(steps=steps)
 
 
-@pytest.mark.parametrize("kind", [Linear, Cosine])
-def test_one_step_is_a_schedule(kind):
-    (level,) = kind(steps=1).table
+@pytest.mark.parametrize("schedule", [Linear(1, 1e-4, 2e-2), Cosine(1)], ids=["linear", "cosine"])
+def test_one_step_is_a_schedule(schedule):
+    (level,) = schedule.table
     assert level.t == 0 and level.alpha**2 + level.sigma**2 == pytest.approx(1.0, abs=1e-15)
 
 

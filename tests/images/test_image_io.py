@@ -1,7 +1,5 @@
 """Images: every kind of file becomes the same tensor, saving loses nothing, and names are unique."""
 
-import itertools
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +8,7 @@ import torch
 from PIL import Image
 
 from diffusion_priors.images.fit import Crop, Exact, Stretch, resize
-from diffusion_priors.images.io import find_images, image_ids, read_image, to_image
+from diffusion_priors.images.io import read_image, to_image
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -353,124 +351,3 @@ def test_a_damaged_image_is_read_or_refused(save):
 def test_a_missing_file_is_a_file_not_found_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_image(tmp_path / "none.png", 3, (8, 8), Crop())
-
-
-# Finding
-
-
-@pytest.fixture
-def tree(tmp_path) -> Path:
-    for name in ("b.png", "a.JPG", "c.txt", "deep/er/d.webp", "deep/b.png", "none/readme.md", "[x]/e.png"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return tmp_path
-
-
-def names(found: list[Path], root: Path) -> list[str]:
-    return [str(path.relative_to(root)) for path in found]
-
-
-def test_a_path_to_a_file_gives_that_file(tree):
-    assert names(find_images(str(tree / "b.png")), tree) == ["b.png"]
-    assert names(find_images(str(tree / "c.txt")), tree) == ["c.txt"]  # a named file is taken whatever its suffix
-
-
-def test_a_folder_is_searched_recursively_in_sorted_order(tree):
-    assert names(find_images(str(tree)), tree) == ["[x]/e.png", "a.JPG", "b.png", "deep/b.png", "deep/er/d.webp"]
-
-
-def test_a_glob_is_matched_in_sorted_order(tree):
-    assert names(find_images(str(tree / "*.png")), tree) == ["b.png"]
-    assert names(find_images(str(tree / "**" / "*.png")), tree) == ["[x]/e.png", "b.png", "deep/b.png"]
-    assert names(find_images(str(tree / "deep" / "?.png")), tree) == ["deep/b.png"]
-
-
-def test_brackets_in_an_existing_name_are_not_a_pattern(tree):
-    assert names(find_images(str(tree / "[x]")), tree) == ["[x]/e.png"]
-    assert names(find_images(str(tree / "[x]" / "e.png")), tree) == ["[x]/e.png"]
-
-
-def test_a_list_keeps_its_order(tree):
-    found = find_images([str(tree / "deep"), str(tree / "b.png"), str(tree / "a.*")])
-    assert names(found, tree) == ["deep/b.png", "deep/er/d.webp", "b.png", "a.JPG"]
-
-
-@pytest.mark.parametrize("where", ["missing.png", "missing/", "*.gif", "deep/*.jpg", "none"])
-def test_the_error_names_the_place_without_images(where, tree):
-    with pytest.raises(FileNotFoundError, match="no image") as caught:
-        find_images(str(tree / where))
-    assert str(tree / where) in str(caught.value)
-
-
-def test_an_entry_of_a_list_without_images_is_an_error(tree):
-    with pytest.raises(FileNotFoundError, match="none"):
-        find_images([str(tree / "b.png"), str(tree / "none")])
-
-
-# Naming
-
-
-def test_an_id_is_the_name_of_the_file(tree):
-    assert image_ids([tree / "b.png", tree / "a.JPG"]) == ["b", "a"]
-
-
-def test_an_id_does_not_depend_on_other_images_without_clashes():
-    paths = [Path(f"/faces/{name}.png") for name in ("one", "two.half", "three", "one_two", ".hidden", "ä b")]
-    together = image_ids(paths)
-    assert [image_ids([path])[0] for path in paths] == together
-    for order in itertools.permutations(range(4)):
-        assert image_ids([paths[i] for i in order]) == [together[i] for i in order]
-
-
-def test_a_clash_changes_only_the_clashing_ids():
-    paths = [Path("/d/x/a.png"), Path("/d/y/a.png"), Path("/d/x/b.png")]
-    ids = image_ids(paths)
-    assert ids[2] == "b" and len(set(ids)) == 3
-    assert "x" in ids[0] and "y" in ids[1]
-
-
-def test_ids_do_not_depend_on_how_a_path_is_written(tree, monkeypatch):
-    monkeypatch.chdir(tree)
-    absolute = image_ids([tree / "b.png", tree / "deep" / "b.png"])
-    assert image_ids([Path("b.png"), Path("deep/../deep/b.png")]) == absolute
-
-
-CLASHES = {
-    "suffixes": ["/d/a.png", "/d/a.jpg"],
-    "folders": ["/r/d/x/a.png", "/r/d/y/a.png", "/r/e/x/a.png", "/r/e/y/a.jpg"],
-    "depths": ["/r/s/d/a.png", "/r/s/d/d/a.png", "/r/s/d/d/d/a.png"],
-    "underscores": ["/r/s/d/x_y/a.png", "/r/s/d/x/y/a.png", "/r/s/d/y/a.png"],
-    "taken": ["/r/s/x/a.png", "/r/s/y/a.png", "/r/s/x_a.png.png", "/r/s/a.png.png"],
-    "root": ["/a.png", "/d/a.png"],
-}
-
-
-@pytest.mark.parametrize("paths", CLASHES.values(), ids=CLASHES)
-def test_ids_are_unique_and_valid_file_names(paths):
-    ids = image_ids([Path(path) for path in paths])
-    assert len(set(ids)) == len(paths)
-    assert all(name and not set(name) & {"/", "\\", "\0"} for name in ids)
-
-
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm clock")
-def test_finding_ids_terminates():
-    """Joined by underscores, two of these paths are the same text even at full length."""
-
-    def give_up(*_):
-        raise TimeoutError("image_ids does not end")
-
-    paths = [Path(path) for path in ("/a_b/c.png", "/z/a_b/c.png", "/a/b/c.png", "/y/b/c.png", "/w/a/b/c.png")]
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, 1.0)
-    try:
-        assert len(set(image_ids(paths))) == len(paths)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def test_an_image_given_twice_is_refused(tree, monkeypatch):
-    monkeypatch.chdir(tree)
-    with pytest.raises(ValueError, match=r"b\.png is given twice"):
-        image_ids([Path("b.png"), tree / "a.JPG", tree / "deep" / ".." / "b.png"])

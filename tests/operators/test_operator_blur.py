@@ -12,6 +12,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
+from diffusion_priors.images.fit import Crop, Exact, Stretch, resize
 from diffusion_priors.operators.blur import DeblurGaussian, DeblurKernel, DeblurMotion, splat
 
 SCIPY = {"circular": "wrap", "reflect": "mirror", "zero": "constant"}
@@ -186,12 +187,106 @@ def test_a_complex_kernel_is_refused(tmp_path):
         from_array(np.array([[1.0 + 2.0j, 0.5]]), tmp_path)
 
 
-def test_a_faint_kernel_does_not_sum_to_zero(tmp_path):
-    """Whether the entries cancel does not depend on their scale."""
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("scale", [1e-320, 1e-46, 1e-30, 1e-10, 1e-5, 1e4, 1e30, 1e305])
+def test_a_kernel_that_erases_the_image_or_leaves_its_range_is_refused(scale, dtype, tmp_path):
+    """In float32 its entries may be 0 or infinite though they are not in the file."""
+    with np.errstate(over="ignore"):
+        kernel = (scale * np.array([[1.0, 2.0], [3.0, 4.0]])).astype(dtype)
+    with pytest.raises(ValueError, match=r"kernel\.npy (sums to|has 4 entries that are not finite)"):
+        from_array(kernel, tmp_path)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 0.5, 90.0])
+def test_a_kernel_may_change_the_brightness(scale, tmp_path):
     x = random_images(1, 1, 5, 6)
     kernel = np.array([[1.0, 2.0], [3.0, 4.0]])
-    faint, bright = drawn(from_array(1e-10 * kernel, tmp_path), x), drawn(from_array(kernel, tmp_path), x)
-    torch.testing.assert_close(1e10 * faint(x), bright(x), rtol=1e-12, atol=1e-13)
+    found = drawn(from_array(scale * kernel, tmp_path), x)(x)
+    torch.testing.assert_close(found, scale * drawn(from_array(kernel, tmp_path), x)(x), rtol=1e-12, atol=1e-13)
+
+
+def test_a_kernel_that_turns_bright_into_dark_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"negative sum \(-1\)"):
+        from_array(np.array([[-0.5, -0.5]]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [np.ones((2, 2), dtype=complex), np.array([["a"]]), np.array([[None]]), np.zeros((2, 2), "datetime64[s]"), np.zeros(3, "i4,f8")],
+    ids=["complex", "text", "objects", "dates", "records"],
+)
+def test_a_kernel_of_other_values_than_real_numbers_is_refused(kernel, tmp_path):
+    np.save(tmp_path / "kernel.npy", kernel)
+    with pytest.raises(ValueError, match="kernel") as refusal:
+        DeblurKernel(str(tmp_path / "kernel.npy"))
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_kernel_file_that_promises_more_than_it_holds_is_refused(tmp_path):
+    """The array that its header describes has 8 TB."""
+    with (tmp_path / "kernel.npy").open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": (10**6, 10**6)})
+    with pytest.raises(ValueError, match=r"cannot read the kernel .*kernel\.npy"):
+        DeblurKernel(str(tmp_path / "kernel.npy"))
+
+
+def test_integers_and_truth_values_are_numbers(tmp_path):
+    x = random_images(1, 1, 5, 6)
+    expected = drawn(from_array(np.ones((2, 2)), tmp_path), x)(x)
+    for dtype in (bool, np.int8, np.uint64, np.float16):
+        torch.testing.assert_close(drawn(from_array(np.ones((2, 2), dtype), tmp_path), x)(x), expected)
+
+
+# A kernel of the size of the photo
+
+
+def of_file(kernel: np.ndarray, folder, fit, boundary: str = "reflect") -> DeblurKernel:
+    operator = from_array(kernel, folder, boundary)
+    operator.fit = fit
+    return operator
+
+
+def test_a_kernel_of_the_photo_blurs_the_small_image_as_it_blurs_the_photo(tmp_path):
+    """Shrinking the blurred photo = blurring the shrunk photo, up to what shrinking loses of a smooth image."""
+    size, photo = (20, 24), (200, 240)
+    rows, columns = (2.0 * np.pi * index / side for index, side in zip(np.mgrid[: photo[0], : photo[1]], photo, strict=True))
+    smooth = torch.from_numpy(0.2 * np.sin(2 * rows + columns) + 0.2 * np.cos(3 * columns - rows) + 0.5)[None, None]
+    kernel = np.zeros(photo)
+    kernel[80:121, 100:141] = gaussian(41, 12.0)
+    operator = of_file(np.roll(kernel, (15, -9), (0, 1)), tmp_path, Crop(), "circular")
+
+    def shrunk(x: Tensor) -> Tensor:
+        return torch.from_numpy(resize(x[0].permute(1, 2, 0).numpy(), size)).permute(2, 0, 1)[None]
+
+    expected = shrunk(drawn(operator, smooth)(smooth))
+    found = drawn(operator, shrunk(smooth))(shrunk(smooth))
+    assert (found - expected).abs().max() < 0.01 < 0.2 < (shrunk(smooth) - expected).abs().max()
+
+
+@pytest.mark.parametrize("shape", [(41, 41), (40, 60), (17, 33)])
+def test_a_kernel_of_the_photo_keeps_its_sum_and_its_centre(shape, tmp_path):
+    x = random_images(1, 1, 16, 16)
+    kernel = np.zeros(shape)
+    kernel[shape[0] // 2, shape[1] // 2] = 2.5
+    found = drawn(of_file(kernel, tmp_path, Stretch()), x).kernel[0, 0]
+    assert found.sum().item() == pytest.approx(2.5) and found.shape[0] % 2 == found.shape[1] % 2 == 1
+    torch.testing.assert_close(found, found.flip(0, 1), rtol=0, atol=1e-12)
+
+
+def test_a_kernel_that_fits_the_images_is_theirs(tmp_path):
+    x = random_images(1, 1, 16, 16)
+    operator = of_file(gaussian(9, 1.0), tmp_path, Crop())
+    assert operator.file_size((16, 16)) is None
+    torch.testing.assert_close(drawn(operator, x).kernel[0, 0], torch.from_numpy(gaussian(9, 1.0)))
+    assert of_file(np.ones((17, 3)), tmp_path, Crop()).file_size((16, 16)) == (17, 3)
+
+
+def test_a_large_kernel_without_a_fit_or_with_an_exact_one_is_refused(tmp_path):
+    x = random_images(1, 1, 16, 16)
+    with pytest.raises(ValueError, match="a 17 x 3 kernel is larger than the 16 x 16 image"):
+        drawn(of_file(np.ones((17, 3)), tmp_path, None), x)
+    with pytest.raises(ValueError, match="is larger than the images: it is 17 x 3, wanted is 16 x 16"):
+        drawn(of_file(np.ones((17, 3)), tmp_path, Exact()), x)
 
 
 @pytest.mark.parametrize("name", ["kernel.npy", "kernel.png"])

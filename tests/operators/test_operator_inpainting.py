@@ -10,6 +10,7 @@ import torch
 from operator_cases import generators, random_images
 from PIL import Image
 
+from diffusion_priors.images.fit import Crop, Exact, Stretch
 from diffusion_priors.operators.inpainting import InpaintBox, InpaintMask, InpaintRandom
 
 
@@ -173,3 +174,51 @@ def test_a_mask_of_another_size_is_refused(tmp_path):
     operator = InpaintMask(str(tmp_path / "mask.png"))
     with pytest.raises(ValueError, match=r"mask\.png is 4 x 6 and the images are 6 x 4"):
         operator.draw(random_images(1, 1, 6, 4), generators([0]))
+
+
+# A mask of the size of the photo
+
+
+def following(known: np.ndarray, folder, fit) -> InpaintMask:
+    Image.fromarray(known.astype(np.uint8) * 255).save(folder / "mask.png")
+    operator = InpaintMask(str(folder / "mask.png"))
+    operator.fit = fit
+    return operator
+
+
+@pytest.mark.parametrize(("shape", "size"), [((40, 60), (8, 8)), ((37, 51), (8, 12)), ((8, 8), (20, 30)), ((5, 60), (8, 8))])
+@pytest.mark.parametrize("fit", [Crop(), Stretch()], ids=["crop", "stretch"])
+def test_a_pixel_is_known_where_nothing_missing_of_the_photo_enters_it(fit, shape, size, tmp_path):
+    """Whatever the missing pixels of the photo are painted with, the known pixels of the small image stay the same."""
+    random = np.random.default_rng(0)
+    known = np.ones(shape, dtype=bool)
+    known[shape[0] // 3 : shape[0] // 2 + 1, shape[1] // 3 : shape[1] // 2 + 1] = False
+    operator = following(known, tmp_path, fit).draw(random_images(1, 3, *size), generators([0]))
+    assert operator.file_size(size) == shape and 0 < operator.mask.sum() < size[0] * size[1]
+    photo = random.uniform(0.3, 0.7, (*shape, 3)).astype(np.float32)
+    painted = np.where(known[..., None], photo, random.uniform(0.3, 0.7, (*shape, 3))).astype(np.float32)
+    differs = np.abs(fit(photo, size) - fit(painted, size)).max(axis=-1) > 1e-7
+    assert not (differs & operator.mask[0, 0].bool().numpy()).any()
+    assert np.array_equal(differs, ~operator.mask[0, 0].bool().numpy())  # and nothing else is missing
+
+
+def test_a_mask_follows_the_crop(tmp_path):
+    """The left and the right quarter of a wide photo are cut off, with the part of the mask there."""
+    known = np.ones((16, 32), dtype=bool)
+    known[:, :8] = False
+    known[4:8, 12:16] = False
+    operator = following(known, tmp_path, Crop()).draw(random_images(1, 1, 8, 8), generators([0]))
+    assert torch.equal(operator.mask[0, 0] == 0, rectangle((8, 8), 2, 2, 2, 2))
+
+
+@pytest.mark.parametrize(("edge", "word"), [(np.s_[:, :4], "missing"), (np.s_[:, 4:28], "known")])
+def test_a_mask_that_says_nothing_after_the_crop_is_refused(edge, word, tmp_path):
+    known = np.ones((16, 32), dtype=bool)
+    known[edge] = False
+    with pytest.raises(ValueError, match=rf"mask\.png has nothing {word} once it is brought to 8 x 8 as the images are"):
+        following(known, tmp_path, Crop()).draw(random_images(1, 1, 8, 8), generators([0]))
+
+
+def test_a_mask_cannot_follow_a_fit_that_changes_no_size(tmp_path):
+    with pytest.raises(ValueError, match=r"mask\.png is not of the images' size: it is 4 x 6, wanted is 8 x 8; use fit=crop"):
+        following(np.eye(4, 6), tmp_path, Exact()).draw(random_images(1, 1, 8, 8), generators([0]))

@@ -10,10 +10,10 @@ from operator_cases import BOUNDARIES, generators, random_images
 
 from diffusion_priors.operators.resampling import SuperResolution, SuperResolutionBicubic, cubic
 
-NUMPY = {"circular": "wrap", "reflect": "reflect", "zero": "constant"}
+NUMPY = {"circular": "wrap", "reflect": "reflect", "symmetric": "symmetric", "zero": "constant"}
 
 every_factor = pytest.mark.parametrize("factor", [2, 3, 4, 5])
-every_boundary = pytest.mark.parametrize("boundary", BOUNDARIES)
+every_boundary = pytest.mark.parametrize("boundary", [*BOUNDARIES, "symmetric"])
 
 
 def drawn(operator, x):
@@ -63,7 +63,7 @@ def test_bicubic_reduction_keeps_constants_and_ramps(factor):
     """1 → 1 everywhere, and x_i = i → its value at the block's centre, (j + ½) factor − ½, in the interior."""
     sides = (7 * factor, 8 * factor)
     ones = torch.ones(1, 1, *sides, dtype=torch.float64)
-    for boundary in ("circular", "reflect"):
+    for boundary in ("circular", "reflect", "symmetric"):
         y = drawn(SuperResolutionBicubic(factor, boundary), ones)(ones)
         torch.testing.assert_close(y, torch.ones_like(y), rtol=1e-13, atol=0)
     ramp = torch.arange(sides[1], dtype=torch.float64).expand(1, 1, *sides)

@@ -8,7 +8,7 @@ from time import perf_counter
 import pytest
 import yaml
 
-from diffusion_priors.runs.foreign import DEEPEST, LARGEST_FILE, parse_json, read_yaml
+from diffusion_priors.runs.reading.foreign import DEEPEST, LARGEST_FILE, parse_json, read_yaml
 
 
 def bomb(levels: int, width: int = 9) -> str:

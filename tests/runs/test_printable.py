@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diffusion_priors.runs.printable import printable, without_secrets
+from diffusion_priors.runs.printable import printable, without_home, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,8 @@ def test_a_long_text_is_cut_and_the_rest_is_counted():
         ("https://host/x.pt?a=b=c", "https://host/x.pt?a=***"),
         ("cannot fetch 'ftp://u:p@h/x?k=v': no answer", "cannot fetch 'ftp://***@h/x?k=***': no answer"),
         ("prior.checkpoint.url=https://u:p@h/x seed=1", "prior.checkpoint.url=https://***@h/x seed=1"),
+        ("cannot fetch https://host/x?token=abc: no answer", "cannot fetch https://host/x?token=***: no answer"),
+        ("(https://host/x?token=abc), then", "(https://host/x?token=***), then"),
         ("https://a:b@c/d https://e:f@g/h", "https://***@c/d https://***@g/h"),
         ("https://host/model@v2/x.pt", "https://host/model@v2/x.pt"),
         ("name@host.org asks: why? because", "name@host.org asks: why? because"),
@@ -53,3 +55,34 @@ def test_a_long_text_is_cut_and_the_rest_is_counted():
 def test_secrets_of_addresses_are_masked(text, shown):
     assert without_secrets(text) == shown
     assert without_secrets(without_secrets(text)) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("/home/me/faces", "~/faces"),
+        ("/home/me", "~"),
+        ("data.root=/home/me/faces", "data.root=~/faces"),
+        ("data.root='/home/me/a b'", "data.root='~/a b'"),
+        ("[/home/me/a,/home/me/b]", "[~/a,~/b]"),
+        ('File "/home/me/x.py", line 3', 'File "~/x.py", line 3'),
+        ("/data/me/faces, the real one", "~/faces, the real one"),
+        ("/home/mean/faces", "/home/mean/faces"),
+        ("/home/me.old", "/home/me.old"),
+        ("/backup/home/me/faces", "/backup/home/me/faces"),
+        ("https://x.org/home/me/a.pt", "https://x.org/home/me/a.pt"),
+        ("../home/me", "../home/me"),
+    ],
+)
+def test_the_home_is_kept_without_the_name_of_its_owner(monkeypatch, text, kept):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setattr("os.path.realpath", lambda path: path.replace("/home/me", "/data/me"))
+    assert without_home(text) == without_home(without_home(text)) == kept
+    assert without_home({"a": [text, 3, None]}) == {"a": [kept, 3, None]}
+
+
+@pytest.mark.parametrize("home", ["/", "", "relative"])
+def test_without_a_home_of_ones_own_paths_stay(monkeypatch, home):
+    monkeypatch.setenv("HOME", home)
+    for text in ("/data/faces", "relative/x", "a"):
+        assert without_home(text) == text

@@ -152,7 +152,7 @@ def test_samples_have_that_mean_and_covariance(name):
 
 
 @pytest.mark.parametrize("case", ["identity", "box", "blur", "super-resolution"])
-@pytest.mark.parametrize("solver", [DPS(0.3), DPSScore(20.0)], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("solver", [DPS(0.3, per_level=False, limit=False), DPSScore(20.0)], ids=lambda s: type(s).__name__)
 def test_guided_trajectories_are_those_of_the_formula(solver, case):
     """DPS is not affine, so the whole run is done again in numpy, with the same noise: every state on the way agrees."""
     setting = make_setting(case)

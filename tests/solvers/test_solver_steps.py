@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from math import sqrt
 
 import closed_form
 import numpy as np
 import pytest
+import torch
 from closed_form import linear_bars
 from gaussian_prior import CASES, OUTPUTS, TRANSITIONS, gaussian_prior, make_setting, random_law
 
 from diffusion_priors.diffusion.denoiser import Denoiser
-from diffusion_priors.diffusion.levels import CLEAN
+from diffusion_priors.diffusion.levels import CLEAN, NoiseLevel
 from diffusion_priors.diffusion.schedules import Linear
+from diffusion_priors.diffusion.transitions import DDIM
 from diffusion_priors.solvers.annealing import Likelihood, Power
 from diffusion_priors.solvers.base import Guided, Step, Walk
 from diffusion_priors.solvers.dps import DPS
@@ -258,11 +261,67 @@ def test_dps_step_subtracts_the_gradient_of_the_residual_norm(move):
     zeta = 0.4
     setting = setting_of(case, transition[0])
     x, z = states(setting, jump)
-    moved, x0, _ = run_step(DPS(zeta), setting, jump, x, z)
+    moved, x0, _ = run_step(DPS(zeta, per_level=False, limit=False), setting, jump, x, z)
     bar, bar_next = bars_of(jump)
     unconditional = transition[1](x, setting.law.score(x, bar), bar, bar_next, z[0])
     assert_same(moved, unconditional - zeta * guidance(setting, x, bar))
     assert_same(x0, setting.law.x0(x, bar))
+
+
+def crossed(jump) -> float:
+    """How many levels of the linear schedule of a thousand steps a jump crosses."""
+    return jump[0] - (-1 if jump[1] is None else jump[1])
+
+
+def test_dps_takes_zeta_for_each_level_crossed_up_to_where_the_linearised_residual_vanishes(move):
+    """η = min(ζ n, ‖r‖/‖∇‖r‖‖²), image by image; the limit is Polyak's step."""
+    case, transition, jump = move
+    zeta = 0.01
+    setting = setting_of(case, transition[0])
+    x, z = states(setting, jump)
+    bar, bar_next = bars_of(jump)
+    unconditional = transition[1](x, setting.law.score(x, bar), bar, bar_next, z[0])
+    gradient = guidance(setting, x, bar)
+    norms = [np.linalg.norm(y - a @ row) for a, y, row in zip(setting.matrices, setting.y, setting.law.x0(x, bar), strict=True)]
+    limit = np.array(norms) / np.square(gradient).sum(1)
+
+    free = run_step(DPS(zeta, limit=False), setting, jump, x, z)[0]
+    assert_same(free, unconditional - zeta * crossed(jump) * gradient)
+    limited = run_step(DPS(zeta), setting, jump, x, z)[0]
+    assert_same(limited, unconditional - np.minimum(zeta * crossed(jump), limit)[:, None] * gradient)
+    far = run_step(DPS(1e9), setting, jump, x, z)[0]
+    assert_same(far, unconditional - limit[:, None] * gradient)
+
+
+@pytest.mark.parametrize("t", [999, 998, 500, 1, 0])
+def test_dps_on_every_level_of_a_thousand_is_the_official_step(t):
+    """n = 1: with its thousand steps the default rule and the official code take the same step."""
+    setting, jump = setting_of("blur"), (t, t - 1 if t else None)
+    x, z = states(setting, jump)
+    ours, official = (run_step(DPS(0.01, per_level, limit=False), setting, jump, x, z)[0] for per_level in (True, False))
+    np.testing.assert_allclose(ours, official, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("zeta", [0.002, 1e9], ids=["levels", "limit"])
+@pytest.mark.parametrize("case", ["box", "blur"])
+def test_dps_takes_the_same_step_for_a_state_of_another_scale(case, zeta):
+    """x/α at (1, σ/α) is the state of a VE schedule with the same noise: the step in x/α is that in x, divided by α."""
+    setting = setting_of(case, DDIM())
+    now, then = setting.table[600], setting.table[450]
+    x = setting.tensor(states(setting, (600, 450))[0])
+
+    class Scaled(Denoiser):
+        """The same prior, seen in x/α."""
+
+        def forward(self, x, level):
+            return super().forward(now.alpha * x, now)
+
+    prior = gaussian_prior(setting.law, CASES[case].shape)
+    scaled = replace(setting.problem, denoiser=Scaled(prior))
+    levels = [NoiseLevel(level.t, 1.0, level.noise_to_signal) for level in (now, then)]
+    plain = DPS(zeta).step(Walk(x), Step(now, then), setting.problem)[0].x
+    other = DPS(zeta).step(Walk(x / now.alpha), Step(*levels), scaled)[0].x
+    torch.testing.assert_close(other * then.alpha, plain, rtol=1e-9, atol=1e-12)
 
 
 def test_dps_score_step_is_the_reverse_update_with_the_augmented_score(move):
@@ -303,7 +362,8 @@ def test_dps_score_is_dps_with_zeta_two_zeta_beta_over_root_alpha(jump):
     alpha = bar / bar_next
     zeta = 50.0
     score, _, _ = run_step(DPSScore(zeta), setting, jump, x, z)
-    plain, _, _ = run_step(DPS(2.0 * zeta * (1.0 - alpha) / sqrt(alpha)), setting, jump, x, z)
+    official = DPS(2.0 * zeta * (1.0 - alpha) / sqrt(alpha), per_level=False, limit=False)
+    plain, _, _ = run_step(official, setting, jump, x, z)
     assert_same(score, plain)
 
 

@@ -44,7 +44,7 @@ def tiny_prior(
     """A prior of 16 x 16 images, its weights a function of the seed alone."""
     torch.manual_seed(seed)
     network = scrambled(UNet(**FLAGS | (flags or {})), seed)
-    return Prior(network, schedule or Linear(10), preconditioning or Eps(), (16, 16), network.flags["in_channels"], pixel_range)
+    return Prior(network, schedule or Linear(10, 1e-4, 2e-2), preconditioning or Eps(), (16, 16), network.flags["in_channels"], pixel_range)
 
 
 def images(count: int, channels: int = 3, seed: int = 0) -> Tensor:

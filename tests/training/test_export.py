@@ -112,7 +112,7 @@ def test_exported_files_are_complete_or_absent(how, before, failing, tmp_path, m
 
 
 TRAINED = {
-    "colour": ({}, Linear(10), Eps(), (-1.0, 1.0)),
+    "colour": ({}, Linear(10, 1e-4, 2e-2), Eps(), (-1.0, 1.0)),
     "grey with learned variance": ({"in_channels": 1, "learn_sigma": True}, Cosine(10), V(), (0.0, 1.0)),
     "betas": ({"use_scale_shift_norm": False}, Betas([0.1, 0.3, 0.6] * 4), Score(), (-0.5, 0.5)),
 }

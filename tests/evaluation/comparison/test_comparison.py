@@ -332,7 +332,7 @@ def test_runs_without_an_image_in_common_are_refused(tmp_path, plain_run):
         ("records.jsonl", f"{LINE}\nnot JSON\n", r"line 2 of .*records\.jsonl is damaged \(it is not JSON\); .* repair=true"),
         ("posterior.jsonl", '{"samples": 2}\n', r"line 1 of .*posterior\.jsonl is damaged \(it lacks the key id\)"),
         ("posterior.jsonl", "[]\n", r"line 1 of .*posterior\.jsonl is damaged"),
-        ("config.yaml", "config: [", r"config\.yaml is damaged: while parsing"),
+        ("config.yaml", "config: [", r"config\.yaml is damaged: line"),
         ("config.yaml", "config: 3", r"config\.yaml is damaged: it holds no configuration"),
         ("config.yaml", "", r"config\.yaml is damaged: it holds no configuration"),
         ("summary.json", "{", r"summary\.json is damaged"),

@@ -13,9 +13,11 @@ import pytest
 import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+from scipy.signal import convolve2d
 
 from diffusion_priors.evaluation.metrics.lpips import LPIPS, TrunkMissing
 from diffusion_priors.evaluation.metrics.per_image import Metrics
+from diffusion_priors.evaluation.scores import explains
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "lpips"
 needs_trunk = pytest.mark.skipif(not SHARED.is_dir(), reason="the LPIPS trunk weights (../shared/lpips) are not here")
@@ -39,20 +41,33 @@ def test_psnr_is_per_image_and_on_eight_bits():
     assert unrounded == pytest.approx(-10 * exact.log10().item(), abs=1e-3)
 
 
-def test_ssim_equals_its_formula():
-    """The formula of Wang et al. 2004 with a Gaussian window of std 1.5 and 11 taps, mirrored at the edge."""
-    truth = images(2, 40)
-    x = (truth + 0.3 * images(2, 40, seed=1)).clamp(-1, 1)
-    a, b = (((v + 1) / 2).double().numpy() for v in (x, truth))
+def ssim_of_wang(a: np.ndarray, b: np.ndarray) -> float:
+    """Wang et al. 2004, Eq. 13, for one channel in [0, 1]: windows that lie in the image, 11 x 11, Gaussian, std 1.5."""
+    offsets = np.arange(-5, 6)
+    window = np.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 1.5**2))
+    window /= window.sum()
 
-    def blur(v):
-        return gaussian_filter(v, (0, 0, 1.5, 1.5), truncate=5 / 1.5, mode="mirror")
+    def local(v):
+        return convolve2d(v, window, mode="valid")
 
-    ma, mb = blur(a), blur(b)
-    va, vb, cov = blur(a * a) - ma**2, blur(b * b) - mb**2, blur(a * b) - ma * mb
-    index = (2 * ma * mb + 1e-4) * (2 * cov + 9e-4) / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4))
-    expected = index.mean((1, 2, 3))
-    assert Metrics(round_to_8bit=False)(x, truth)["ssim"] == pytest.approx(expected.tolist(), abs=2e-5)
+    ma, mb = local(a), local(b)
+    va, vb, cov = local(a * a) - ma**2, local(b * b) - mb**2, local(a * b) - ma * mb
+    c1, c2 = 0.01**2, 0.03**2
+    return float(np.mean((2 * ma * mb + c1) * (2 * cov + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2))))
+
+
+@pytest.mark.parametrize("shape", [(11, 11), (11, 40), (40, 64), (64, 64)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_ssim_is_that_of_wang(shape, channels):
+    """Over windows that lie in the image, as in the authors' code and scikit-image (gaussian_weights, no sample covariance)."""
+    rng = np.random.default_rng(2)
+    truth = gaussian_filter(rng.normal(size=(2, channels, *shape)), (0, 0, 3, 3)) * 3
+    x = truth + gaussian_filter(rng.normal(size=truth.shape), (0, 0, 1, 1)) * 0.5
+    x[:, :, :4] = 1.0  # a border that is wrong
+    a, b = (np.clip(v, -1, 1) / 2 + 0.5 for v in (x, truth))
+    expected = [np.mean([ssim_of_wang(*planes) for planes in zip(p, q, strict=True)]) for p, q in zip(a, b, strict=True)]
+    tensors = (torch.from_numpy(v).float() for v in (x, truth))
+    assert Metrics(round_to_8bit=False)(*tensors)["ssim"] == pytest.approx(expected, abs=2e-5)
 
 
 def test_metrics_of_an_image_do_not_depend_on_its_batch():
@@ -132,6 +147,35 @@ def test_a_missing_trunk_is_a_footnote(tmp_path, monkeypatch):
     metrics.prepare()
     assert "download is off" in metrics.footnote
     assert np.isnan(metrics(images(1, 40), images(1, 40))["lpips"]).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "footnote"),
+    [
+        ((64, 31), "LPIPS, LPIPS squeeze: needs images of 32 x 32 pixels or more, these have 64 x 31"),
+        (
+            (10, 16),
+            (
+                "SSIM: needs images of 11 x 11 pixels or more, these have 10 x 16; "
+                "LPIPS, LPIPS squeeze: needs images of 32 x 32 pixels or more, these have 10 x 16"
+            ),
+        ),
+    ],
+)
+def test_images_that_are_too_small_are_a_footnote_and_need_no_trunk(size, footnote):
+    metrics = Metrics(LPIPS(trunk="nowhere.pth"), lpips_squeeze=LPIPS("squeeze", trunk="nowhere.pth"))
+    metrics.prepare(size)
+    assert metrics.footnote == footnote
+    values = metrics(torch.zeros(1, 3, *size), torch.zeros(1, 3, *size))
+    for name in metrics.names:
+        assert np.isnan(values[name][0]) == explains(footnote, name), name
+
+
+def test_without_a_ground_truth_every_metric_has_the_reason():
+    metrics = Metrics(lpips_vgg=LPIPS("vgg"))
+    metrics.without_truth()
+    assert metrics.footnote == "PSNR, SSIM, LPIPS, LPIPS vgg: there is no ground truth"
+    assert all(explains(metrics.footnote, name) for name in metrics.names)
 
 
 def test_a_wrong_trunk_is_refused(trunk, tmp_path):

@@ -11,6 +11,7 @@ from PIL import Image
 
 from diffusion_priors.evaluation.restoration.images import ImageSet
 from diffusion_priors.images.fit import Crop
+from diffusion_priors.operators.identity import Identity
 
 NAMES = [f"face-{i:04}" for i in range(4000)]
 
@@ -46,7 +47,7 @@ def test_the_images_are_those_of_the_names(tmp_path):
     """Each item holds its own image and its samples follow one another."""
     for i, name in enumerate("cab"):
         Image.fromarray(np.full((8, 8, 3), 40 * i, dtype=np.uint8)).save(tmp_path / f"{name}.png")
-    method = SimpleNamespace(image_shape=(3, 4, 4))
+    method = SimpleNamespace(image_shape=(3, 4, 4), operator=Identity())
     found = ImageSet(Crop(), str(tmp_path), limit=2).items(method, 2)
     items = [found[i] for i in range(len(found))]
     assert [(item.ids, item.samples) for item in items] == [(("a",), (0,)), (("a",), (1,)), (("b",), (0,)), (("b",), (1,))]
@@ -58,7 +59,7 @@ BAD = [
     ({"validation": 1.0}, "got 1.0"),
     ({"limit": 0}, "got 0; set data.limit"),
     ({"limit": -1}, "got -1; set data.limit"),
-    ({"workers": -2}, "must not be negative, got -2; set data.workers"),
+    ({"workers": -2}, "data.workers=-2 is not between 0 and"),
     ({"measurements": "a", "freeze": "b"}, "give one of them"),
     ({"measurements": "a", "root": "b"}, "data.root and data.measurements are both given"),
     ({"degraded": "a", "root": "b"}, "data.root and data.degraded are both given"),

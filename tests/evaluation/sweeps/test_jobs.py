@@ -38,7 +38,7 @@ def test_a_job_has_a_flat_configuration_choices_and_estimates(tmp_path):
     ("name", "content", "says"),
     [
         ("config.yaml", "", "config.yaml is damaged: it holds no configuration"),
-        ("config.yaml", "config: {a: [1, ", "config.yaml is damaged: while parsing"),
+        ("config.yaml", "config: {a: [1, ", "config.yaml is damaged: line"),
         ("config.yaml", "config: 3", "config.yaml is damaged: it holds no configuration"),
         ("config.yaml", "confi", "config.yaml is damaged: it holds no configuration"),
         ("config.yaml", b"config: \xff\xfe", "config.yaml is damaged"),

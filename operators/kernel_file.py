@@ -1,0 +1,45 @@
+"""A blur kernel from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from diffusion_priors.images.formats import not_a_file
+from diffusion_priors.images.io import read_grey
+
+SMALLEST, LARGEST = 1e-3, 1e3
+"""Bounds on the sum of a kernel. Beyond them nothing of an image is left, or nothing but its brightest values."""
+
+
+def read_kernel(path: str) -> np.ndarray:
+    """(h, w) float64: an .npy array as it is, or a grey image scaled to sum 1.
+
+    An array is mapped first: what its header promises is not allocated before it is there.
+
+    Raises ValueError where the file is neither, is no matrix of finite real numbers, or has a sum that is not positive,
+    vanishes next to its entries, or lies outside [`SMALLEST`, `LARGEST`].
+    """
+    is_array = Path(path).suffix.lower() == ".npy"
+    try:
+        if reason := not_a_file(Path(path)):
+            raise ValueError(reason)
+        kernel = np.lib.format.open_memmap(path, mode="r") if is_array else read_grey(path)[0]
+    except (OSError, EOFError, TypeError, ValueError, MemoryError, RecursionError, SyntaxError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"cannot read the kernel {path}: {reason}; set operator.path to an .npy file or an image") from error
+    if kernel.ndim != 2 or kernel.size == 0 or kernel.dtype.kind not in "biuf":
+        raise ValueError(f"the kernel {path} must be a matrix (height, width) of real numbers, got shape {kernel.shape}, {kernel.dtype}")
+    with np.errstate(over="ignore"):
+        kernel = np.array(kernel, dtype=np.float64)
+        total, size = float(kernel.sum()), float(np.abs(kernel).sum())
+    if not np.isfinite(kernel).all():
+        raise ValueError(f"the kernel {path} has {np.count_nonzero(~np.isfinite(kernel))} entries that are not finite")
+    if abs(total) <= 1e-8 * size < np.inf:
+        raise ValueError(f"the kernel {path} sums to zero ({total:g}): it would erase the image's brightness")
+    if total < 0.0:
+        raise ValueError(f"the kernel {path} has a negative sum ({total:g}): it would turn bright into dark; change its sign")
+    if is_array and not SMALLEST <= total <= LARGEST:
+        raise ValueError(f"the kernel {path} sums to {total:g}, beyond [{SMALLEST:g}, {LARGEST:g}]; divide it by its sum")
+    return kernel if is_array else kernel / total

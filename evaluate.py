@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from diffusion_priors.conf.command import command, job, refusing
 from diffusion_priors.conf.folders import name_sweep, output_folder
 from diffusion_priors.conf.kept import kept, overrides
+from diffusion_priors.runs.printable import show
 
 if TYPE_CHECKING:
     from diffusion_priors.conf.settings import EvaluateSettings
@@ -52,7 +53,7 @@ def exact_posterior(config: DictConfig, settings: EvaluateSettings) -> float | N
     from diffusion_priors.evaluation.exact.table import text
     from diffusion_priors.runs.lock import locked
 
-    folder, solver = output_folder(settings.output_dir), HydraConfig.get().runtime.choices.solver
+    folder, solver = output_folder(settings.output_dir), HydraConfig.get().runtime.choices.get("solver")
     tuned = tune(config, solver, overrides())
     run = build_exact(config, settings, overrides())
     plain = kept(config)
@@ -61,7 +62,7 @@ def exact_posterior(config: DictConfig, settings: EvaluateSettings) -> float | N
         if found is None:
             run.check()
             found = results.write(folder, run.run(), solver, tuned, plain, config_text(config, SCRIPT))
-    print(f"{text([found | {'label': solver}])}\n\nresults: {folder}\n")
+    show(f"{text([found | {'label': solver}])}\n\nresults: {folder}\n")
     return found["distances"].get("w2")
 
 
@@ -77,9 +78,9 @@ def scoring(config: DictConfig, settings: EvaluateSettings) -> float | None:
     run = build_scoring(config, settings, folder)
     with refusing(), locked(folder):
         run.check(kept(config))
-        print(f"already scored: {folder}" if run.finished else run.title())
+        show(f"already scored: {folder}" if run.finished else run.title())
         summary = run.finished or run.run(config_text(config, SCRIPT))
-    print(f"\n{outcome(summary, folder)}")
+    show(f"\n{outcome(summary, folder)}")
     return objective(summary, settings.objective)
 
 
@@ -89,7 +90,7 @@ def comparison(config: DictConfig) -> None:
     from diffusion_priors.evaluation.comparison.compare import compare
 
     with refusing():
-        print(compare(*two_runs(config)).text())
+        show(compare(*two_runs(config)).text())
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def main(config: DictConfig) -> None:
 
     hydra_config = HydraConfig.get()
     sweeping = hydra_config.mode == RunMode.MULTIRUN
-    prior = hydra_config.runtime.choices.prior
+    prior = hydra_config.runtime.choices.get("prior")
     settings = settings_of(config, TrainSettings)
     for override in overrides():
         group = override.lstrip("+~").split("=")[0].split(".")[0]

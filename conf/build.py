@@ -126,8 +126,7 @@ def build_exact(config: DictConfig, settings: EvaluateSettings, overrides: Seque
     for key in ("root", "degraded", "measurements", "freeze"):
         if config.data[key] is not None:
             raise Stop(f"exact_problem= draws its own images and measures them; leave out data.{key}, or exact_problem=")
-    for part, wanted in EXACT.items():
-        check_part(config[part], wanted, part)
+    check_groups(config, EvaluateSettings, EXACT, [*EVALUATE])
     method = Method(**build_parts(config, overrides))
     with refusing():
         return ExactExperiment(method=method, exact_problem=build(config.exact_problem), seed=settings.seed, batch_size=settings.batch_size)

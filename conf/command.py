@@ -178,7 +178,7 @@ def one_line(error: BaseException) -> str:
         return f"{group}={option} is unknown; choose one of {', '.join(error.options)}"
     cause = error.__cause__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
-        if cause.parent_node._is_none():
+        if not cause.parent_node:  # null, or nothing in it
             return f"{cause.full_key} cannot be set, because {cause.full_key.rpartition('.')[0]} is null"
         return f"{cause.full_key} is unknown; known here: {', '.join(map(str, cause.parent_node))}"
     lines = [line.strip() for line in str(error).splitlines()]

@@ -20,6 +20,7 @@ from diffusion_priors.evaluation.restoration.logged import log_finished
 from diffusion_priors.evaluation.restoration.run import RestorationRun
 from diffusion_priors.runs.exit_codes import FAILED
 from diffusion_priors.runs.lock import locked
+from diffusion_priors.runs.printable import show
 
 Settings = TypeVar("Settings", SampleSettings, EvaluateSettings)
 
@@ -33,7 +34,7 @@ def restore(
     """
     hydra_config = HydraConfig.get()
     choices = hydra_config.runtime.choices
-    if choices.prior == "new":
+    if choices.get("prior") == "new":
         raise Stop("prior=new is an untrained network, for train.py; choose another prior")
     folder = output_folder(settings.output_dir)
     run = build_run(config, settings, folder, overrides())
@@ -60,10 +61,10 @@ def _run(run: RestorationRun, config: DictConfig, script: str) -> dict | None:
     measured = [choices.operator, method.noise_model.label(method.operator.unit)] if method.solver.uses_measurement else []
     title = run.title(" · ".join([choices.solver, *measured, choices.prior]))
     if run.first:
-        print(title)
+        show(title)
     summary = run.run(plain | {"choices": chosen()}, config_text(config, script, run.weights), title.splitlines()[0])
     if summary is not None:
-        print(f"\n{outcome(summary, run.output)}")
+        show(f"\n{outcome(summary, run.output)}")
     return summary
 
 
@@ -72,7 +73,7 @@ def _show_finished(run: RestorationRun, config: dict) -> None:
     if not run.folder.layout.report.exists():
         write_report(run.output)
     logged = log_finished(run.logger, run.folder, config, run.finished, run.folder.sound)
-    print(f"already evaluated{', now logged' if logged else ''}: {run.output}\n\n{outcome(run.finished, run.output)}")
+    show(f"already evaluated{', now logged' if logged else ''}: {run.output}\n\n{outcome(run.finished, run.output)}")
 
 
 def objective(summary: dict | None, name: str) -> float | None:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from diffusion_priors.runs.exit_codes import FAILED
 from diffusion_priors.runs.files import write_whole
 from diffusion_priors.runs.layout import ERROR, EXACT_POSTERIOR
-from diffusion_priors.runs.printable import without_secrets
+from diffusion_priors.runs.printable import printable, show, without_home, without_secrets
 
 PLAIN = re.compile(r"[\w\-./,=+~@%:\[\] ]+")
 """What a POSIX shell leaves as it is between double quotes."""
@@ -31,7 +32,8 @@ class Failures(Callback):
     """Exit code 1 where a job failed. The command line that Hydra keeps of a sweep loses the secrets in its addresses."""
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        mask_command(Path(config.hydra.sweep.dir))
+        if config.hydra.mode == RunMode.MULTIRUN:
+            mask_command(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         root = Path(config.hydra.sweep.dir)
@@ -46,11 +48,12 @@ class Failures(Callback):
 
 
 def mask_command(root: Path) -> None:
-    """Write multirun.yaml of a sweep again, if it holds secrets. Hydra writes it before the first job."""
+    """Write multirun.yaml of a sweep again, if it holds secrets or the home. Hydra writes it before the first job."""
     path = root / "multirun.yaml"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if without_secrets(text) != text:
-        write_whole(path, lambda stream: stream.write(without_secrets(text).encode()))
+    masked = without_home(without_secrets(text))
+    if masked != text:
+        write_whole(path, lambda stream: stream.write(masked.encode()))
 
 
 class Leaderboard(Failures):
@@ -60,7 +63,8 @@ class Leaderboard(Failures):
         try:
             self.draw(config)
         except Exception as error:  # noqa: BLE001 - Hydra would turn it into a warning
-            print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+            kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
+            print(f"error: {kind}{printable(' '.join(str(error).split()))}", file=sys.stderr)
             sys.exit(FAILED)
         super().on_multirun_end(config, **kwargs)
 
@@ -72,12 +76,12 @@ class Leaderboard(Failures):
         if any(root.glob(f"*/{EXACT_POSTERIOR}")):
             from diffusion_priors.evaluation.exact.report import write_report
 
-            print(f"\n{write_report(root)}")
+            show(f"\n{write_report(root)}")
             return
         board = write_leaderboard(root, config.objective)
-        print(f"\n{board.text}")
+        show(f"\n{board.text}")
         best = [row.job.folder for row in board.rows[:2]]
         if len(best) == 2:
-            print(f"\nthe first two, image by image: {compare_command(*best)}")
+            show(f"\nthe first two, image by image: {compare_command(*best)}")
         if config.get("table") is not None:
-            print(f"\n{build(config.table).write(root, board.jobs)}")
+            show(f"\n{build(config.table).write(root, board.jobs)}")

@@ -36,14 +36,14 @@ class Checkpoint:
         obtain: str = "set prior.checkpoint.path to its file",
         key: str | None = None,
         prefix: str | None = None,
-        ignore: Sequence[str] = (),
+        ignore: Sequence[str] | None = None,
     ) -> None:
         if url and not (name and sha256):
             raise ValueError("a checkpoint fetched from a url needs its file name and sha256; set prior.checkpoint.name and .sha256")
         if name and Path(name).name != name:
             raise ValueError(f"prior.checkpoint.name={shown(name)} is no name of a file; set prior.checkpoint.path to a file elsewhere")
         self.path, self.name, self.url, self.sha256, self.obtain = path, name, url, sha256, obtain
-        self.key, self.prefix, self.ignore = key, prefix or "", tuple(ignore)
+        self.key, self.prefix, self.ignore = key, prefix or "", tuple(ignore or ())
         self.cache = Path(cache) if cache else hub_cache()
 
     def locate(self) -> Path:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from statistics import fmean
-from typing import Any, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import FiniteFloat
+from pydantic import Field, FiniteFloat
 from typing_extensions import TypedDict
 
 from diffusion_priors.evaluation.scores import BEST_OF_N, MEASUREMENT, POSTERIOR_MEAN, SINGLE, metric_of
 from diffusion_priors.evaluation.statistics import Estimate, estimate
 from diffusion_priors.runs.reading.records import records_by_image
+
+Level = Annotated[str, Field(pattern=r"^0\.\d+$")]
 
 
 class EstimateEntry(TypedDict):
@@ -32,6 +34,38 @@ class Cost(TypedDict):
     nfe_vjp: FiniteFloat | None
     seconds: EstimateEntry | None
     peak_memory_mib: FiniteFloat | None
+
+
+class Covered(EstimateEntry):
+    """The coverage of the intervals between two order statistics, whose nominal coverage is `nominal`."""
+
+    nominal: FiniteFloat
+
+
+class Group(TypedDict):
+    """Pixels of similar predicted deviation: their share of all, predicted deviation, error, and coverage by level."""
+
+    share: FiniteFloat
+    predicted: FiniteFloat
+    error: FiniteFloat
+    coverage: dict[str, FiniteFloat]
+
+
+class Calibration(TypedDict):
+    """What metrics=calibration found, for `images` of `samples` each."""
+
+    images: int
+    samples: int
+    coverage: dict[Level, EstimateEntry]
+    rank_coverage: Annotated[list[Covered], Field(min_length=1)]
+    correlation: EstimateEntry | None
+    groups: Annotated[list[Group], Field(min_length=1)]
+
+
+class NoCalibration(TypedDict):
+    """No image has a ground truth and all its samples."""
+
+    images: Literal[0]
 
 
 class Summary(TypedDict):
@@ -55,8 +89,8 @@ class Summary(TypedDict):
     sigma_y: FiniteFloat | None
     measurements: str | None
     footnote: NotRequired[str | None]
-    distribution: NotRequired[dict[str, float] | None]
-    calibration: NotRequired[dict[str, Any] | None]
+    distribution: NotRequired[dict[str, FiniteFloat | None] | None]
+    calibration: NotRequired[Calibration | NoCalibration | None]
     logged: NotRequired[list[dict[str, Any]]]
 
 

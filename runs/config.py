@@ -55,11 +55,15 @@ def changed_keys(old: Mapping[str, object], new: Mapping[str, object]) -> list[s
 def refuse(root: Path, changes: Sequence[str]) -> None:
     """Raises ValueError, naming the first of them, where there are `changes` between the run in `root` and the one asked for."""
     if changes:
-        more = f"; and {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
         raise ValueError(
-            f"{root} holds a run with another configuration: {'; '.join(printable(one, 100) for one in changes[:SHOWN])}{more}; "
-            "choose another output_dir, or overwrite=true to start over"
+            f"{root} holds a run with another configuration: {listed(changes)}; choose another output_dir, or overwrite=true to start over"
         )
+
+
+def listed(changes: Sequence[str]) -> str:
+    """The first changes as the part of a message, and the number of the others."""
+    more = [f"and {len(changes) - SHOWN} more"] if len(changes) > SHOWN else []
+    return "; ".join([*(printable(one, 100) for one in changes[:SHOWN]), *more])
 
 
 def flat(node: object, path: str = "") -> dict[str, object]:

@@ -27,17 +27,22 @@ WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 def locked(root: Path, first: bool = True) -> Iterator[None]:
     """Keep other runs out of the folder `root` within this block; the folder is created.
 
-    The processes of one run share the lock of the `first`; the others only look who holds it. At the end the lock's file
-    is removed, and so are the folders that were created here and are still empty. What kill -9 leaves of it locks nothing.
+    The processes of one run share the lock of the `first`; the others only look who holds it, and create nothing. At the
+    end the lock's file is removed, and so are the folders that were created here and are still empty. What kill -9 leaves
+    of it locks nothing.
     On network file systems the lock holds as far as they pass it on: NFS 4 and Lustre with the option flock do.
 
     Raises ValueError, saying who has it, where another run works in the folder, and OSError where it cannot be written.
     """
-    made = _create(root)
     path = root / LOCK
+    if not first:
+        _look(path)
+        yield
+        return
+    made = _create(root)
     lock = FileLock(path)
     try:
-        _acquire(lock, root, first)
+        _acquire(lock, root)
         yield
     finally:
         if lock.is_locked:
@@ -59,15 +64,12 @@ def _create(root: Path) -> list[Path]:
     return missing
 
 
-def _acquire(lock: FileLock, root: Path, first: bool) -> None:
-    path = Path(lock.lock_file)
+def _acquire(lock: FileLock, root: Path) -> None:
+    path = root / LOCK
     try:
-        lock.acquire(timeout=PATIENCE if first else 0.0, poll_interval=0.05)
+        lock.acquire(timeout=PATIENCE, poll_interval=0.05)
     except Timeout as error:
-        holder = _holder(path)
-        if first or not _is_ours(holder):
-            raise ValueError(f"{root} is in use by {_described(holder)}; wait until it ends, or choose another output_dir") from error
-        return
+        raise _in_use(path) from error
     except OSError as error:
         if error.errno in WITHOUT_LOCKS:
             path.unlink(missing_ok=True)
@@ -75,12 +77,30 @@ def _acquire(lock: FileLock, root: Path, first: bool) -> None:
             return
         reason = f"{error.strerror or error}; set output_dir to a folder that can be written"
         raise OSError(f"cannot write to {root}: {reason}") from error
-    if first:
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "group": _group(), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}
-        with suppress(OSError):  # a full disk: the lock holds all the same
-            path.write_text(json.dumps(holder))
+    holder = {"pid": os.getpid(), "host": socket.gethostname(), "group": _group(), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}
+    with suppress(OSError):  # a full disk: the lock holds all the same
+        path.write_text(json.dumps(holder))
+
+
+def _look(path: Path) -> None:
+    """Raises ValueError where the first process of another run has the lock."""
+    if not path.exists():
+        return
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0.0)
+    except Timeout as error:
+        if not _is_ours(_holder(path)):
+            raise _in_use(path) from error
+    except OSError:  # what keeps this process out keeps the first one out too, which says so
+        return
     else:
+        path.unlink(missing_ok=True)  # what kill -9 left
         lock.release()
+
+
+def _in_use(path: Path) -> ValueError:
+    return ValueError(f"{path.parent} is in use by {_described(_holder(path))}; wait until it ends, or choose another output_dir")
 
 
 def _holder(path: Path) -> dict:

@@ -23,6 +23,11 @@ def printable(text: str, longest: int | None = None) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
 
 
+def show(text: str) -> None:
+    """Print lines, each of them printable: they hold names, titles and errors from files that others may have written."""
+    print("\n".join(printable(line) for line in text.split("\n")), flush=True)
+
+
 def without_secrets(text: str) -> str:
     """The text with *** for the users, passwords and queries in its addresses.
 

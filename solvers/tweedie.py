@@ -15,7 +15,7 @@ class Tweedie(Solver):
     """x̂0 = (x_t + (1 − ᾱ_t) s_θ(x_t, t))/√ᾱ_t, x_t = √ᾱ_t y + √(1 − ᾱ_t) z (the paper's Eq. 3, Sec. 3.3).
 
     `t` counts noising steps, 1 … T. With operator=identity and noise_model=none, y is the clean image and this is
-    the paper's denoising experiment; its table 1 counts t from the noisy end, so its t = 100 is our t = 900.
+    the paper's denoising experiment.
     """
 
     requires = (INITIAL_IMAGE,)

@@ -54,6 +54,29 @@ def test_every_option_of_every_script_passes(script, group, option):
     checks.check_groups(config, SETTINGS[script], groups(script), build.INSIDE_OTHERS if script == "train" else ())
 
 
+EXPERIMENTS = [(script, option) for script in SETTINGS for option in groups_of(script).get("experiment", [])]
+
+
+@pytest.mark.parametrize(("script", "experiment"), EXPERIMENTS, ids=lambda part: part)
+def test_every_experiment_passes(script, experiment):
+    own = ["data.root=x"] if script == "train" else ["exact_problem=box"] if experiment == "tune_exact_posterior" else []
+    config = hydra.compose(script, overrides=[f"experiment={experiment}", *own])
+    checks.settings_of(config, SETTINGS[script])
+    exact = "exact_problem" in config
+    wanted, others = (build.EXACT, [*build.EVALUATE]) if exact else (groups(script), build.INSIDE_OTHERS if script == "train" else ())
+    checks.check_groups(config, SETTINGS[script], wanted, others)
+    if script == "evaluate":
+        checks.check_part(config.table, build.PaperTable | None, "table")
+
+
+@pytest.mark.parametrize("row", options("row"))
+def test_every_row_passes(row):
+    experiment = "table1_denoising" if row.startswith("denoising") else "table2_inpainting"
+    config = hydra.compose("evaluate", overrides=[f"experiment={experiment}", f"row={row}"])
+    checks.check_groups(config, EvaluateSettings, build.EVALUATE)
+    checks.check_part(config.table, build.PaperTable, "table")
+
+
 @pytest.mark.parametrize("problem", options("exact_problem"))
 def test_every_exact_problem_passes(problem):
     config = hydra.compose("evaluate", overrides=[f"exact_problem={problem}"])

@@ -374,7 +374,7 @@ def test_deleted_and_changed_images_are_refused_and_new_ones_added(folder):
         assert f"face-01 is not the image that {line[-1].removeprefix('output_dir=')} has a record of" in refused(folder, *line)
     old.unlink()
     for line in lines:
-        assert "has records of 1 images that are not here any more (face-01); choose another output_dir" in refused(folder, *line)
+        assert "has records of 1 image that is not here any more (face-01); choose another output_dir" in refused(folder, *line)
     old.write_bytes(kept[old])
     for place in ("images", "restored"):
         shutil.copy(old, folder / place / new.name)

@@ -103,7 +103,7 @@ def test_images_of_every_kind_are_restored_in_several_samples(sample, tmp_path):
     Image.fromarray(np.asarray(face.convert("L")).astype(np.uint16) * 257).save(folder / "deep" / "sixteen.png")
     sample(*CHEAP, "input=mine", "num_samples=2", "batch_size=3", "output_dir=out", "operator=deblur_motion", "operator.size=5")
     rows = records(tmp_path / "out")
-    assert [(r["id"], r["sample"]) for r in rows] == [(n, k) for n in ("alpha", "grey", "palette", "sixteen") for k in (0, 1)]
+    assert [(r["id"], r["sample"]) for r in rows] == [(n, k) for n in ("deep~alpha", "deep~sixteen", "grey.jpg", "palette") for k in (0, 1)]
     for first, second in zip(rows[::2], rows[1::2], strict=True):
         assert first["psnr_measurement"] == second["psnr_measurement"]
         images = tmp_path / "out" / "images" / first["id"]

@@ -11,6 +11,9 @@ from torch import Tensor
 from diffusion_priors.diffusion.analytic.shapes import PowerLaw, Shape
 from diffusion_priors.diffusion.image_random import image_generator
 
+MOST_COMPONENTS = 10_000
+"""Each of them is an image in memory."""
+
 
 @runtime_checkable
 class Means(Protocol):
@@ -26,8 +29,8 @@ class Drawn:
     """
 
     def __init__(self, components: int = 4, std: float = 0.35, exponent: float = 3.0, seed: int = 0) -> None:
-        if components < 1:
-            raise ValueError(f"a mixture needs at least one component, got {components}; set prior.means.components")
+        if not 1 <= components <= MOST_COMPONENTS:
+            raise ValueError(f"a mixture has 1 to {MOST_COMPONENTS} components, got {components}; set prior.means.components")
         self.components, self.seed = components, seed
         self.law = PowerLaw(std, exponent)
 

@@ -11,6 +11,7 @@ from tabulate import tabulate
 from diffusion_priors.evaluation.comparison.metric_comparison import HEADINGS, MetricComparison, compare_metric
 from diffusion_priors.evaluation.comparison.notes import Pairs, changes, notes
 from diffusion_priors.evaluation.reporting.finished_run import FinishedRun, read_run
+from diffusion_priors.evaluation.reporting.format import counted
 from diffusion_priors.evaluation.reporting.image_records import ImageRecords
 from diffusion_priors.evaluation.scores import POSTERIOR_MEAN, SINGLE, Statistic, metric_of
 from diffusion_priors.evaluation.statistics import LEVEL
@@ -82,8 +83,8 @@ def compare(first: Path, second: Path) -> Comparison:
     one, two = (run.restored for run in runs)
     names = [name for name in one if name in two]
     if not names:
-        counts = " and ".join(f"{len(run.restored)} images (and {len(run.failed)} failed) in {run.folder}" for run in runs)
-        raise ValueError(f"no image in common: there are {counts}; compare runs over the same images")
+        counts = " and ".join(f"{counted(len(run.restored), 'image')} (and {len(run.failed)} failed) in {run.folder}" for run in runs)
+        raise ValueError(f"no image in common: {counts}; compare runs over the same images")
     pairs = [(one[name], two[name]) for name in names]
     rows = _rows(SINGLE, pairs, lambda image: image.scores)
     rows += _rows(POSTERIOR_MEAN, [pair for pair in pairs if all(image.posterior for image in pair)], lambda image: image.posterior_scores)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+MOST = 1_000_000
+"""Samples of one problem. They are held in memory."""
+
 
 class ExactProblem:
     """`posteriors` measurements get `samples` samples each; all further ones, up to `measurements` in total, get `ranks` samples each.
@@ -18,8 +21,12 @@ class ExactProblem:
         values["directions"] = directions
         least = {"posteriors": 1, "samples": 20, "measurements": 0, "ranks": 9, "axes": 1, "directions": 1}
         for key, value in values.items():
-            if value < least[key]:
-                raise ValueError(f"exact_problem.{key} must be at least {least[key]}, got {value}; set exact_problem.{key}")
+            if not least[key] <= value <= MOST:
+                raise ValueError(f"exact_problem.{key} must be {least[key]} to {MOST}, got {value}; set exact_problem.{key}")
+        if posteriors * samples > MOST or measurements * ranks > MOST:
+            raise ValueError(
+                f"an exact problem draws at most {MOST} samples; set exact_problem.posteriors, .samples or .measurements lower"
+            )
         if (ranks + 1) % 10:
             raise ValueError(f"the ranks of {ranks} samples do not fall into 10 equal bins; set exact_problem.ranks to 9, 19, 29, …")
         if samples < ranks:

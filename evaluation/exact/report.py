@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from pathlib import Path
 
 from diffusion_priors.evaluation.exact.plots import draw
 from diffusion_priors.evaluation.exact.table import HEADINGS, csv_text, markdown, read, rows, text
-from diffusion_priors.evaluation.reporting.charts import png
+from diffusion_priors.evaluation.reporting.charts import inline_svg, png
 from diffusion_priors.evaluation.reporting.html import render
 from diffusion_priors.runs.files import write_whole
 
@@ -15,11 +14,12 @@ from diffusion_priors.runs.files import write_whole
 def write_report(root: Path) -> str:
     """Write table.csv, table.md, plots/ and report.html of the runs under `root`; return the text for the terminal."""
     runs = read(root)
-    plots = {name: png(figure) for name, figure in draw(runs).items()}
+    figures = draw(runs)
+    plots = {name: png(figure) for name, figure in figures.items()}
     files = {"table.csv": csv_text(runs).encode(), "table.md": markdown(runs).encode()}
     files |= {f"plots/{name}.png": content for name, content in plots.items()}
     for name, content in files.items():
         write_whole(root / name, lambda stream, content=content: stream.write(content))
-    images = {name: f"data:image/png;base64,{b64encode(content).decode()}" for name, content in plots.items()}
-    page = render("exact_posterior.html.j2", root / "report.html", {"headings": HEADINGS, "rows": rows(runs), "images": images})
+    charts = {name: inline_svg(figure, figure.get_suptitle()) for name, figure in figures.items()}
+    page = render("exact_posterior.html.j2", root / "report.html", {"headings": HEADINGS, "rows": rows(runs), "charts": charts})
     return f"{text(runs)}\n\nreport: {page}"

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import zipfile
+import zlib
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from diffusion_priors.evaluation.exact.experiment import Outcome
 from diffusion_priors.runs.config import CONFIG, differences, refuse
 from diffusion_priors.runs.files import write_whole
+from diffusion_priors.runs.reading.plain import open_regular, read_json
 
 EXACT_POSTERIOR, CLOUDS = "exact_posterior.json", "clouds.npz"
 PLOTTED_SAMPLES = 400
@@ -24,18 +31,67 @@ WITHOUT_EFFECT = (
 """Keys of the configuration that do not change a result. `use_tuned` acts through the settings of the solver."""
 
 
+Values = dict[str, FiniteFloat | None]
+
+
+class Results(TypedDict):
+    """The schema of exact_posterior.json: what `write` puts there."""
+
+    problem: str
+    solver: str
+    tuned: list[str]
+    steps: int
+    distances: Values
+    floor: Values
+    histograms: list[list[Annotated[int, Field(ge=0, lt=2**53)]]] | None
+    seconds: FiniteFloat
+    samples: int
+    failed: int
+    nfe_forward: FiniteFloat
+    nfe_vjp: FiniteFloat
+    settings: dict[str, Any]
+
+
+SCHEMA = TypeAdapter(Results)
+
+
 def settings(config: dict) -> dict:
     """The part of a configuration that the results depend on."""
     return {key: value for key, value in config.items() if key not in WITHOUT_EFFECT}
 
 
 def find(folder: Path, config: dict, overwrite: bool) -> dict | None:
-    """The results in `folder` of a run with these settings, or None. Raises ValueError if its settings were others."""
+    """The results in `folder` of a run with these settings, or None. Raises ValueError if its settings were others, or it is damaged."""
     path = folder / EXACT_POSTERIOR
-    if overwrite or not path.is_file():
+    if overwrite or not os.path.lexists(path):
         return None
     refuse(folder, differences(folder / CONFIG, config, WITHOUT_EFFECT))
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_results(path)
+
+
+def read_results(path: Path) -> dict:
+    """The content of an exact_posterior.json. Raises ValueError, in one line, if it does not fit the schema."""
+    try:
+        content = read_json(path)
+        SCHEMA.validate_python(content, strict=True)
+        return content
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".lstrip(": ")
+    except (OSError, ValueError) as error:
+        reason = str(error)
+    raise ValueError(f"{path} is damaged: {reason}; delete it, and the same command computes it again")
+
+
+def read_clouds(folder: Path) -> dict[str, np.ndarray]:
+    """The data of the plots of one run. Raises ValueError, in one line, for a file that is damaged or holds code."""
+    path = folder / CLOUDS
+    try:
+        with open_regular(path) as stream, np.load(stream, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, AttributeError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        advice = f"delete {folder / EXACT_POSTERIOR}, and the same command computes it again"
+        raise ValueError(f"{path} is damaged: {' '.join(str(error).split())[:200]}; {advice}") from error
 
 
 def write(folder: Path, outcome: Outcome, solver: str, tuned: Sequence[str], config: dict, text: str) -> dict:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from tabulate import tabulate
 
-from diffusion_priors.evaluation.exact.results import EXACT_POSTERIOR
+from diffusion_priors.evaluation.exact.results import EXACT_POSTERIOR, read_results
 from diffusion_priors.runs.config import flat
 
 COLUMNS = {
@@ -32,7 +31,7 @@ def read(root: Path) -> list[dict]:
 
     Each has a `label`: the solver and those of its settings that were varied or tuned.
     """
-    runs = [json.loads(path.read_text(encoding="utf-8")) | {"folder": path.parent} for path in sorted(root.glob(f"*/{EXACT_POSTERIOR}"))]
+    runs = [read_results(path) | {"folder": path.parent} for path in sorted(root.glob(f"*/{EXACT_POSTERIOR}"))]
     varied = varied_settings(runs)
     for run in runs:
         shown = {key for key, solver in varied if solver == run["solver"]} | {f"solver.{key}" for key in run["tuned"]}

@@ -18,8 +18,8 @@ def number(value: float | None, spec: str = ".2f") -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """1 image, 2 images."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    """1 image, 2 images, 10,000 images."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def absent(name: str, footnote: str | None) -> str:

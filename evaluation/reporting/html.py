@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from diffusion_priors.evaluation.reporting.format import heading, interval, number, plus_minus, spec_of, thousands
+from diffusion_priors.evaluation.reporting.format import counted, heading, interval, number, plus_minus, spec_of, thousands
 from diffusion_priors.runs.files import write_whole
 
 
@@ -17,7 +17,8 @@ def page_environment() -> Environment:
     """The environment of all pages. Autoescape is on: names, errors and configurations are printed as text, never as markup.
 
     Filters: {{ 21.5 | number(".1f") }}, {{ "psnr" | heading }} → PSNR (dB) ↑, {{ "psnr" | spec }} → .2f,
-    {{ 10000 | thousands }} → 10,000, {{ estimate | plus_minus(".2f") }} → 26.62 ± 0.31, {{ estimate | interval(".2f") }} → [25.98, 27.25].
+    {{ 10000 | thousands }} → 10,000, {{ 10000 | images }} → 10,000 images,
+    {{ estimate | plus_minus(".2f") }} → 26.62 ± 0.31, {{ estimate | interval(".2f") }} → [25.98, 27.25].
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -31,6 +32,7 @@ def page_environment() -> Environment:
         "heading": heading,
         "spec": spec_of,
         "thousands": thousands,
+        "images": lambda count: counted(count, "image"),
         "plus_minus": plus_minus,
         "interval": interval,
     }

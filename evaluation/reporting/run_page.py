@@ -19,8 +19,8 @@ from diffusion_priors.evaluation.reporting.run_images import cards_of, load_shot
 from diffusion_priors.evaluation.scores import STATISTICS
 from diffusion_priors.evaluation.statistics import Estimate
 from diffusion_priors.evaluation.summary import Summary
+from diffusion_priors.runs.config import read_config
 from diffusion_priors.runs.layout import WHITE, RunLayout
-from diffusion_priors.runs.reading.foreign import read_yaml
 
 ROWS, FAILURES = 2000, 200
 """The most rows of the table and the most failures listed, so that the page opens."""
@@ -39,10 +39,11 @@ class Column:
 def write_report(root: Path, images: int = 60, records: Sequence[dict] | None = None, summary: Summary | None = None) -> Path:
     """Write `root`/report.html with at most `images` images.
 
-    `records` and `summary` are used instead of those in the folder. Raises FileNotFoundError without config.yaml or summary.json.
+    `records` and `summary` are used instead of those in the folder. Raises FileNotFoundError without config.yaml or
+    summary.json, and ValueError where they are damaged.
     """
     layout = RunLayout(root)
-    settings = read_yaml(layout.config)
+    settings = read_config(layout.config)
     summary = summary or read_summary(layout.summary)
     cards = cards_of(read_images(root, records))
     rows = sorted(representative(cards, max(ROWS, images)), key=lambda card: card.number)
@@ -63,10 +64,23 @@ def write_report(root: Path, images: int = 60, records: Sequence[dict] | None = 
         "plots": charts([card.results for card in cards], [card.results for card in rows], summary),
         "failures": failures,
         "listed": failures[:FAILURES],
-        "settings": settings,
+        "made_by": made_by(settings),
         "config": yaml.safe_dump(settings["config"], sort_keys=False, allow_unicode=True, width=100),
     }
     return render("report.html.j2", layout.report, values)
+
+
+def made_by(settings: dict) -> dict[str, object]:
+    """The command and the versions that config.yaml names, as texts; what is not there, or is no mapping, is left out."""
+
+    def mapping(value: object) -> dict:
+        return value if isinstance(value, dict) else {}
+
+    source = mapping(settings.get("source"))
+    git = mapping(source.get("git"))
+    commit = f"{git.get('commit')}{', with changes that are not committed' if git.get('dirty') else ''}" if git else None
+    versions = {"Python": source.get("python"), "git": commit} | mapping(source.get("packages"))
+    return {"command": settings.get("command"), "versions": {name: version for name, version in versions.items() if version is not None}}
 
 
 def estimates(summary: Summary) -> list[tuple[str, str, dict[str, Estimate | None]]]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diffusion_priors.evaluation.metrics.per_image import Metrics
+from diffusion_priors.evaluation.reporting.format import counted
 from diffusion_priors.evaluation.restoration.batches import Restored
 from diffusion_priors.evaluation.restoration.finish import finalize_run
 from diffusion_priors.evaluation.restoration.folder import RestorationFolder, changed
@@ -152,7 +153,7 @@ class Scoring:
 
     def title(self) -> str:
         """What is scored, and which images have no counterpart."""
-        lines = [f"{self.samples} against {self.truth}: {len(self.pairs)} images"]
+        lines = [f"{self.samples} against {self.truth}: {counted(len(self.pairs), 'image')}"]
         for names, other in ((self.only_samples, "truth"), (self.only_truth, "samples")):
             if names:
                 shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

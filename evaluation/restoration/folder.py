@@ -11,6 +11,7 @@ from pathlib import Path
 from safetensors.torch import save
 
 from diffusion_priors.evaluation.reporting.finished_run import read_summary
+from diffusion_priors.evaluation.reporting.format import counted
 from diffusion_priors.evaluation.restoration.batches import Restored
 from diffusion_priors.evaluation.restoration.kept import fault, hashes
 from diffusion_priors.evaluation.summary import Summary
@@ -107,9 +108,9 @@ class RestorationFolder:
         """Raises ValueError where an item that is `known` is not among the items `keys`: its image was deleted."""
         gone = sorted({name for name, _ in known - keys})
         if gone:
-            shown = ", ".join(gone[:3]) + (", …" if len(gone) > 3 else "")
+            shown, verb = ", ".join(gone[:3]) + (", …" if len(gone) > 3 else ""), "is" if len(gone) == 1 else "are"
             raise ValueError(
-                f"{self.root} has records of {len(gone)} images that are not here any more ({shown}); "
+                f"{self.root} has records of {counted(len(gone), 'image')} that {verb} not here any more ({shown}); "
                 "choose another output_dir, or overwrite=true to start over"
             )
 

@@ -14,7 +14,7 @@ from tabulate import tabulate
 
 from diffusion_priors.evaluation.reporting.charts import inline_svg, png
 from diffusion_priors.evaluation.reporting.finished_run import FinishedRun
-from diffusion_priors.evaluation.reporting.format import heading, spec_of
+from diffusion_priors.evaluation.reporting.format import counted, heading, spec_of
 from diffusion_priors.evaluation.reporting.html import render
 from diffusion_priors.evaluation.scores import BEST_OF_N, MEASUREMENT, POSTERIOR_MEAN, SINGLE, metric_of
 from diffusion_priors.evaluation.statistics import Estimate
@@ -80,8 +80,7 @@ def markdown(board: Leaderboard, plots: Iterable[str]) -> str:
     def clean(text: str) -> str:
         return text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
 
-    count = len(board.jobs)
-    blocks = [f"# Leaderboard: {count} job{'s' if count != 1 else ''} by {heading(board.objective)}"]
+    blocks = [f"# Leaderboard: {counted(len(board.jobs), 'job')} by {heading(board.objective)}"]
     blocks += [board.as_table("pipe", clean), "Mean ± standard error over the images."] if board.rows else []
     blocks += [clean(note) for note in board.footnotes()]
     for title, reasons in board.unranked().items():

@@ -12,8 +12,8 @@ from tabulate import tabulate
 
 from diffusion_priors.evaluation.reporting.figure import draw_figure
 from diffusion_priors.evaluation.reporting.finished_run import FinishedRun
-from diffusion_priors.evaluation.reporting.format import heading, plus_minus, spec_of
-from diffusion_priors.evaluation.scores import MEASUREMENT, SINGLE, Statistic, explains
+from diffusion_priors.evaluation.reporting.format import heading, number, plus_minus, spec_of
+from diffusion_priors.evaluation.scores import MEASUREMENT, SINGLE, Statistic, explains, metric_of
 from diffusion_priors.evaluation.statistics import Estimate
 from diffusion_priors.evaluation.sweeps.latex import latex
 from diffusion_priors.evaluation.sweeps.paper_figure import Denoising, Layout, Restorations, Samples
@@ -24,12 +24,16 @@ __all__ = ["Denoising", "Layout", "PaperTable", "Restorations", "Samples"]
 
 @dataclass(frozen=True)
 class TableRow:
-    """`cells` holds an estimate per column, `missing` why a cell is None, and `note` a remark on the whole row."""
+    """`cells` holds an estimate per column, `missing` why a cell is None, and `note` a remark on the whole row.
+
+    `is_method` is False for the row that scores the measurements.
+    """
 
     label: str
     cells: tuple[Estimate | None, ...]
     missing: tuple[str | None, ...]
     note: str | None = None
+    is_method: bool = True
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ class PaperTable:
         note = None
         if statistic is SINGLE and job.summary and job.summary["failed"] and any(cells):
             note = f"{job.summary['failed']} of {job.summary['records']} restorations failed; the values are those of the others"
-        return TableRow(label, cells, missing, note)
+        return TableRow(label, cells, missing, note, statistic is SINGLE)
 
     def csv(self, rows: Sequence[TableRow]) -> str:
         """All digits: mean, standard error and number of images of each column."""
@@ -144,10 +148,28 @@ class PaperTable:
         blocks += [table, *notes]
         return "\n\n".join([*blocks, *([f"![{clean(self.caption)}]({self.name}.png)"] if drawn else [])]) + "\n"
 
+    def best(self, rows: Sequence[TableRow]) -> set[tuple[int, int]]:
+        """(row, column) of the best methods by each metric with a known direction: those that print the best mean, unless all do."""
+        found = set()
+        for j, column in enumerate(self.columns):
+            metric = metric_of(column)
+            values = {i: row.cells[j].mean for i, row in enumerate(rows) if row.is_method and row.cells[j] is not None}
+            if metric.higher_is_better is not None and values:
+                first = number(max(values.values(), key=lambda value: metric.gain * value), metric.spec)
+                ahead = {(i, j) for i, value in values.items() if number(value, metric.spec) == first}
+                found |= ahead if len(ahead) < len(values) else set()
+        return found
+
     def tex(self, rows: Sequence[TableRow], ending: str) -> str:
-        """A table with the rules of booktabs; the notes and the number of images are below it."""
+        """A table with the rules of booktabs; the best method of each column is bold. The notes and the number of images are below it."""
         numbered = self.numbered(rows)
-        body = [" & ".join(latex(text) + (f"$^{{{number}}}$" if number else "") for text, number in row) + r" \\" for row in numbered.rows]
+        best = self.best(rows)
+
+        def cell(i: int, j: int, text: str, number: int | None) -> str:
+            shown = rf"\textbf{{{latex(text)}}}" if (i, j - 1) in best else latex(text)
+            return shown + (f"$^{{{number}}}$" if number else "")
+
+        body = [" & ".join(cell(i, j, *texts) for j, texts in enumerate(row)) + r" \\" for i, row in enumerate(numbered.rows)]
         notes = [f"$^{{{number}}}$~{latex(note)}" for number, note in enumerate(numbered.notes, 1)]
         head = " & ".join(latex(text) for text in (self.heading, *map(heading, self.columns))) + r" \\"
         lines = [

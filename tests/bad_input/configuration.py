@@ -144,6 +144,27 @@ NUMBERS = [
     ),
     Bad("sample.py", "a measurement beyond memory", ["operator=phase_retrieval", "operator.oversampling=1e9"], "more memory than there is"),
     Bad("sample.py", "a range of one end", ["prior.pixel_range=[0]"], r"prior\.pixel_range=\[0\] is out of bounds: it has too few items"),
+    Bad(
+        "sample.py",
+        "a mixture of a billion",
+        ["prior=gmm", "prior.means.components=1000000000", "grid.steps=2", "output_dir=out"],
+        "a mixture has 1 to 10000 components, got 1000000000",
+        alone=True,
+    ),
+    *(
+        Bad(
+            "evaluate.py", f"an exact problem of a trillion {key}", ["exact_problem=box", f"exact_problem.{key}={10**12}"], says, alone=True
+        )
+        for key, says in {name: rf"exact_problem\.{name} must be \d+ to 1000000" for name in ("samples", "posteriors", "axes")}.items()
+    ),
+    Bad("evaluate.py", "an exact problem and an unknown key", ["exact_problem=box", "+foo=1"], "foo is unknown; known here", alone=True),
+    Bad(
+        "evaluate.py",
+        "an exact problem without a solver",
+        ["exact_problem=box", "~solver"],
+        "solver is missing; leave out ~sol",
+        alone=True,
+    ),
     Bad("train.py", "a weight decay that is no number", ["optimiser.weight_decay=nan"], "optimiser.weight_decay=NaN is out of bounds"),
     Bad("train.py", "a negative weight decay", ["optimiser.weight_decay=-1"], "the weight decay must not be negative, got -1"),
     Bad("train.py", "a learning rate beyond single precision", ["optimiser.lr=1e300"], "optimiser.lr=1e\\+300 is out of bounds"),

@@ -156,6 +156,18 @@ def saved(what: str, content: Callable[[], Any], overrides: list[str], says: str
     )
 
 
+LARGE = FLAGS | {"num_channels": 4096, "channel_mult": [4] * 8, "num_res_blocks": 4}
+TENSORS.append(
+    Bad(
+        "sample.py",
+        "a card of a network of terabytes over small weights",
+        ["prior=own", *RUN],
+        r"weights\.safetensors does not fit the network: .* should be \(16384, 4096\) and is",
+        lambda folder: export(folder, {"network": LARGE}),
+        alone=True,
+    )
+)
+
 ONE = torch.ones(())
 CHECKPOINTS = [
     saved(

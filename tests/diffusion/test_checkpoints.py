@@ -80,6 +80,39 @@ def test_reading_does_not_touch_what_was_saved(state, tmp_path):
     assert all(torch.equal(found[name], state[name]) for name in state)
 
 
+@pytest.mark.parametrize("averaged", [True, False])
+def test_key_prefix_and_ignore_say_which_part_of_a_file_is_the_network(averaged, network, state, tmp_path):
+    other = {name: tensor + 1.0 for name, tensor in state.items()}
+    entry = {f"net.{name}": tensor for name, tensor in state.items()} | {"net.step": torch.ones(1), "loss": torch.ones(1)}
+    torch.save({"model": other, "ema": entry} if averaged else {"ema": entry, "model": other}, tmp_path / "w.pt")
+    where = Checkpoint(path=str(tmp_path / "w.pt"), key="ema", prefix="net.", ignore=["step"])
+    where.load_into(network)
+    assert_loaded(network, state)
+
+
+def test_a_tensor_to_ignore_is_not_ignored_where_the_network_has_it(network, state):
+    load_strictly(network, state | {"0.extra": torch.ones(1)}, Path("w.pt"), ignore=["0."])
+    assert_loaded(network, state)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_refused_file_changes_no_weight(bad, network, state):
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(ValueError, match=r"w\.pt: 1 of the 2 values of 2\.bias are not finite"):
+        load_strictly(network, state | {"2.bias": torch.tensor([0.0, bad])}, Path("w.pt"))
+    assert_loaded(network, before)
+
+
+def test_whole_numbers_stay_whole_numbers():
+    """A counter of batch normalisation is one; a weight is none."""
+    norm = nn.BatchNorm2d(2)
+    state = {name: tensor + 1 for name, tensor in norm.state_dict().items()}
+    load_strictly(norm, state, Path("w.pt"))
+    assert norm.num_batches_tracked.dtype == torch.int64 and norm.num_batches_tracked == 1
+    with pytest.raises(ValueError, match=r"num_batches_tracked is float32, and the network's is int64"):
+        load_strictly(norm, state | {"num_batches_tracked": torch.tensor(1.0)}, Path("w.pt"))
+
+
 # Invalid files
 
 

@@ -124,6 +124,15 @@ def test_a_process_that_is_earlier_than_the_first_does_not_keep_it_out(tmp_path,
         assert (tmp_path / "run" / LOCK).exists()
 
 
+def test_the_other_processes_leave_nothing_of_their_own(tmp_path):
+    with locked(tmp_path / "run", first=False):
+        assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / LOCK).write_text("of a process that was killed")
+    with locked(tmp_path / "run", first=False):
+        assert not (tmp_path / "run" / LOCK).exists()
+
+
 @pytest.mark.parametrize("root", ["run", "a/b/run", "here/run"])
 def test_nothing_is_left_of_a_run_that_is_refused(tmp_path, root):
     (tmp_path / "here").mkdir()

@@ -14,7 +14,7 @@ from diffusion_priors.evaluation.statistics import estimate
 
 FACES = sorted((Path(__file__).parents[2] / "examples" / "faces").glob("*.png"))
 
-HOSTILE = ("<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>", '"><svg onload=alert(3)>', "{{ 7 * 7 }} & ünï %2F #?")
+HOSTILE = ("<img src=x onerror=alert(1)>", "<script>alert(2)<!--", '"><svg onload=alert(3)>', "{{ 7 * 7 }} & ünï %2F #?")
 
 
 def psnr(x: np.ndarray, truth: np.ndarray) -> float:

@@ -351,7 +351,7 @@ def test_held_out_images_have_their_names_and_pixels(tmp_path, read):
     [
         ({"holdout": 0}, r"got 0; set data\.holdout"),
         ({"holdout": -3}, r"got -3; set data\.holdout"),
-        ({"workers": -1}, r"got -1; set data\.workers"),
+        ({"workers": -1}, r"data\.workers=-1 is not between 0 and"),
     ],
 )
 def test_a_number_out_of_bounds_is_refused_before_anything_is_read(options, message):

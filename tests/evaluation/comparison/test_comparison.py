@@ -322,7 +322,7 @@ def test_folders_that_are_not_runs_are_refused(tmp_path, plain_run):
 
 def test_runs_without_an_image_in_common_are_refused(tmp_path, plain_run):
     other = write_run(tmp_path / "other", [row("x"), row("y"), row(NAMES[0], error="not finite")])
-    with pytest.raises(ValueError, match=r"no image in common: there are 12 images .* and 2 images \(and 1 failed\)"):
+    with pytest.raises(ValueError, match=r"no image in common: 12 images .* and 2 images \(and 1 failed\)"):
         compare(plain_run, other)
 
 

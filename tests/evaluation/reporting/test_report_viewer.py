@@ -127,3 +127,35 @@ def test_images_are_visible_without_scripts(usual, browser):
         assert browser.run("document.querySelectorAll('.bar, .stage, .wipe')[0].getClientRects().length") == 0
     finally:
         browser.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory) -> Path:
+    """All the columns that a run can have by default, and two values of the solver: fifteen."""
+    run = WrittenRun(tmp_path_factory.mktemp("full"), [f"face-{i:03}" for i in range(9)], samples=2)
+    for record in run.records:
+        record |= {"lpips": 0.21, "lpips_measurement": 0.5, "info": {"ess": 12.3, "inner": 4.0}}
+    for line in run.posterior:
+        line["lpips"] = 0.18
+    return write_report(run.write())
+
+
+WIDTHS = "[...document.querySelectorAll('.scroll')].map(e => [e.getAttribute('aria-label'), e.clientWidth, e.scrollWidth])"
+
+
+def test_all_columns_of_every_image_fit_in_their_box(full, browser):
+    browser.open(full, 1280, 900)
+    assert browser.run("document.querySelectorAll('.scores thead th').length") == 15
+    assert all(whole <= shown for _, shown, whole in browser.run(WIDTHS))
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_on_a_phone_a_row_of_means_is_a_list_with_names(full, browser, width):
+    """The page is as wide as the phone; only the table of every image scrolls, under a shadow."""
+    browser.open(full, width, 844)
+    assert browser.run("document.documentElement.scrollWidth") == width
+    found = {label: (shown, whole) for label, shown, whole in browser.run(WIDTHS)}
+    shown, whole = found["Means of the metrics"]
+    assert whole <= shown
+    assert browser.run("getComputedStyle(document.querySelector('.means td'), '::before').content") == '"PSNR (dB) ↑"'
+    assert browser.run("getComputedStyle(document.querySelector('.tall')).backgroundImage").count("linear-gradient") == 4

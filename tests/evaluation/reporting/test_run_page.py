@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from html_page import HtmlPage
 from written_run import WrittenRun
 
@@ -45,6 +46,22 @@ def test_records_can_be_given_and_a_missing_summary_is_an_error(tmp_path):
     (root / "summary.json").unlink()
     with pytest.raises(FileNotFoundError, match="summary"):
         write_report(root)
+
+
+@pytest.mark.parametrize("settings", [{}, {"source": 3}, {"source": {"git": [], "packages": 7}}, {"source": {"git": {}}, "command": [1]}])
+def test_a_page_needs_only_the_configuration_of_config_yaml(tmp_path, settings):
+    """Others may have written the file."""
+    root = WrittenRun(tmp_path, ["a"]).write()
+    (root / "config.yaml").write_text(yaml.safe_dump({"config": {"seed": 7}} | settings))
+    assert "seed: 7" in write_report(root).read_text()
+
+
+def test_images_that_cannot_be_read_are_not_on_the_page(tmp_path):
+    root = WrittenRun(tmp_path, ["a"]).write()
+    whole = write_report(root).read_text().count("data:image/png")
+    (root / "images" / "a" / "measurement.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0")
+    (root / "images" / "a" / "truth.png").write_bytes((root / "images" / "a" / "truth.png").read_bytes()[:100])
+    assert write_report(root).read_text().count("data:image/png") == whole - 2
 
 
 TEMPLATES = Path(page_template.__file__).parent / "templates"

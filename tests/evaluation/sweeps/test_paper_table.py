@@ -96,6 +96,19 @@ def test_latex_is_a_booktabs_table(tmp_path):
     )
 
 
+def test_latex_marks_the_best_method_of_each_column(tmp_path):
+    """Not the measurement, nothing where all methods print the same, and nothing where no direction is better."""
+    values = {"a": (20.0, 0.3), "b": (21.001, 0.1), "c": (20.999, 0.2)}
+    for place, (row, (psnr, lpips)) in enumerate(values.items()):
+        job(tmp_path, row, place, records_of([psnr, psnr], [lpips, lpips], seconds=2.0))
+    write(tmp_path, columns=("psnr", "lpips", "seconds", "residual"), measurement=True)
+    bold = [[cell.startswith(r"\textbf{") for cell in row] for row in tex_rows((tmp_path / "table2.tex").read_text())]
+    assert [row[1:3] for row in bold[-3:]] == [[False, False], [True, True], [True, False]]
+    assert not any(any(row) for row in bold[:-3]) and not any(any(row[3:]) for row in bold)
+    text = (tmp_path / "table2.tex").read_text()
+    assert r"\textbf{21.00 $\pm$ 0.00}" in text and text.count("{") == text.count("}")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

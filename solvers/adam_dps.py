@@ -20,7 +20,7 @@ class AdamWalk(NamedTuple):
 
 
 class AdamDPS(Guided):
-    """x_s = x'_s − ζ m̂/(√v̂ + 10⁻⁸), m and v Adam's moments of g = ∇_{x_t} ‖y − A x̂0(x_t)‖₂ along the walk (Belardi et al. 2026, Alg. 1).
+    """x_s = x'_s − ζ m̂/(√v̂ + 10⁻⁸), m and v Adam's moments of g = ∇_{x_t} ‖y − A x̂0(x_t)‖₂ along the walk (Belardi et al. 2026).
 
     x'_s is the sampler's step. Each pixel thereby moves by about ζ, whatever the norm of its gradient. The moments are an image's
     own and start at 0 for each. The authors' README takes ζ = 0.034, β₁ = 0 and β₂ = 0.817.

@@ -10,7 +10,7 @@ from diffusion_priors.solvers.base import Info, Problem, Solver, Step
 
 
 class DDNMPlus(Solver):
-    """x_s = α_s (x̂0 − Λ A⁺(A x̂0 − y)) + N, by the coefficients of V, n = α_s σ_y (Wang et al. 2023, Eq. 17–18 and App. I):
+    """x_s = α_s (x̂0 − Λ A⁺(A x̂0 − y)) + N, by the coefficients of V, n = α_s σ_y (Wang et al. 2023, Eq. 17–18):
 
     s = 0            x_s = α_s x̂0 + σ_s (√(1 − η²) ε̂ + η z)
     s σ_s ≥ n        Λ = 1, N = √(σ_s² − n²/s²) z

@@ -14,7 +14,7 @@ from diffusion_priors.solvers.base import Guided, Problem
 
 
 class DDS(Guided):
-    """x̃0 = `iterations` steps of conjugate gradients from x̂0 on (I + γ AᴴA) x = x̂0 + γ Aᴴy, ε̂ the network's (Chung et al. 2024, Alg. 2).
+    """x̃0 = `iterations` steps of conjugate gradients from x̂0 on (I + γ AᴴA) x = x̂0 + γ Aᴴy, ε̂ the network's (Chung et al. 2024).
 
     It is DiffPIR's proximal step with the fixed weight 1/γ, stopped early, which keeps x̃0 on the tangent of the prior's
     manifold if that is a Krylov subspace. The network's ε̂ is kept. The paper has γ = 5 and 5 iterations on noisy data;

@@ -12,7 +12,7 @@ from diffusion_priors.solvers.base import Guided, Problem
 
 
 class MMPS(Guided):
-    """s̃ = s + Jᵀ Aᴴ (A V Aᴴ + σ_y² I)⁻¹ (y − A x̂0), V = Cov[x0 | x_t] = (σ_t²/α_t) Jᵀ (Rozet et al. 2024, Eq. 17–18).
+    """s̃ = s + Jᵀ Aᴴ (A V Aᴴ + σ_y² I)⁻¹ (y − A x̂0), V = Cov[x0 | x_t] = (σ_t²/α_t) Jᵀ (Rozet et al. 2024).
 
     V is Tweedie's covariance: the exact one of a denoiser that is E[x0 | x_t]. The system is solved by `iterations` of
     conjugate gradients in the space of y, each a vector-Jacobian product through the same network call; a step costs one call

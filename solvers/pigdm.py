@@ -13,7 +13,7 @@ from diffusion_priors.solvers.base import Guided, Problem
 
 
 class PiGDM(Guided):
-    """s̃ = s + Jᵀ Aᴴ (r² AAᴴ + σ_y² I)⁻¹ (y − A x̂0), r² = v u²/(v + u²), u = σ_t/α_t (Song et al. 2023, ΠGDM, Eq. 7–8).
+    """s̃ = s + Jᵀ Aᴴ (r² AAᴴ + σ_y² I)⁻¹ (y − A x̂0), r² = v u²/(v + u²), u = σ_t/α_t (ΠGDM, Song et al. 2023).
 
     It is the score of y given x_t if x0 given x_t is N(x̂0, r² I), which is right for a prior with variance v and
     independent pixels. The paper has v = 1; `prior_variance` is v in units of [-1, 1] images, about 0.25 for faces. The

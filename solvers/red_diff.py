@@ -21,7 +21,7 @@ class Estimate(NamedTuple):
 
 
 class REDDiff(Solver):
-    """μ ← μ − lr Adam(g), g = Aᴴ(A μ − y)/m + λ u (ε̂(α μ + σ z) − z)/n, u = σ_t/α_t (Mardani et al. 2024, Eq. 11 and Alg. 1).
+    """μ ← μ − lr Adam(g), g = Aᴴ(A μ − y)/m + λ u (ε̂(α μ + σ z) − z)/n, u = σ_t/α_t (Mardani et al. 2024, Alg. 1).
 
     One noise level per step, from the noisiest down, z fresh; no gradient passes through the network. It minimises
     ‖y − A μ‖²/(2m) + λ u ⟨ε̂ − z, μ⟩/n, m numbers in y and n in x0, from μ = A⁺y: an estimate of the mode, not a sample. Settings of the

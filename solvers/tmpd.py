@@ -12,7 +12,7 @@ from diffusion_priors.solvers.base import Guided, Problem
 
 
 class TMPD(Guided):
-    """s̃ = s + Jᵀ Aᴴ D⁻¹ (y − A x̂0), D = diag(A V Aᴴ 1) + σ_y², V = (σ_t²/α_t) Jᵀ (Boys et al. 2023, Eq. 12 and Alg. 1).
+    """s̃ = s + Jᵀ Aᴴ D⁻¹ (y − A x̂0), D = diag(A V Aᴴ 1) + σ_y², V = (σ_t²/α_t) Jᵀ (Boys et al. 2023).
 
     The row sums of A V Aᴴ stand for its diagonal, which would need a vector-Jacobian product per entry of y. They are that
     diagonal where the measured pixels are independent given x_t. A network can give negative sums, which count as 0.

@@ -77,7 +77,7 @@ def test_the_perturbed_system_gives_mean_and_covariance_of_the_product(case, sig
 
 
 def ddnm_plus(matrix, y, sigma_y, x0, eps, z, bar, eta):
-    """Λ and N of Wang et al. 2023, Eq. 17–18 and App. I, by the eigenvectors of AᵀA."""
+    """Λ and N of Wang et al. 2023, Eq. 17–18, by the eigenvectors of AᵀA."""
     squares, v = np.linalg.eigh(matrix.T @ matrix)
     s = np.sqrt(np.where(squares > 1e-10 * squares.max(), squares, 0.0))
     a, sigma = sqrt(bar), sqrt(1 - bar)

@@ -21,6 +21,7 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
+from diffusion_priors.evaluation.reporting.format import counted
 from diffusion_priors.images.find import check_path, search
 from diffusion_priors.images.fit import Box, Fit
 from diffusion_priors.images.formats import SUFFIXES
@@ -93,7 +94,7 @@ def store_images(root: str, channels: int, size: tuple[int, int], fit: Fit, cach
     if len(store.skipped) > len(store):
         name, reason = store.skipped[0]
         raise ValueError(
-            f"{len(store.skipped)} of the {len(sources)} images in {root} cannot be used, the first {name}: {reason}; "
+            f"{len(store.skipped)} of {counted(len(sources), 'image')} in {root} cannot be used, the first {name}: {reason}; "
             "fix them, set another data.root, or for small images lower prior.size or set data.enlarge=true"
         )
     return store

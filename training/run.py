@@ -14,6 +14,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from diffusion_priors.diffusion.checkpoints import load_strictly
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.evaluation.reporting.format import counted
 from diffusion_priors.runs.exit_codes import FAILED, OF_SIGNAL, TIMED_OUT
 from diffusion_priors.runs.files import write_whole
 from diffusion_priors.runs.loggers import Dashboard
@@ -108,7 +109,7 @@ class Training:
         needed = share * activation_bytes(self.prior.network.requires_grad_(True), (self.prior.channels, *self.prior.size))
         if free is not None and needed > free:
             advice = self._advice_on_memory()
-            raise ValueError(f"{share} images at once need {needed / 2**30:.0f} GiB, {free / 2**30:.0f} GiB are free; {advice}")
+            raise ValueError(f"{counted(share, 'image')} at once need {needed / 2**30:.0f} GiB, {free / 2**30:.0f} GiB are free; {advice}")
 
     @property
     def first(self) -> bool:
@@ -121,7 +122,7 @@ class Training:
         images = f"{len(self.data.training):,} images, {len(self.data.fixed)} held out"
         lines = [f"{prior} · {parameters:,} parameters · {images} · {self.steps} steps of {self.batch_size}", *self.data.notices]
         if self.data.skipped:
-            lines.append(f"skipped {len(self.data.skipped)} images (all in {self.folder.skipped}):")
+            lines.append(f"skipped {counted(len(self.data.skipped), 'image')} (all in {self.folder.skipped}):")
             lines += [f"  {printable(name, 100)}: {printable(reason, 200)}" for name, reason in self.data.skipped[:5]]
         if self.found is not None:
             lines += [f"damaged and ignored: {path}" for path in self.found.damaged]

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from diffusion_priors.diffusion.image_random import image_generator
+from diffusion_priors.evaluation.reporting.format import counted
 from diffusion_priors.evaluation.restoration.batches import Batch, Items
 from diffusion_priors.images.find import Found
 from diffusion_priors.images.ids import alike
@@ -141,7 +142,7 @@ class FrozenImages(Items):
         """The hash, where these are the measurements of `made_with` and `ids`. Raises ValueError with the difference."""
         changes = changed_keys(flat(manifest(self.measurement_seed, self.spec, self.shape)), flat(made_with))
         if sorted(ids) != sorted(self.files):
-            changes.append(f"{len(self.files)} images there, {len(ids)} here, {len({*ids} & {*self.files})} of the same name")
+            changes.append(f"{counted(len(self.files), 'image')} there, {len(ids)} here, {len({*ids} & {*self.files})} of the same name")
         if changes:
             raise ValueError(
                 f"{self.root} holds other measurements: {'; '.join(changes)}; "

@@ -6,6 +6,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
+from diffusion_priors.evaluation.reporting.format import counted
 from diffusion_priors.evaluation.restoration.batches import CleanImages, DegradedImages, Items
 from diffusion_priors.evaluation.restoration.frozen import FrozenImages
 from diffusion_priors.images.find import check_path
@@ -97,7 +98,9 @@ class ImageSet:
         order = sorted(range(len(ids)), key=ids.__getitem__)
         kept = [i for i in order if self.split == "all" or (self._share(ids[i]) < self.validation) == (self.split == "validation")]
         if not kept:
-            raise ValueError(f"none of the {len(ids)} images is in data.split={self.split}; set data.validation, now {self.validation}")
+            raise ValueError(
+                f"data.split={self.split} holds none of {counted(len(ids), 'image')}; set data.validation, now {self.validation}"
+            )
         return kept[: self.limit]
 
     @staticmethod

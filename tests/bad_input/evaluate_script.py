@@ -39,7 +39,7 @@ BAD = {
     "a negative limit": (["data.limit=-3"], "a run needs at least one image, got -3; set data.limit"),
     "no limit": (["data.limit=0"], "a run needs at least one image, got 0; set data.limit"),
     "an unknown split": (["data.split=train"], "data.split='train' is of the wrong kind: input should be 'all', 'validation' or 'test'"),
-    "an empty split": (["data.split=validation", "data.validation=0.001"], "none of the 4 images is in data.split=validation"),
+    "an empty split": (["data.split=validation", "data.validation=0.001"], "data.split=validation holds none of 4 images"),
     "all for validation": (["data.validation=1.0"], "must be between 0 and 1, got 1.0; set data.validation"),
     "negative workers": (["data.workers=-1"], "data.workers=-1 is not between 0 and "),
     "no samples": (["num_samples=0"], "num_samples must be at least 1, got 0; set num_samples"),

@@ -44,7 +44,7 @@ BAD = {
     "no root": (["data.root=???"], "data.root is not set"),
     "missing folder": (["data.root=nowhere"], "no folder and no zip at nowhere"),
     "empty folder": ([], "no images in", empty),
-    "mostly broken": ([], "30 of the 34 images in images cannot be used", mostly_broken),
+    "mostly broken": ([], "30 of 34 images in images cannot be used", mostly_broken),
     "one image": ([], "has one image", one_image),
     "too small": (["prior.size=[32,32]"], "smaller than 32 x 32"),
     "size the network cannot take": (["prior.size=[15,15]"], "multiples of 2"),

@@ -302,7 +302,7 @@ def test_at_most_half_of_the_images_may_be_broken(folder, store):
     (folder / "3.png").write_bytes(b"nothing")
     for _ in range(2):  # from the files and from the cache
         with pytest.raises(
-            ValueError, match=r"4 of the 6 images in .*images cannot be used, the first 0\.png: .*; .*data\.root"
+            ValueError, match=r"4 of 6 images in .*images cannot be used, the first 0\.png: .*; .*data\.root"
         ) as refused:
             store(folder)
         assert "\n" not in str(refused.value)

@@ -74,5 +74,5 @@ def test_invalid_settings_are_refused(how, message):
 
 
 def test_an_empty_part_is_refused():
-    with pytest.raises(ValueError, match=r"none of the 1 images is in data.split=validation; set data.validation, now 0.001"):
+    with pytest.raises(ValueError, match=r"data.split=validation holds none of 1 image; set data.validation, now 0.001"):
         taken(["a"], split="validation", validation=0.001)

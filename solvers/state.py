@@ -21,7 +21,7 @@ def rows_of(chosen: Tensor, new: Any, old: Any) -> Any:
 def all_finite(state: Any) -> Tensor | bool:
     """(B,) whether every number of an image's rows is finite."""
     if isinstance(state, Tensor):
-        return state.isfinite().flatten(1).all(1)
+        return state.isfinite().reshape(len(state), -1).all(1)
     finite: Tensor | bool = True
     for part in state if isinstance(state, tuple) else ():
         finite = finite & all_finite(part)

@@ -60,9 +60,10 @@ def fresh(problem, ids):
 def test_a_diverging_image_is_frozen_and_leaves_the_others_alone(name, when, tmp_path):
     """Image 2 is NaN from step k on: it keeps its state before step k, and the others are what they are without it, bit by bit."""
     solver, problem, plan = start(name, make_operator("inpaint_random", tmp_path))
-    clean = solver.solve(problem, plan, remember=True)
+    calls = [0]  # before each step
+    clean = solver.solve(problem, plan, observe=lambda _: calls.append(problem.denoiser.forwards), remember=True)
     k = {"first": 0, "second": min(1, len(plan) - 1), "last": len(plan) - 1}[when]
-    poison(problem, [2], k)
+    poison(problem, [2], calls[k])
     solution = solver.solve(fresh(problem, range(4)), plan, remember=True)
     assert solution.failed_at == [None, None, k, None]
     assert torch.equal(solution.x0[2], clean.trajectory[k][2])
@@ -207,13 +208,13 @@ def test_an_observer_ends_the_run_with_the_denoised_image_at_hand(name):
     seen = []
 
     def stop_at_third(progress):
-        seen.append(progress)
+        seen.append((progress, problem.denoiser.forwards))
         return progress.index == 2
 
     solution = solver.solve(problem, plan, observe=stop_at_third, remember=True)
-    assert len(seen) == solution.forwards == 3
+    assert len(seen) == 3 and seen[0][1] < seen[1][1] < seen[2][1] == solution.forwards
     assert len(solution.trajectory) == 4
-    assert torch.equal(solution.x0, seen[-1].x0)
+    assert torch.equal(solution.x0, seen[-1][0].x0)
     assert solution.failed_at == [None] * 4
 
 

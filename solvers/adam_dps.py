@@ -1,0 +1,51 @@
+"""DPS with Adam's step sizes (Belardi et al. 2026)."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import NamedTuple
+
+from torch import Tensor
+
+from diffusion_priors.diffusion.levels import NoiseLevel
+from diffusion_priors.solvers.adam import Moments
+from diffusion_priors.solvers.base import Guided, Info, Problem, Step, Walk
+
+
+class AdamWalk(NamedTuple):
+    """The walk, and Adam's moments of the guidance."""
+
+    walk: Walk
+    moments: Moments
+
+
+class AdamDPS(Guided):
+    """x_s = x'_s − ζ m̂/(√v̂ + 10⁻⁸), m and v Adam's moments of g = ∇_{x_t} ‖y − A x̂0(x_t)‖₂ along the walk (Belardi et al. 2026).
+
+    x'_s is the sampler's step. Each pixel thereby moves by about ζ, whatever the norm of its gradient. The moments are an image's
+    own and start at 0 for each. The authors' README takes ζ = 0.034, β₁ = 0 and β₂ = 0.817.
+
+    Raises ValueError for a negative ζ and where a β lies outside [0, 1).
+    """
+
+    def __init__(self, zeta: float = 0.034, beta1: float = 0.0, beta2: float = 0.817) -> None:
+        if not 0.0 <= zeta < inf:
+            raise ValueError(f"the step size must be finite and not negative, got zeta={zeta}; set solver.zeta")
+        for name, value in (("beta1", beta1), ("beta2", beta2)):
+            if not 0.0 <= value < 1.0:
+                raise ValueError(f"the decay of a moment must lie in [0, 1), got {name}={value}; set solver.{name}")
+        self.zeta, self.beta1, self.beta2 = zeta, beta1, beta2
+
+    def init(self, problem: Problem, start: NoiseLevel) -> AdamWalk:
+        return AdamWalk(super().init(problem, start), Moments.zero(problem.like))
+
+    def step(self, state: AdamWalk, step: Step, problem: Problem) -> tuple[AdamWalk, Tensor, Info]:
+        walk = state.walk
+        denoised, pull_back = problem.denoiser.linearise(walk.x, step.now)
+        gradient = pull_back(problem.measurement.norm_gradient(denoised.x0))
+        moments, change = state.moments.after(gradient, self.beta1, self.beta2)
+        moved = self.move(walk, step, denoised, problem)
+        return AdamWalk(moved._replace(x=moved.x - self.zeta * change), moments), denoised.x0, {}
+
+    def image(self, state: AdamWalk) -> Tensor:
+        return state.walk.x

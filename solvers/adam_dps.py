@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -12,10 +12,10 @@ from diffusion_priors.solvers.adam import Moments
 from diffusion_priors.solvers.base import Guided, Info, Problem, Step, Walk
 
 
-class AdamWalk(NamedTuple):
-    """The walk, and Adam's moments of the guidance."""
+class Memory(NamedTuple):
+    """What the sampler keeps of earlier levels, and Adam's moments of the guidance."""
 
-    walk: Walk
+    sampler: Any
     moments: Moments
 
 
@@ -36,16 +36,14 @@ class AdamDPS(Guided):
                 raise ValueError(f"the decay of a moment must lie in [0, 1), got {name}={value}; set solver.{name}")
         self.zeta, self.beta1, self.beta2 = zeta, beta1, beta2
 
-    def init(self, problem: Problem, start: NoiseLevel) -> AdamWalk:
-        return AdamWalk(super().init(problem, start), Moments.zero(problem.like))
+    def init(self, problem: Problem, start: NoiseLevel) -> Walk:
+        x, sampler = super().init(problem, start)
+        return Walk(x, Memory(sampler, Moments.zero(x)))
 
-    def step(self, state: AdamWalk, step: Step, problem: Problem) -> tuple[AdamWalk, Tensor, Info]:
-        walk = state.walk
-        denoised, pull_back = problem.denoiser.linearise(walk.x, step.now)
+    def step(self, state: Walk, step: Step, problem: Problem) -> tuple[Walk, Tensor, Info]:
+        x, (sampler, moments) = state
+        denoised, pull_back = problem.denoiser.linearise(x, step.now)
         gradient = pull_back(problem.measurement.norm_gradient(denoised.x0))
-        moments, change = state.moments.after(gradient, self.beta1, self.beta2)
-        moved = self.move(walk, step, denoised, problem)
-        return AdamWalk(moved._replace(x=moved.x - self.zeta * change), moments), denoised.x0, {}
-
-    def image(self, state: AdamWalk) -> Tensor:
-        return state.walk.x
+        moments, direction = moments.after(gradient, self.beta1, self.beta2)
+        moved = self.move(Walk(x, sampler), step, denoised, problem)
+        return Walk(moved.x - self.zeta * direction, Memory(moved.memory, moments)), denoised.x0, {}

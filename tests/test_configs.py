@@ -169,6 +169,7 @@ def assert_fits(config: DictConfig) -> None:
 
 INSIDE = {
     "annealing": ("sample", "solver=score_ald", "annealing@solver.annealing"),
+    "inner": ("sample", "solver=daps", "inner@solver.inner"),
     "schedule": ("sample", "prior=custom", "schedule@prior.schedule"),
     "covariance": ("sample", "prior=gaussian", "covariance@prior.covariance"),
     "means": ("sample", "prior=gmm", "means@prior.means"),

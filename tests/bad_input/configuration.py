@@ -55,11 +55,11 @@ GROUPS = [
     *(Bad("train.py", f"{group}=null", [f"{group}=null"], f"{group}=null names no option; choose one of ") for group in (
         "network", "schedule", "preconditioning", "weighting", "optimiser", "lr_schedule", "validation", "export",
     )),
-    Bad("sample.py", "a group that is a number", ["solver=7"], "solver=7 names no option; choose one of ddrm"),
+    Bad("sample.py", "a group that is a number", ["solver=7"], "solver=7 names no option; choose one of adam_dps"),
     Bad("sample.py", "a group that is true", ["solver=true"], "solver=true names no option"),
     Bad("sample.py", "a group that is a list of numbers", ["solver=[1,2]"], "names no option"),
     Bad("sample.py", "two options of one group", ["solver=[dps,sdedit]"], "solver.zeta is unknown; SDEdit takes t_star"),
-    Bad("sample.py", "a group taken out", ["~solver"], "solver is missing; leave out ~solver; choose one of ddrm"),
+    Bad("sample.py", "a group taken out", ["~solver"], "solver is missing; leave out ~solver; choose one of adam_dps"),
     Bad("train.py", "a group taken out", ["~optimiser"], "optimiser is missing; leave out ~optimiser"),
     Bad("evaluate.py", "callbacks that are numbers", ["callbacks=[1]"], r"callbacks=\[1\] names no option"),
     Bad("evaluate.py", "a callback that is a number", ["+callbacks.x=3"], r"callbacks\.x=3 is no .*Callback"),
@@ -71,7 +71,7 @@ GROUPS = [
 ]  # fmt: skip
 
 CLASSES = [
-    Bad("sample.py", "a module for a class", ["solver._target_=os"], "solver._target_=os is no class but a module; choose one of ddrm"),
+    Bad("sample.py", "a module for a class", ["solver._target_=os"], "solver._target_=os is no class but a module; choose one of adam_dps"),
     Bad("sample.py", "a command for a class", ["solver._target_=os.system"], "solver._target_=os.system is no class but a builtin"),
     Bad("sample.py", "a constant for a class", ["solver._target_=math.pi"], "solver._target_=math.pi is no class but a float"),
     Bad("sample.py", "a function for a class", ["solver._target_=json.dumps"], "solver.obj is not set"),
@@ -81,7 +81,7 @@ CLASSES = [
         "sample.py",
         "an operator for a solver",
         ["solver._target_=diffusion_priors.operators.identity.Identity"],
-        "Identity is no .*Solver; choose one of ddrm",
+        "Identity is no .*Solver; choose one of adam_dps",
     ),
     Bad("sample.py", "a class that is not there", ["solver._target_=no.such.Class"], "solver._target_=no.such.Class cannot be imported"),
     Bad("sample.py", "a class that is a number", ["solver._target_=7"], "solver._target_=7 "),

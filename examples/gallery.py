@@ -32,7 +32,7 @@ def main(sweep: Path, target: Path) -> None:
 
 
 def inputs(job: FinishedRun, image: ImageRecords) -> list[Tile]:
-    tiles = [tile(job, image, TRUTH, "truth", None)]
+    tiles = [tile(job, image, TRUTH, "ground truth", None)]
     if RunLayout(job.folder).image(image.id, MEASUREMENT).is_file():
         tiles.append(tile(job, image, MEASUREMENT, job.choices["operator"], "psnr_measurement"))
     return tiles

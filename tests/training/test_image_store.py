@@ -334,7 +334,7 @@ def test_the_size_is_that_of_the_upright_image(tmp_path, store):
 
 
 def test_the_error_for_a_prior_larger_than_all_images_says_what_to_set(folder, store):
-    with pytest.raises(ValueError, match=r"6 of the 6 .* it is 24 x 30, smaller than 64 x 64; .*prior\.size.*data\.enlarge=true"):
+    with pytest.raises(ValueError, match=r"6 of 6 .* it is 24 x 30, smaller than 64 x 64; .*prior\.size.*data\.enlarge=true"):
         store(folder, size=(64, 64))
     assert len(store(folder, size=(64, 64), enlarge=True)) == 6
 

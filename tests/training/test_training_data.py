@@ -371,9 +371,9 @@ def test_the_cache_is_in_the_requested_folder(tmp_path, monkeypatch):
 
 def test_fit_and_enlarge_apply_to_the_images(tmp_path):
     root = fill(tmp_path / "p", NAMES[:5])
-    with pytest.raises(ValueError, match=r"5 of the 5 .*smaller than 8 x 10"):
+    with pytest.raises(ValueError, match=r"5 of 5 .*smaller than 8 x 10"):
         data.ImageFolder(str(root), cache=str(tmp_path / "cache")).read(3, (8, 10))
-    with pytest.raises(ValueError, match=r"5 of the 5 .*wanted is 2 x 5"):
+    with pytest.raises(ValueError, match=r"5 of 5 .*wanted is 2 x 5"):
         data.ImageFolder(str(root), cache=str(tmp_path / "cache"), fit=Exact()).read(3, (2, 5))
     large = data.ImageFolder(str(root), cache=str(tmp_path / "cache"), enlarge=True)
     large.read(3, (8, 10))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,6 @@ import pytest
 import torch
 from lazy import Lazy
 from tiny_prior import tiny_prior, weights
-from torch import multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
 from diffusion_priors.training.image_store import ImageStore
@@ -70,8 +71,13 @@ def one_of_two(rank: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_process_gradients_equal_one_process_gradients(tmp_path):
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1] / "support"), os.environ.get("PYTHONPATH", "")])
-    multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=2)
+    tests = Path(__file__).parents[1]
+    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{tests.parent}{os.pathsep}{tests / 'support'}"}
+    commands = [[sys.executable, __file__, str(rank), str(tmp_path)] for rank in (0, 1)]
+    processes = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for command in commands]
+    for process in processes:
+        _, error = process.communicate(timeout=120)
+        assert process.returncode == 0, error
     whole = Loss()
     whole(share(0, 1)).backward()
     half = Loss()
@@ -81,3 +87,7 @@ def test_two_process_gradients_equal_one_process_gradients(tmp_path):
     for rank in (0, 1):
         torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt", weights_only=True), expected, rtol=1e-9, atol=1e-14)
     assert weights(whole).numel() == expected.numel()
+
+
+if __name__ == "__main__":
+    one_of_two(int(sys.argv[1]), sys.argv[2])

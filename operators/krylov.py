@@ -13,18 +13,22 @@ Map = Callable[[Tensor], Tensor]
 def cg(matvec: Map, b: Tensor, tolerance: float, iterations: int, start: Tensor | None = None) -> Tensor:
     """M⁻¹b for a Hermitian positive definite M (Hestenes & Stiefel 1952).
 
-    An image stops once ‖b − Mx‖ ≤ tolerance · ‖b‖, or after `iterations`. `start` is the first x, by default 0.
+    An image stops once ‖b − Mx‖ ≤ tolerance · ‖b‖, after `iterations`, or at a direction p without positive curvature pᴴMp,
+    which an M that is only nearly so may have. `start` is the first x, by default 0.
     """
     x = torch.zeros_like(b) if start is None else start
     r = b if start is None else b - matvec(start)
     p, gamma = r, squared_norm(r)
     floor = tolerance**2 * squared_norm(b)
+    active = torch.ones_like(gamma, dtype=torch.bool)
     for _ in range(iterations):
-        active = gamma > floor
+        active = active & (gamma > floor)
         if not active.any():
             break
         q = matvec(p)
-        step = torch.where(active, gamma / _positive(inner(p, q)), 0.0)
+        curvature = inner(p, q)
+        active = active & (curvature > 0.0)
+        step = torch.where(active, gamma / _positive(curvature), 0.0)
         x, r = x + _rows(step, x) * p, r - _rows(step, x) * q
         fresh = squared_norm(r)
         p = r + _rows(fresh / _positive(gamma), p) * p

@@ -73,3 +73,12 @@ def test_iterations_are_counted():
     calls = []
     cg(lambda x: calls.append(1) or times(m.mH @ m)(x), vectors(1, torch.float64), 1e-12, 7)
     assert len(calls) == 7
+
+
+def test_conjugate_gradients_stop_at_a_direction_without_positive_curvature():
+    """M is indefinite, as that of a network may be. The image keeps the x that it had; the other image is solved beside it."""
+    m = torch.stack([torch.diag(torch.tensor([2.0, -1.0, 1.0])), torch.eye(3) * 2.0]).double()
+    b = torch.tensor([[0.1, 1.0, 0.1], [1.0, 2.0, 3.0]], dtype=torch.float64)
+    x = cg(times(m), b, TOLERANCE, 50)
+    assert torch.equal(x[0], torch.zeros(3, dtype=torch.float64))
+    torch.testing.assert_close(x[1], b[1] / 2.0)

@@ -51,7 +51,7 @@ def main(config: DictConfig) -> None:
             run.check(record["config"])
             if run.first:
                 print(run.title(prior))
-            run.run(record["config"] | {"choices": chosen()}, OmegaConf.to_yaml(OmegaConf.create(record)))
+            run.run(record["config"] | {"choices": record["choices"]}, OmegaConf.to_yaml(OmegaConf.create(record)))
         except NotFinite as error:
             raise Stop(str(error), FAILED) from error
     if run.stopped is not None:

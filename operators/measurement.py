@@ -60,9 +60,14 @@ class Measurement:
 
     def norm_gradient(self, x0: Tensor) -> Tensor:
         """∇‖y − A(x0)‖₂, 0 where the residual is 0."""
+        return self.norm_with_gradient(x0)[1]
+
+    def norm_with_gradient(self, x0: Tensor) -> tuple[Tensor, Tensor]:
+        """(‖y − A(x0)‖₂, (B,); its gradient) from one evaluation of A."""
         residual, pull_back = self._linearise(x0)
-        norm = torch.linalg.vector_norm(residual.flatten(1), dim=1).view(-1, *[1] * (residual.ndim - 1))
-        return pull_back(torch.where(norm > 0.0, residual / norm, 0.0))
+        norm = torch.linalg.vector_norm(residual.flatten(1), dim=1)
+        rows = norm.view(-1, *[1] * (residual.ndim - 1))
+        return norm, pull_back(torch.where(rows > 0.0, residual / rows, 0.0))
 
     def rms_residual(self, x0: Tensor) -> Tensor:
         """The root mean square of y − A(x0) over the measured entries, (B,): σ_y where x0 is the ground truth.

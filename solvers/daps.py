@@ -7,13 +7,13 @@ from math import inf
 
 from torch import Tensor
 
-from diffusion_priors.diffusion.grids import Grid
+from diffusion_priors.diffusion.grids import Grid, Karras
 from diffusion_priors.diffusion.levels import CLEAN, NoiseLevel
 from diffusion_priors.diffusion.samplers import deterministic
 from diffusion_priors.diffusion.schedules import Schedule
 from diffusion_priors.solvers.base import Info, Problem, Solver, Step
+from diffusion_priors.solvers.gaussian_product import conditional_variance
 from diffusion_priors.solvers.inner_samplers import InnerSampler
-from diffusion_priors.solvers.pigdm import conditional_variance
 
 
 class DAPS(Solver):
@@ -42,11 +42,9 @@ class DAPS(Solver):
 
     def _flow(self, now: NoiseLevel, schedule: Schedule) -> tuple[NoiseLevel, ...]:
         """The levels between `now` and the noise-free end."""
-        least = schedule.discretised()[0].noise_to_signal
-        high, low = now.noise_to_signal ** (1.0 / 7.0), least ** (1.0 / 7.0)
-        width = max(self.ode_steps - 1, 1)
-        levels = [schedule.at((high + i / width * (low - high)) ** 7.0) for i in range(1, self.ode_steps)]
-        return tuple(level for level in dict.fromkeys(levels) if level.noise_to_signal < now.noise_to_signal)
+        if now.noise_to_signal <= schedule.discretised()[0].noise_to_signal:
+            return ()
+        return tuple(Karras(self.ode_steps, largest=now.noise_to_signal)(schedule)[1:-1])
 
     def step(self, state: Tensor, step: Step, problem: Problem) -> tuple[Tensor, Tensor, Info]:
         now, then, between = step

@@ -37,16 +37,17 @@ class DPS(Guided):
 
     def step(self, state: Walk, step: Step, problem: Problem) -> tuple[Walk, Tensor, Info]:
         denoised, pull_back = problem.denoiser.linearise(state.x, step.now)
-        gradient = pull_back(problem.measurement.norm_gradient(denoised.x0))
+        norm, gradient_x0 = problem.measurement.norm_with_gradient(denoised.x0)
+        gradient = pull_back(gradient_x0)
         moved = self.move(state, step, denoised, problem)
-        return moved._replace(x=moved.x - self.step_size(step, gradient, denoised.x0, problem) * gradient), denoised.x0, {}
+        return moved._replace(x=moved.x - self.step_size(step, norm, gradient) * gradient), denoised.x0, {}
 
-    def step_size(self, step: Step, gradient: Tensor, x0: Tensor, problem: Problem) -> Tensor | float:
-        """η for the gradient (B, C, H, W) at `step.now`: a number, or (B, 1, 1, 1) with the limit."""
+    def step_size(self, step: Step, norm: Tensor, gradient: Tensor) -> Tensor | float:
+        """η for ‖y − A x̂0‖₂ (B,) and its gradient (B, C, H, W) at `step.now`: a number, or (B, 1, 1, 1) with the limit."""
         now, then = state_scale(step.now), state_scale(step.then)
         size = self.zeta * (levels_crossed(step.now, step.then) * now * then if self.per_level else 1.0)
         if not self.limit:
             return size
         slope = gradient.flatten(1).square().sum(1)
-        zero = torch.where(slope > 0.0, problem.measurement.norm(x0) / slope, inf)
+        zero = torch.where(slope > 0.0, norm / slope, inf)
         return (zero * then / now).clamp_max(size).view(-1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Exact samples of a Gaussian times a Gaussian likelihood, by solving a perturbed system."""
+"""What a Gaussian guess of x0 gives: its variance given x_t, and exact samples of it times a Gaussian likelihood."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from diffusion_priors.diffusion.image_random import ImageRandom
+from diffusion_priors.diffusion.levels import NoiseLevel
 from diffusion_priors.operators.measurement import Measurement
 
 
@@ -20,3 +21,9 @@ def sample_product(mean: Tensor, variance: float, measurement: Measurement, rng:
     xi = torch.view_as_complex(rng.normal(torch.view_as_real(y))) if y.is_complex() else rng.normal(y)
     residual = measurement.residual(z) + measurement.support * measurement.sigma_y * xi
     return z + measurement.linear_operator.tikhonov(residual, measurement.sigma_y**2 / variance)
+
+
+def conditional_variance(level: NoiseLevel, prior_variance: float) -> float:
+    """Var[x0 | x_t] = v u²/(v + u²), u = σ/α, for x0 ~ N(m, v)."""
+    u2 = level.noise_to_signal**2
+    return prior_variance * u2 / (prior_variance + u2)

@@ -10,6 +10,7 @@ from diffusion_priors.diffusion.denoiser import Denoised
 from diffusion_priors.diffusion.levels import NoiseLevel
 from diffusion_priors.operators.requirements import LINEAR
 from diffusion_priors.solvers.base import Guided, Problem
+from diffusion_priors.solvers.gaussian_product import conditional_variance
 
 
 class PiGDM(Guided):
@@ -36,9 +37,3 @@ class PiGDM(Guided):
         denoised, pull_back = problem.denoiser.linearise(x, level)
         towards = measurement.linear_operator.tikhonov(measurement.residual(denoised.x0), measurement.sigma_y**2 / variance)
         return denoised.with_score_change(level, pull_back(towards) / variance)
-
-
-def conditional_variance(level: NoiseLevel, prior_variance: float) -> float:
-    """Var[x0 | x_t] = v u²/(v + u²), u = σ/α, for x0 ~ N(m, v)."""
-    u2 = level.noise_to_signal**2
-    return prior_variance * u2 / (prior_variance + u2)

@@ -17,7 +17,7 @@ from diffusion_priors.evaluation.restoration.kept import fault, hashes
 from diffusion_priors.evaluation.summary import Summary
 from diffusion_priors.images.io import save_image
 from diffusion_priors.runs.config import differences, read_config, refuse
-from diffusion_priors.runs.files import append_line, write_whole
+from diffusion_priors.runs.files import append_line, delete_partial, write_whole
 from diffusion_priors.runs.layout import MEASUREMENT, NOISY, TRUTH, RunLayout, restoration
 from diffusion_priors.runs.reading.record_line import RecordLine
 from diffusion_priors.runs.reading.records import drop_partial_line, key_of, once, read_records, scan_lines
@@ -129,8 +129,8 @@ class RestorationFolder:
             self.layout.posterior.unlink(missing_ok=True)
         for path in [*self.layout.all_records(), self.layout.posterior]:
             drop_partial_line(path)
-        for partial in [*self.root.glob(".*.????????"), *self.layout.images.glob("*/.*.????????")]:
-            partial.unlink(missing_ok=True)
+        for folder in (self.root, *self.layout.images.glob("*")):
+            delete_partial(folder)
         for path in (self.layout.error, self.layout.not_applicable, self.layout.summary):
             path.unlink(missing_ok=True)
         write_whole(self.layout.config, lambda stream: stream.write(text.encode()))

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 from closed_form import linear_bars
-from gaussian_prior import CASES, RecordedNoise, make_setting, with_rng
+from gaussian_prior import CASES, RecordedNoise, bars_of, make_setting, state, step_of, with_rng
 
 from diffusion_priors.diffusion.grids import Linspace
-from diffusion_priors.diffusion.levels import CLEAN
 from diffusion_priors.diffusion.transitions import DDIM, FixedSmall
 from diffusion_priors.solvers.adam_dps import AdamDPS
 from diffusion_priors.solvers.base import Step, Walk
@@ -23,21 +22,6 @@ from diffusion_priors.solvers.repaint import RePaint, Travelled
 
 BARS = linear_bars()
 JUMPS = [(990, 900), (500, 320), (40, 4), (40, None)]
-
-
-def bars_of(jump):
-    return BARS[jump[0]], 1.0 if jump[1] is None else BARS[jump[1]]
-
-
-def step_of(setting, jump):
-    return Step(setting.table[jump[0]], CLEAN if jump[1] is None else setting.table[jump[1]])
-
-
-def state(setting, bar):
-    rng = np.random.default_rng(7)
-    batch, side = len(setting.matrices), setting.law.side
-    x0 = rng.multivariate_normal(setting.law.mean, setting.law.covariance, size=batch)
-    return sqrt(bar) * x0 + sqrt(1 - bar) * rng.normal(size=(batch, side)), rng.normal(size=(2, batch, side))
 
 
 # Exact draws of a Gaussian product
@@ -146,7 +130,7 @@ def test_repaint_replaces_what_is_known_and_goes_back_by_the_forward_process():
     """On the way down the known pixels are √ᾱ y + σ z; on the way back the law of x is that of the noisier level."""
     setting = make_setting("box", sampler=DDIM())
     bar, bar_next = BARS[500], BARS[320]
-    x, z = state(setting, bar)
+    x, z = state(setting, bar, draws=2)
     solver, down = RePaint(1, 2), Step(setting.table[500], setting.table[320])
     moved, x0, _ = solver.step(Travelled(setting.tensor(x), setting.tensor(x)), down, setting.record(z))
     for row, m, xt, a, y, noise in zip(

@@ -8,15 +8,14 @@ from math import sqrt
 import numpy as np
 import pytest
 from closed_form import linear_bars
-from gaussian_prior import CASES, make_setting
+from gaussian_prior import CASES, bars_of, make_setting, state, step_of
 
-from diffusion_priors.diffusion.levels import CLEAN
 from diffusion_priors.diffusion.samplers import Heun
 from diffusion_priors.diffusion.transitions import Renoise
 from diffusion_priors.operators.blur import DeblurKernel, DeblurMotion
 from diffusion_priors.operators.identity import Identity
 from diffusion_priors.operators.noise_models import Gaussian
-from diffusion_priors.solvers.base import NotApplicable, Step, Walk
+from diffusion_priors.solvers.base import NotApplicable, Walk
 from diffusion_priors.solvers.ddrm import DDRM
 from diffusion_priors.solvers.diffpir import DiffPIR
 
@@ -29,21 +28,6 @@ SIGMAS = [(0.1, 0.2, 0.4), (0.0, 0.0, 0.0)]
 @cache
 def setting_of(case, sigma_y=SIGMAS[0], sampler=None):
     return make_setting(case, sigma_y=sigma_y, sampler=sampler)
-
-
-def bars_of(jump):
-    return BARS[jump[0]], 1.0 if jump[1] is None else BARS[jump[1]]
-
-
-def step_of(setting, jump):
-    return Step(setting.table[jump[0]], CLEAN if jump[1] is None else setting.table[jump[1]])
-
-
-def state(setting, bar):
-    rng = np.random.default_rng(7)
-    batch, side = len(setting.matrices), setting.law.side
-    x0 = rng.multivariate_normal(setting.law.mean, setting.law.covariance, size=batch)
-    return sqrt(bar) * x0 + sqrt(1 - bar) * rng.normal(size=(batch, side)), rng.normal(size=(1, batch, side))
 
 
 def ddrm(matrix, y, sigma_y, x0, eps, z, bar, eta, eta_b):

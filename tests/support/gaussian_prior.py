@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from math import sqrt
 
 import closed_form
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
-from diffusion_priors.diffusion.levels import NoiseLevel
+from diffusion_priors.diffusion.levels import CLEAN, NoiseLevel
 from diffusion_priors.diffusion.preconditioning import X0, Eps, Score, V
 from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.samplers import Sampler
@@ -27,7 +28,7 @@ from diffusion_priors.operators.inpainting import InpaintBox, InpaintRandom
 from diffusion_priors.operators.measurement import Measurement
 from diffusion_priors.operators.noise_models import Gaussian
 from diffusion_priors.operators.resampling import SuperResolution
-from diffusion_priors.solvers.base import Problem
+from diffusion_priors.solvers.base import Problem, Step
 
 OUTPUTS = {
     "eps": (Eps, lambda x, x0, alpha, sigma: (x - alpha * x0) / sigma),
@@ -185,6 +186,24 @@ def make_setting(
         rng=ImageRandom([image_generator(0, b, "sampling") for b in range(batch)]),
     )
     return Setting(problem, prior.image_schedule, law, matrices, y, sigmas)
+
+
+def bars_of(jump: tuple[int, int | None]) -> tuple[float, float]:
+    """ᾱ at the level left and at the level reached; None is the noise-free end."""
+    bars = closed_form.linear_bars()
+    return bars[jump[0]], 1.0 if jump[1] is None else bars[jump[1]]
+
+
+def step_of(setting: Setting, jump: tuple[int, int | None]) -> Step:
+    return Step(setting.table[jump[0]], CLEAN if jump[1] is None else setting.table[jump[1]])
+
+
+def state(setting: Setting, bar: float, draws: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """x_t of each image, and `draws` of noise, each (B, D)."""
+    rng = np.random.default_rng(7)
+    batch, side = len(setting.matrices), setting.law.side
+    x0 = rng.multivariate_normal(setting.law.mean, setting.law.covariance, size=batch)
+    return sqrt(bar) * x0 + sqrt(1 - bar) * rng.normal(size=(batch, side)), rng.normal(size=(draws, batch, side))
 
 
 TRANSITIONS = {

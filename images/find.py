@@ -54,7 +54,7 @@ class Found:
     def notices(self) -> list[str]:
         """What was left out, a line for each kind."""
         kinds = ((self.runs, "folders of runs and sweeps"), (self.links, "links to folders"))
-        return [f"left out: {what}: {_shown(paths)}" for paths, what in kinds if paths]
+        return [f"left out: {what}: {some([printable(str(path), 200) for path in paths])}" for paths, what in kinds if paths]
 
     def check_apart(self, output: Path) -> None:
         """Raises ValueError where a run in the folder `output` would write into a folder of these images, or over one of them."""
@@ -199,5 +199,6 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _shown(paths: Sequence[Path]) -> str:
-    return ", ".join(printable(str(path), 200) for path in paths[:3]) + (f", … ({len(paths)} in all)" if len(paths) > 3 else "")
+def some(texts: Sequence[str]) -> str:
+    """The first three texts of a notice, and how many there are."""
+    return ", ".join(texts[:3]) + (f", … ({len(texts)} in all)" if len(texts) > 3 else "")

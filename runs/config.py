@@ -10,7 +10,7 @@ from diffusion_priors.runs.printable import printable, without_home
 from diffusion_priors.runs.reading.foreign import read_yaml
 
 SHOWN = 3
-"""Differences between two configurations that a message names. It counts the others."""
+"""Differences or faults that a message names. It counts the others."""
 
 
 def read_config(path: Path) -> dict:
@@ -60,10 +60,10 @@ def refuse(root: Path, changes: Sequence[str]) -> None:
         )
 
 
-def listed(changes: Sequence[str]) -> str:
-    """The first changes as the part of a message, and the number of the others."""
-    more = [f"and {len(changes) - SHOWN} more"] if len(changes) > SHOWN else []
-    return "; ".join([*(printable(one, 100) for one in changes[:SHOWN]), *more])
+def listed(texts: Sequence[str], longest: int | None = 100) -> str:
+    """The first texts as the part of a message, each with at most `longest` characters, and the number of the others."""
+    more = [f"and {len(texts) - SHOWN} more"] if len(texts) > SHOWN else []
+    return "; ".join([*(printable(one, longest) for one in texts[:SHOWN]), *more])
 
 
 def flat(node: object, path: str = "") -> dict[str, object]:

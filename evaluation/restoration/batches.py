@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffusion_priors.images.find import Found, find_images
+from diffusion_priors.images.find import Found, find_images, some
 from diffusion_priors.images.fit import Fit
 from diffusion_priors.images.formats import LARGE, open_image
 from diffusion_priors.images.io import as_bits, image_size, read_image
@@ -128,8 +128,7 @@ class Images(Items):
                 if image.width * image.height > LARGE:
                     large.append(f"{printable(path.name, 80)} has {image.width * image.height / 1e6:.0f}")
         if large:
-            shown = ", ".join(large[:3]) + (f", … ({len(large)} in all)" if len(large) > 3 else "")
-            self.notices.append(f"more than {LARGE / 1e6:.0f} megapixels, which take time and memory to read: {shown}")
+            self.notices.append(f"more than {LARGE / 1e6:.0f} megapixels, which take time and memory to read: {some(large)}")
 
 
 def _shown(size: Sequence[int]) -> str:

@@ -16,7 +16,7 @@ from diffusion_priors.evaluation.restoration.batches import Restored
 from diffusion_priors.evaluation.restoration.kept import fault, hashes
 from diffusion_priors.evaluation.summary import Summary
 from diffusion_priors.images.io import save_image
-from diffusion_priors.runs.config import differences, read_config, refuse
+from diffusion_priors.runs.config import differences, listed, read_config, refuse
 from diffusion_priors.runs.files import append_line, delete_partial, write_whole
 from diffusion_priors.runs.layout import MEASUREMENT, NOISY, TRUTH, RunLayout, restoration
 from diffusion_priors.runs.reading.record_line import RecordLine
@@ -83,7 +83,9 @@ class RestorationFolder:
         refuse(self.root, changes)
         self.sound, self.faults = self._examine(metrics)
         if self.faults and not self.repair:
-            raise ValueError(f"{self.root}: {_shown(self.faults)}; add repair=true to compute this again, or overwrite=true to start over")
+            raise ValueError(
+                f"{self.root}: {listed(self.faults, None)}; add repair=true to compute this again, or overwrite=true to start over"
+            )
         return {key_of(record) for record in self.sound}
 
     def _examine(self, metrics: Sequence[str]) -> tuple[list[dict], list[str]]:
@@ -161,10 +163,14 @@ class RestorationFolder:
         found = {key_of(record) for record in records}
         lost = [f"sample {sample} of {name}" for name, sample in keys if (name, sample) not in found]
         if lost:
-            raise ValueError(f"{self.root}: records were deleted during the run: {_shown(lost)}; the same command computes them again")
+            raise ValueError(
+                f"{self.root}: records were deleted during the run: {listed(lost, None)}; the same command computes them again"
+            )
         faults = [wrong for record in records if (wrong := fault(self.layout, record)) is not None]
         if faults:
-            raise ValueError(f"{self.root}: images were changed during the run: {_shown(faults)}; add repair=true to compute them again")
+            raise ValueError(
+                f"{self.root}: images were changed during the run: {listed(faults, None)}; add repair=true to compute them again"
+            )
 
     def complete_summary(self) -> Summary | None:
         """The summary of all the sound records; None where there is none, or the file is damaged: it is made again then."""
@@ -177,12 +183,6 @@ class RestorationFolder:
     def finish(self, summary: dict) -> None:
         content = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace") + b"\n"
         write_whole(self.layout.summary, lambda stream: stream.write(content))
-
-
-def _shown(texts: Sequence[str]) -> str:
-    """The first three, and how many there are more."""
-    more = len(texts) - 3
-    return "; ".join(texts[:3]) + (f"; and {more} more" if more > 0 else "")
 
 
 def pending(groups: Sequence[Sequence[int]], keys: Sequence[tuple[str, int]], known: set[tuple[str, int]]) -> list[Sequence[int]]:

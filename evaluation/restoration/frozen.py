@@ -20,7 +20,7 @@ from diffusion_priors.evaluation.restoration.batches import Batch, Items
 from diffusion_priors.images.find import Found
 from diffusion_priors.images.ids import alike
 from diffusion_priors.operators.base import Operator
-from diffusion_priors.runs.config import changed_keys, flat
+from diffusion_priors.runs.config import changed_keys, flat, listed
 from diffusion_priors.runs.files import write_whole
 from diffusion_priors.runs.ids import check_id
 
@@ -145,7 +145,7 @@ class FrozenImages(Items):
             changes.append(f"{counted(len(self.files), 'image')} there, {len(ids)} here, {len({*ids} & {*self.files})} of the same name")
         if changes:
             raise ValueError(
-                f"{self.root} holds other measurements: {'; '.join(changes)}; "
+                f"{self.root} holds other measurements: {listed(changes)}; "
                 f"choose another folder, or read these with data.measurements={self.root}"
             )
         return self.hash
@@ -157,7 +157,7 @@ class FrozenImages(Items):
         """
         changes = changed_keys(self.spec, measurement_spec)
         if changes:
-            raise ValueError(f"the measurements in {self.root} were made otherwise: {'; '.join(changes)}; set these as they were")
+            raise ValueError(f"the measurements in {self.root} were made otherwise: {listed(changes)}; set these as they were")
         if self.shape != tuple(image_shape):
             raise ValueError(f"the measurements in {self.root} are of images {self.shape}, the prior's are {tuple(image_shape)}")
         for name in self.ids:

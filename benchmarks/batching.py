@@ -14,51 +14,43 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
-import hydra
 import torch
-from hydra.utils import instantiate
 from tabulate import tabulate
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from diffusion_priors.diffusion.denoiser import Denoiser  # noqa: E402
-from diffusion_priors.diffusion.image_random import ImageRandom, image_generator  # noqa: E402
-from diffusion_priors.diffusion.priors.folder import from_folder  # noqa: E402
-from diffusion_priors.evaluation.metrics.per_image import psnr  # noqa: E402
-from diffusion_priors.images.find import find_images  # noqa: E402
-from diffusion_priors.images.fit import Crop  # noqa: E402
-from diffusion_priors.images.io import read_image  # noqa: E402
-from diffusion_priors.operators.measurement import Measurement  # noqa: E402
-from diffusion_priors.solvers.base import Problem  # noqa: E402
+from benchmarks.configured import ROOT, SOLVERS, configured, faces64
+from diffusion_priors.diffusion.denoiser import Denoiser
+from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
+from diffusion_priors.evaluation.metrics.per_image import psnr
+from diffusion_priors.images.find import find_images
+from diffusion_priors.images.fit import Crop
+from diffusion_priors.images.io import read_image
+from diffusion_priors.operators.measurement import Measurement
+from diffusion_priors.solvers.base import Problem
 
 Restore = Callable[[list[int]], Tensor]
 """Numbers of images → their restorations, in one batch."""
 
-SOLVERS = sorted(path.stem for path in (ROOT / "conf" / "solver").glob("*.yaml"))
 HEADERS = ["solver", "precision", "largest difference (of 255)", "of PSNR (dB)", "s alone", "s in the batch", "cost"]
 
 
 def restorer(name: str, operator: str, steps: int, dtype: torch.dtype) -> tuple[Restore, Tensor]:
     """A configured solver on the example faces, and these faces, (4, 3, 64, 64)."""
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = hydra.compose("evaluate", overrides=[f"solver={name}", f"operator={operator}", f"grid.steps={steps}"])
-    prior = from_folder(str(ROOT / "diffusion" / "weights" / "faces64"))
+    method = configured(f"solver={name}", f"operator={operator}", f"grid.steps={steps}")
+    prior = faces64()
     prior.network.to(dtype, memory_format=torch.channels_last)
-    solver, made, noise_model, sampler, grid = (
-        instantiate(config[key]) for key in ("solver", "operator", "noise_model", "sampler", "grid")
-    )
     paths = find_images(str(ROOT / "examples" / "faces" / "*.png")).paths
     truth = torch.stack([read_image(path, 3, prior.size, Crop()) for path in paths]).to(dtype)
-    plan, denoiser = solver.plan(grid, prior.image_schedule), Denoiser(prior)
+    plan, denoiser = method.solver.plan(method.grid, prior.image_schedule), Denoiser(prior)
 
     def restore(rows: list[int]) -> Tensor:
         generators = [image_generator(0, row, "measurement") for row in rows]
-        drawn = made.draw(truth[rows], generators)
-        measurement = Measurement.of(drawn, noise_model, truth[rows], generators) if solver.uses_measurement else None
+        drawn = method.operator.draw(truth[rows], generators)
+        measurement = Measurement.of(drawn, method.noise_model, truth[rows], generators)
         rng = ImageRandom([image_generator(0, row, "sampling") for row in rows])
-        return solver.solve(Problem(denoiser, measurement, sampler, rng, torch.zeros_like(truth[rows])), plan).x0
+        return method.solver.solve(Problem(denoiser, measurement, method.sampler, rng, torch.zeros_like(truth[rows])), plan).x0
 
     return restore, truth
 

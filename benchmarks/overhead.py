@@ -1,9 +1,9 @@
-"""What a solver adds to the network calls it must make: python benchmarks/overhead.py.
+"""What a solver adds to the network calls that it makes: python benchmarks/overhead.py.
 
-Per network, batch size and solver, the time of a run divided by that of its bare network calls (a forward pass a
-step, or a forward pass and a vector-Jacobian product). Runs and bare calls alternate in one process, and the
-median ratio over the pairs is printed, since single timings on a shared machine mean little. "own ms" is what a
-step of the solver takes around a network that does nothing: the same overhead, less noisily measured.
+The network records each call of a run, with its rows and its vector-Jacobian products. "bare" is the time of these calls
+alone: runs and bare calls alternate in one process, and the median ratio over the pairs is printed, since single
+timings on a shared machine mean little. "own ms" is what a step of the solver takes around a network that does nothing: the
+same overhead, less noisily measured. Inner loops without the network, such as chains and conjugate gradients, are part of it.
 """
 
 from __future__ import annotations
@@ -17,39 +17,19 @@ from time import perf_counter
 
 import torch
 from tabulate import tabulate
-from torch import nn
+from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.configured import SOLVERS, Configured, configured, faces64
 from diffusion_priors.diffusion.denoiser import Denoiser
-from diffusion_priors.diffusion.grids import Linspace
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
 from diffusion_priors.diffusion.networks.unet import UNet
 from diffusion_priors.diffusion.preconditioning import Eps
 from diffusion_priors.diffusion.priors.base import Prior
-from diffusion_priors.diffusion.priors.folder import from_folder
 from diffusion_priors.diffusion.schedules import Linear
-from diffusion_priors.diffusion.transitions import FixedSmall
-from diffusion_priors.operators.inpainting import InpaintBox
 from diffusion_priors.operators.measurement import Measurement
-from diffusion_priors.operators.noise_models import Gaussian
-from diffusion_priors.solvers.annealing import Likelihood
-from diffusion_priors.solvers.base import Problem, Solution, Solver, Step
-from diffusion_priors.solvers.dps import DPS
-from diffusion_priors.solvers.dps_score import DPSScore
-from diffusion_priors.solvers.score_ald import ScoreALD
-from diffusion_priors.solvers.unconditional import Unconditional
-
-SOLVERS: dict[str, Solver] = {
-    "unconditional": Unconditional(),
-    "score_ald": ScoreALD(Likelihood()),
-    "dps": DPS(),
-    "dps_score": DPSScore(),
-}
-
-
-def bundled() -> Prior:
-    return from_folder(str(Path(__file__).resolve().parent.parent / "diffusion" / "weights" / "faces64"))
+from diffusion_priors.solvers.base import Problem
 
 
 def random_ffhq() -> Prior:
@@ -58,51 +38,53 @@ def random_ffhq() -> Prior:
     return Prior(UNet(), Linear(), Eps(), size=(64, 64))
 
 
-HEADERS = ["network", "batch", "solver", "bare call", "bare ms per step", "solver / bare", "own ms per step", "1 + own / bare"]
-PRIORS = {"faces64": bundled, "ffhq256-random": random_ffhq}
-
-
-def problem_of(prior: Prior, batch: int, device: torch.device) -> Problem:
-    like = torch.zeros(batch, 3, *prior.size, device=device)
-    generators = [image_generator(0, b, "measurement") for b in range(batch)]
-    operator = InpaintBox().draw(like, generators).to(device)
-    measurement = Measurement.of(operator, Gaussian(), like, generators)
-    rng = ImageRandom([image_generator(0, b, "sampling") for b in range(batch)])
-    return Problem(Denoiser(prior).to(device), measurement, FixedSmall(), rng, like)
-
-
-def bare_calls(prior: Prior, problem: Problem, steps: int, with_vjp: bool) -> Callable[[], None]:
-    """`steps` calls of the network itself on an image of the same kind, with a vector-Jacobian product each or not."""
-    x = problem.rng.normal(problem.like)
-    t = torch.full((len(x),), 500, device=x.device)
-
-    def forward() -> None:
-        with torch.no_grad():
-            prior.network(x, t)
-
-    def forward_and_vjp() -> None:
-        leaf = x.detach().requires_grad_()
-        output = prior.network(leaf, t)
-        torch.autograd.grad(output, leaf, output.detach())
-
-    def run() -> None:
-        for _ in range(steps):
-            (forward_and_vjp if with_vjp else forward)()
-
-    return run
+PRIORS: dict[str, Callable[[], Prior]] = {"faces64": faces64, "ffhq256-random": random_ffhq}
+HEADERS = ["network", "batch", "solver", "calls + vjp", "bare ms per step", "solver / bare", "own ms per step", "1 + own / bare"]
 
 
 class Nothing(nn.Module):
     """ε̂ = x_t, at the price of one multiplication."""
 
-    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
         return x * 1.0
 
 
-def own_time(solver: Solver, batch: int, plan: list[Step], device: torch.device) -> float:
-    """Seconds a step of the solver around a network that does nothing; the median of 20 runs."""
-    problem = problem_of(Prior(Nothing(), Linear(), Eps(), size=(64, 64)), batch, device)
-    return median(seconds(lambda: solver.solve(problem, plan), device) for _ in range(20)) / len(plan)
+class Recorded(nn.Module):
+    """`network`, with a list of its calls: [rows, vector-Jacobian products]."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.calls: list[list[int]] = []
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        call = [len(x), 0]
+        self.calls.append(call)
+        output = self.network(x, t)
+        if output.requires_grad:
+            output.register_hook(lambda gradient: call.__setitem__(1, call[1] + 1))
+        return output
+
+
+def bare_run(network: nn.Module, calls: list[list[int]], like: Tensor) -> None:
+    """The calls alone, on noise."""
+    for rows, vjps in calls:
+        x = torch.randn(rows, *like.shape[1:], device=like.device)
+        t = torch.full((rows,), 500, device=like.device)
+        with torch.set_grad_enabled(vjps > 0):
+            leaf = x.requires_grad_(vjps > 0)
+            output = network(leaf, t)
+            for left in reversed(range(vjps)):
+                torch.autograd.grad(output, leaf, output.detach(), retain_graph=left > 0)
+
+
+def problem_of(prior: Prior, method: Configured, batch: int, device: torch.device) -> Problem:
+    like = torch.zeros(batch, 3, *prior.size, device=device)
+    generators = [image_generator(0, b, "measurement") for b in range(batch)]
+    operator = method.operator.draw(like, generators).to(device)
+    measurement = Measurement.of(operator, method.noise_model, like, generators)
+    rng = ImageRandom([image_generator(0, b, "sampling") for b in range(batch)])
+    return Problem(Denoiser(prior).to(device), measurement, method.sampler, rng, like)
 
 
 def seconds(run: Callable[[], object], device: torch.device) -> float:
@@ -113,41 +95,52 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
     return perf_counter() - started
 
 
+def measure(prior: Prior, method: Configured, batch: int, device: torch.device, pairs: int) -> list[str]:
+    """Columns 4 to 8 of a row."""
+    recorded = Recorded(prior.network)
+    problem = problem_of(prior.with_network(recorded), method, batch, device)
+    plan = method.solver.plan(method.grid, prior.image_schedule)
+
+    def run() -> None:
+        recorded.calls = []
+        method.solver.solve(problem, plan)
+
+    def bare() -> None:
+        bare_run(prior.network, recorded.calls, problem.like)
+
+    run()
+    bare()
+    timed = [(seconds(run, device), seconds(bare, device)) for _ in range(pairs)]
+    idle = problem_of(prior.with_network(Nothing()), method, batch, device)
+    own = median(seconds(lambda: method.solver.solve(idle, plan), device) for _ in range(2 * pairs)) / len(plan)
+    step = median(b for _, b in timed) / len(plan)
+    calls, vjps = len(recorded.calls) / len(plan), sum(made for _, made in recorded.calls) / len(plan)
+    ratio = median(a / b for a, b in timed)
+    return [f"{calls:.3g} + {vjps:.3g}", f"{step * 1e3:.1f}", f"{ratio:.3f}", f"{own * 1e3:.2f}", f"{1 + own / step:.3f}"]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=7, help="timed pairs of run and bare calls (default 7)")
-    parser.add_argument("--steps", type=int, default=4, help="steps a run (default 4)")
-    parser.add_argument("--priors", nargs="+", choices=PRIORS, default=list(PRIORS))
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--solvers", nargs="+", choices=SOLVERS, default=list(SOLVERS))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=5, help="timed pairs of run and bare calls (default 5)")
+    parser.add_argument("--steps", type=int, default=4, help="levels of a run (default 4)")
+    parser.add_argument("--operator", default="inpaint_box")
+    parser.add_argument("--priors", nargs="+", choices=PRIORS, default=["faces64"])
+    parser.add_argument("--batches", type=int, nargs="+", default=[8])
+    parser.add_argument("--solvers", nargs="+", choices=SOLVERS, default=SOLVERS)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    args = parser.parse_args()
-    device = torch.device(args.device)
+    chosen = parser.parse_args()
+    device = torch.device(chosen.device)
 
     rows = []
-    for name in args.priors:
+    for name in chosen.priors:
         prior = PRIORS[name]()
-        prior.network.to(device, memory_format=torch.channels_last)
-        for batch in args.batches:
-            problem = problem_of(prior, batch, device)
-            for label in args.solvers:
-                solver = SOLVERS[label]
-                plan = solver.plan(Linspace(args.steps), prior.image_schedule)
-
-                def run(solver: Solver = solver, problem: Problem = problem, plan: list[Step] = plan) -> Solution:
-                    return solver.solve(problem, plan)
-
-                with_vjp = run().vjps > 0
-                bare = bare_calls(prior, problem, args.steps, with_vjp)
-                bare()
-                pairs = [(seconds(run, device), seconds(bare, device)) for _ in range(args.pairs)]
-                ratio = median(a / b for a, b in pairs)
-                per_step = median(b for _, b in pairs) / args.steps * 1e3
-                own = own_time(solver, batch, plan, device) * 1e3
-                call = "forward + vjp" if with_vjp else "forward"
-                rows.append([name, batch, label, call, f"{per_step:.1f}", f"{ratio:.3f}", f"{own:.2f}", f"{1 + own / per_step:.3f}"])
-                print(f"{name}, batch {batch}, {label}: {ratio:.3f}", file=sys.stderr, flush=True)
-    print(tabulate(rows, headers=HEADERS, disable_numparse=True))
+        prior.network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+        for batch in chosen.batches:
+            for solver in chosen.solvers:
+                method = configured(f"solver={solver}", f"operator={chosen.operator}", f"grid.steps={chosen.steps}")
+                rows.append([name, str(batch), solver, *measure(prior, method, batch, device, chosen.pairs)])
+                print(*rows[-1], file=sys.stderr, flush=True)
+    print(tabulate(rows, headers=HEADERS, tablefmt="pipe", disable_numparse=True))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def differing(found: dict, other: dict) -> list[str]:
 @pytest.mark.parametrize("size", [1, 4])
 def test_a_long_guided_run_is_the_same_bit_by_bit_in_any_batch(size, tmp_path):
     """Of a length at which the next test sees rounding grow."""
-    (one, records), *others = (restored("dps", "inpaint_random", tmp_path, batch_size, size) for batch_size in (1, 3, 4))
+    (one, records), *others = (restored("dps", "inpaint_random", tmp_path, batch_size, size) for batch_size in (1, 3))
     for other, theirs in others:
         assert differing(one, other) == []
         assert [scores(record) for record in theirs] == [scores(record) for record in records]

@@ -84,32 +84,61 @@ class Quadratic(IndexGrid):
         return [round((total - 1) * (i / (self.steps - 1)) ** 2) for i in range(self.steps)]
 
 
-class Karras(Grid):
-    """u_i = (u_max^{1/ρ} + i/(n−1) (u_min^{1/ρ} − u_max^{1/ρ}))^ρ for u = σ/α (Karras et al. 2022, Eq. 5).
+class RatioGrid(Grid):
+    """A grid that chooses values of u = σ/α from `largest` to `smallest`; the ends are the schedule's own unless these say otherwise.
 
-    The ends are the schedule's own unless `largest` and `smallest` say otherwise. On a discrete schedule each u_i becomes
-    the nearest level; each level is walked once, so a run may take fewer than n steps.
+    On a discrete schedule each value becomes the nearest level; each level is walked once, so a run may take fewer than
+    n steps.
 
-    Raises ValueError for ρ ≤ 0, for ends in the wrong order, and where `largest` is not set and the noisiest level has no signal.
+    Raises ValueError for ends in the wrong order, and where `largest` is not set and the noisiest level has no signal.
     """
 
-    def __init__(self, steps: int = 1000, rho: float = 7.0, largest: float | None = None, smallest: float | None = None) -> None:
+    def __init__(self, steps: int = 1000, largest: float | None = None, smallest: float | None = None) -> None:
         super().__init__(steps)
-        if not 0.1 <= rho <= 1000.0:
-            raise ValueError(f"Karras' grid needs a positive rho, from 0.1 to 1000, got {rho}; set grid.rho")
         for name, value in (("largest", largest), ("smallest", smallest)):
             if value is not None and not 0.0 < value < inf:
                 raise ValueError(f"sigma/alpha of the grid's ends must be positive, got {name}={value}; set grid.{name}")
-        self.rho, self.largest, self.smallest = rho, largest, smallest
+        self.largest, self.smallest = largest, smallest
 
     def __call__(self, schedule: Schedule) -> list[NoiseLevel]:
         least, *_, most = schedule.discretised()
         largest = self.largest or most.noise_to_signal
+        smallest = self.smallest or least.noise_to_signal
         if largest == inf:
             raise ValueError("the schedule's noisiest level has no signal, so sigma/alpha is infinite there; set grid.largest=1000")
-        if not largest > (self.smallest or least.noise_to_signal):
+        if not largest > smallest:
             raise ValueError(f"the grid's ends are in the wrong order: largest={largest:g}, smallest={self.smallest}; set grid.largest")
-        high, low = (value ** (1.0 / self.rho) for value in (largest, self.smallest or least.noise_to_signal))
         width = max(self.steps - 1, 1)
-        wanted = [(high + i / width * (low - high)) ** self.rho for i in range(self.steps)]
+        wanted = [self.ratio(largest, smallest, i / width) for i in range(self.steps)]
         return [*dict.fromkeys(schedule.at(ratio) for ratio in wanted), CLEAN]
+
+    def ratio(self, largest: float, smallest: float, fraction: float) -> float:
+        """u at `fraction` of the walk, 0 at the largest and 1 at the smallest."""
+        raise NotImplementedError
+
+
+class Karras(RatioGrid):
+    """u_i = (u_max^{1/ρ} + i/(n−1) (u_min^{1/ρ} − u_max^{1/ρ}))^ρ for u = σ/α (Karras et al. 2022, Eq. 5).
+
+    Raises ValueError for ρ ≤ 0.
+    """
+
+    def __init__(self, steps: int = 1000, rho: float = 7.0, largest: float | None = None, smallest: float | None = None) -> None:
+        super().__init__(steps, largest, smallest)
+        if not 0.1 <= rho <= 1000.0:
+            raise ValueError(f"Karras' grid needs a positive rho, from 0.1 to 1000, got {rho}; set grid.rho")
+        self.rho = rho
+
+    def ratio(self, largest: float, smallest: float, fraction: float) -> float:
+        high, low = (value ** (1.0 / self.rho) for value in (largest, smallest))
+        return (high + fraction * (low - high)) ** self.rho
+
+
+class LogSNR(RatioGrid):
+    """log u_i = log u_max + i/(n−1) (log u_min − log u_max), u = σ/α: equal steps of the log signal-to-noise ratio −2 log u.
+
+    The grid with which DPM-Solver samples small images (Lu et al. 2022). It is the limit of Karras' as ρ → ∞.
+    """
+
+    def ratio(self, largest: float, smallest: float, fraction: float) -> float:
+        return largest ** (1.0 - fraction) * smallest**fraction

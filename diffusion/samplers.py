@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import log
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -53,10 +52,20 @@ def deterministic(x: Tensor, denoised: Denoised, now: NoiseLevel, then: NoiseLev
     return torch.add((then.alpha - keep * now.alpha) * denoised.x0, x, alpha=keep)
 
 
+class Euler(Sampler):
+    """x_s/α_s = x_t/α_t + (u_s − u_t) ε̂, u = σ/α: Euler's step of the probability flow (Song et al. 2021, Eq. 14). It is DDIM at η = 0."""
+
+    def step(
+        self, denoised: Denoised, estimate: Estimate, x: Tensor, now: NoiseLevel, then: NoiseLevel, rng: Random, memory: Any
+    ) -> tuple[Tensor, Any]:
+        return deterministic(x, denoised, now, then), memory
+
+
 class Heun(Sampler):
     """x_s/α_s = x_t/α_t + (u_s − u_t) (ε̂_t + ε̂_s)/2, u = σ/α, ε̂_s at Euler's x_s (Karras et al. 2022, Alg. 1).
 
-    Two estimates a step, one in the last, which ends with x̂0; a step from a level without signal is Euler's.
+    Two estimates a step, one in the last, which ends with x̂0; a step from a level without signal is Euler's. It is written as
+    Euler's step, which may keep an ε̂ that does not follow x̂0, and what the mean of both ε̂ changes in it.
     """
 
     def step(
@@ -65,35 +74,8 @@ class Heun(Sampler):
         euler = deterministic(x, denoised, now, then)
         if then.sigma == 0.0 or now.alpha == 0.0:
             return euler, memory
-        slope = (_eps(denoised, x, now) + _eps(estimate(euler, then), euler, then)) / 2.0
-        ratio = then.alpha / now.alpha
-        return ratio * x + (then.sigma - ratio * now.sigma) * slope, memory
-
-
-class LastEstimate(NamedTuple):
-    """x̂0 (B, C, H, W) of the step before, and its level."""
-
-    x0: Tensor
-    level: NoiseLevel
-
-
-class DPMSolver2M(Sampler):
-    """D = x̂0 + h/(2 h') (x̂0 − x̂0'), x_s = (σ_s/σ_t) x_t − α_s (e^{−h} − 1) D (Lu et al. 2022, DPM-Solver++, Alg. 2).
-
-    h = λ_s − λ_t and h' = λ_t − λ_t', λ = log(α/σ); primes mark the step before. With D for x̂0 it is the deterministic
-    step. The first step, the last one and those around a level without signal are of first order.
-    """
-
-    def step(
-        self, denoised: Denoised, estimate: Estimate, x: Tensor, now: NoiseLevel, then: NoiseLevel, rng: Random, memory: Any
-    ) -> tuple[Tensor, Any]:
-        fresh = LastEstimate(denoised.x0, now)
-        if memory is None or then.sigma == 0.0 or memory.level.alpha == 0.0:
-            return deterministic(x, denoised, now, then), fresh
-        h = log(now.noise_to_signal / then.noise_to_signal)
-        before = log(memory.level.noise_to_signal / now.noise_to_signal)
-        extrapolated = torch.add(denoised.x0, denoised.x0 - memory.x0, alpha=h / (2.0 * before))
-        return deterministic(x, denoised._replace(x0=extrapolated), now, then), fresh
+        change = _eps(estimate(euler, then), euler, then) - _eps(denoised, x, now)
+        return torch.add(euler, change, alpha=(then.sigma - then.alpha / now.alpha * now.sigma) / 2.0), memory
 
 
 def _eps(denoised: Denoised, x: Tensor, level: NoiseLevel) -> Tensor:

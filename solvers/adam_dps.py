@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from diffusion_priors.diffusion.levels import NoiseLevel
+from diffusion_priors.diffusion.reference_levels import state_scale
 from diffusion_priors.solvers.adam import Moments
 from diffusion_priors.solvers.base import Guided, Info, Problem, Step, Walk
 
@@ -22,8 +23,9 @@ class Memory(NamedTuple):
 class AdamDPS(Guided):
     """x_s = x'_s − ζ m̂/(√v̂ + 10⁻⁸), m and v Adam's moments of g = ∇_{x_t} ‖y − A x̂0(x_t)‖₂ along the walk (Belardi et al. 2026).
 
-    x'_s is the sampler's step. Each pixel thereby moves by about ζ, whatever the norm of its gradient. The moments are an image's
-    own and start at 0 for each. The authors' README takes ζ = 0.034, β₁ = 0 and β₂ = 0.817.
+    x'_s is the sampler's step. Each pixel thereby moves by about ζ, whatever the norm of its gradient. Where α² + σ² ≠ 1, as for
+    VE, step and gradient are those of x_t/√(α² + σ²). The moments are an image's own and start at 0 for each. The authors' README
+    takes ζ = 0.034, β₁ = 0 and β₂ = 0.817.
 
     Raises ValueError for a negative ζ and where a β lies outside [0, 1).
     """
@@ -43,7 +45,7 @@ class AdamDPS(Guided):
     def step(self, state: Walk, step: Step, problem: Problem) -> tuple[Walk, Tensor, Info]:
         x, (sampler, moments) = state
         denoised, pull_back = problem.denoiser.linearise(x, step.now)
-        gradient = pull_back(problem.measurement.norm_gradient(denoised.x0))
+        gradient = state_scale(step.now) * pull_back(problem.measurement.norm_gradient(denoised.x0))
         moments, direction = moments.after(gradient, self.beta1, self.beta2)
         moved = self.move(Walk(x, sampler), step, denoised, problem)
-        return Walk(moved.x - self.zeta * direction, Memory(moved.memory, moments)), denoised.x0, {}
+        return Walk(moved.x - self.zeta * state_scale(step.then) * direction, Memory(moved.memory, moments)), denoised.x0, {}

@@ -6,6 +6,7 @@ from math import inf
 
 from torch import Tensor
 
+from diffusion_priors.diffusion.reference_levels import state_scale
 from diffusion_priors.operators.requirements import LINEAR
 from diffusion_priors.solvers.base import Guided, Info, Problem, Step, Walk
 from diffusion_priors.solvers.projection import project
@@ -15,8 +16,9 @@ class MCG(Guided):
     """x_s = P(x'_s − ζ ∇_{x_t} ‖y − A x̂0(x_t)‖₂), P x = x + A⁺(α_s y + σ_s A z − A x) (Chung et al. 2022, Alg. 1).
 
     x'_s is the sampler's step, P puts the noised measurement in its place, with the noise that belongs to level s. The code of DPS
-    has an MCG whose P leaves out that noise. The norm is not squared and per image, as in the official code, where ζ = 1. The last
-    step ends with A x0 = y, noise included: a method for clean y, kept as a baseline.
+    has an MCG whose P leaves out that noise. The norm is not squared and per image, as in the official code, where ζ = 1. Where
+    α² + σ² ≠ 1, as for VE, the step is one of x_t/√(α² + σ²). The last step ends with A x0 = y, noise included: a method for
+    clean y, kept as a baseline.
 
     Raises ValueError for a negative ζ.
     """
@@ -32,4 +34,5 @@ class MCG(Guided):
         denoised, pull_back = problem.denoiser.linearise(state.x, step.now)
         gradient = pull_back(problem.measurement.norm_gradient(denoised.x0))
         moved = self.move(state, step, denoised, problem)
-        return moved._replace(x=project(moved.x - self.zeta * gradient, step.then, problem)), denoised.x0, {}
+        zeta = self.zeta * state_scale(step.now) * state_scale(step.then)
+        return moved._replace(x=project(moved.x - zeta * gradient, step.then, problem)), denoised.x0, {}

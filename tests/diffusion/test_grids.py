@@ -2,14 +2,14 @@
 
 from fractions import Fraction
 from itertools import pairwise
-from math import floor, log
+from math import exp, floor, log
 from pathlib import Path
 
 import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from diffusion_priors.diffusion.grids import Karras, Leading, Linspace, Quadratic, Trailing
+from diffusion_priors.diffusion.grids import Karras, Leading, Linspace, LogSNR, Quadratic, RatioGrid, Trailing
 from diffusion_priors.diffusion.levels import CLEAN
 from diffusion_priors.diffusion.schedules import VE, Flow, Linear
 
@@ -161,13 +161,13 @@ def test_less_than_one_step_is_refused(config, steps):
 
 
 def test_more_steps_than_levels_are_refused(config):
-    if config._target_.endswith("Karras"):
-        pytest.skip("Karras' grid takes the nearest levels, each once")
+    if isinstance(instantiate(config), RatioGrid):
+        pytest.skip("it takes the nearest levels, each once")
     with pytest.raises(ValueError, match=r"steps=1001 .* 1000 levels .* grid\.steps=1000"):
         instantiate(config, steps=1001)(SCHEDULE)
 
 
-# Continuous schedules and Karras' grid
+# Continuous schedules, and grids that choose values of σ/α
 
 
 @pytest.mark.parametrize("schedule", [VE(), Flow(), Flow(t_max=0.9)], ids=["ve", "flow", "flow to 0.9"])
@@ -194,27 +194,51 @@ def test_karras_levels_are_equally_spaced_in_the_root_of_sigma_over_alpha():
         assert max(gaps) == pytest.approx(min(gaps), rel=1e-6)
 
 
-def test_karras_on_a_table_takes_the_nearest_levels_each_once():
+def test_log_snr_levels_are_equally_spaced_in_log_sigma_over_alpha():
+    """From 80 to 0.002 in equal factors, which Karras' levels approach as ρ grows."""
+    levels = LogSNR(18)(VE())
+    ratios = [level.noise_to_signal for level in levels[:-1]]
+    assert len(ratios) == 18 and levels[-1] is CLEAN
+    wanted = [exp(log(80.0) + i / 17 * (log(0.002) - log(80.0))) for i in range(18)]
+    assert ratios == pytest.approx(wanted, rel=1e-9)
+    limit = [level.noise_to_signal for level in Karras(18, rho=1000.0)(VE())[:-1]]
+    assert ratios == pytest.approx(limit, rel=0.02)
+
+
+RATIO_GRIDS = {
+    "karras": (Karras, lambda high, low, f: (high ** (1 / 7) + f * (low ** (1 / 7) - high ** (1 / 7))) ** 7),
+    "log_snr": (LogSNR, lambda high, low, f: high * (low / high) ** f),
+}
+
+
+@pytest.mark.parametrize("name", RATIO_GRIDS)
+def test_chosen_ratios_on_a_table_become_the_nearest_levels_each_once(name):
     """No other level of the table is nearer in log σ/α to what the formula wants."""
-    levels = Karras(25)(SCHEDULE)[:-1]
+    grid, formula = RATIO_GRIDS[name]
+    levels = grid(25)(SCHEDULE)[:-1]
     assert len({level.t for level in levels}) == len(levels)
     assert all(level is LEVELS[level.t] for level in levels)
-    high, low = (LEVELS[i].noise_to_signal ** (1 / 7) for i in (-1, 0))
-    wanted = [(high + i / 24 * (low - high)) ** 7 for i in range(25)]
+    wanted = [formula(LEVELS[-1].noise_to_signal, LEVELS[0].noise_to_signal, i / 24) for i in range(25)]
     distances = [[abs(log(level.noise_to_signal / ratio)) for level in LEVELS] for ratio in wanted]
     nearest = [row.index(min(row)) for row in distances]
     assert [level.t for level in levels] == list(dict.fromkeys(nearest))
 
 
-def test_karras_needs_a_finite_start():
+@pytest.mark.parametrize("grid", [Karras, LogSNR])
+def test_chosen_ratios_need_a_finite_start(grid):
     with pytest.raises(ValueError, match=r"set grid\.largest"):
-        Karras(10)(Flow())
-    levels = Karras(10, largest=50.0, smallest=0.01)(Flow())
+        grid(10)(Flow())
+    levels = grid(10, largest=50.0, smallest=0.01)(Flow())
     assert levels[0].noise_to_signal == pytest.approx(50.0, rel=1e-12)
     assert levels[-2].noise_to_signal == pytest.approx(0.01, rel=1e-9)
+    with pytest.raises(ValueError, match=r"wrong order: largest=0\.001"):
+        grid(10, largest=1e-3)(VE())
 
 
-@pytest.mark.parametrize(("name", "value"), [("rho", 0.0), ("largest", -1.0), ("smallest", float("nan"))])
-def test_karras_values_out_of_bounds_are_refused(name, value):
+REFUSED = [(Karras, "rho", 0.0), *((grid, *bad) for grid in (Karras, LogSNR) for bad in (("largest", -1.0), ("smallest", float("nan"))))]
+
+
+@pytest.mark.parametrize(("grid", "name", "value"), REFUSED)
+def test_values_out_of_bounds_are_refused(grid, name, value):
     with pytest.raises(ValueError, match=rf"grid\.{name}"):
-        Karras(10, **{name: value})
+        grid(10, **{name: value})

@@ -93,6 +93,11 @@ class Operator(nn.Module):
 
         return y.detach(), pull_back
 
+    def push_forward(self, x0: Tensor, d: Tensor) -> Tensor:
+        """J d, shaped like y, with the Jacobian J of A at x0, by forward-mode autograd."""
+        with torch.inference_mode(False):
+            return torch.func.jvp(self, (x0.detach().clone(),), (d.detach().clone(),))[1]
+
 
 def _repeated(buffer: Tensor | None, images: int, k: int, name: str) -> Tensor | None:
     if buffer is None or buffer.ndim != 4 or len(buffer) == 1:

@@ -61,6 +61,10 @@ class LinearOperator(Operator):
         """(A x0, Aᴴ)."""
         return self(x0), self.adjoint
 
+    def push_forward(self, x0: Tensor, d: Tensor) -> Tensor:
+        """A d."""
+        return self(d)
+
     def initial_image(self, y: Tensor) -> Tensor:
         """y itself where it is real and has the shape of x0, else A⁺y."""
         return y if self.has_image_shape(y) else self.pinv(y)

@@ -13,6 +13,7 @@ from torch import Tensor
 from diffusion_priors.operators.base import Operator, PullBack
 from diffusion_priors.operators.linear import LinearOperator
 from diffusion_priors.operators.noise_models import NoiseModel
+from diffusion_priors.operators.nonlinear import PenalisedFit
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +51,11 @@ class Measurement:
     def support(self) -> Tensor:
         return self.operator.support(self.y)
 
+    @property
+    def count(self) -> Tensor:
+        """How many real numbers were measured, (B,): a complex entry of y counts as two, as it does in σ_y."""
+        return self.support.expand(self.y.shape).flatten(1).sum(1) * (2 if self.y.is_complex() else 1)
+
     def residual(self, x0: Tensor) -> Tensor:
         """y − A(x0)."""
         return self.support * (self.y - self.operator(x0))
@@ -70,12 +76,8 @@ class Measurement:
         return norm, pull_back(torch.where(rows > 0.0, residual / rows, 0.0))
 
     def rms_residual(self, x0: Tensor) -> Tensor:
-        """The root mean square of y − A(x0) over the measured entries, (B,): σ_y where x0 is the ground truth.
-
-        A complex entry counts as two numbers, as it does in σ_y.
-        """
-        entries = self.support.expand(self.y.shape).flatten(1).sum(1) * (2 if self.y.is_complex() else 1)
-        return self.residual(x0).abs().flatten(1).square().sum(1).div(entries).sqrt()
+        """The root mean square of y − A(x0) over the measured numbers, (B,): σ_y where x0 is the ground truth."""
+        return self.residual(x0).abs().flatten(1).square().sum(1).div(self.count).sqrt()
 
     def squared_residual_gradient(self, x0: Tensor) -> Tensor:
         """∇‖y − A(x0)‖₂² = 2 Jᴴ(A(x0) − y)."""
@@ -91,12 +93,15 @@ class Measurement:
         clean, pull_back = self.operator.linearise(x0.detach())
         return pull_back(self.noise_model.nll_gradient(self.y, clean, self.support))
 
-    def prox(self, z: Tensor, weight: Tensor | float) -> Tensor:
-        """argmin_x ½‖y − A x‖² + w/2 ‖x − z‖² = z + (AᴴA + w I)⁻¹ Aᴴ(y − A z), w ≥ 0 a number or (B, 1, 1, 1); linear A only.
+    def prox(self, z: Tensor, weight: Tensor | float, iterations: int = 20) -> Tensor:
+        """argmin_x ½‖y − A x‖² + w/2 ‖x − z‖² = z + (AᴴA + w I)⁻¹ Aᴴ(y − A z), w ≥ 0 a number or (B, 1, 1, 1).
 
-        At w = 0 it is the projection z + A⁺(y − A z).
+        At w = 0 it is the projection z + A⁺(y − A z). Where A is not linear, `iterations` of nonlinear conjugate gradients go
+        from z towards a local minimum; each lowers the objective.
         """
-        return z + self.linear_operator.tikhonov(self.residual(z), weight)
+        if self.operator.linear:
+            return z + self.linear_operator.tikhonov(self.residual(z), weight)
+        return PenalisedFit(self.operator, self.y, self.support, z, weight).minimise(z, iterations)
 
     def repeat(self, k: int) -> Self:
         """The measurement for `k` copies of each image, the copies of an image next to each other."""

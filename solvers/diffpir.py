@@ -8,7 +8,6 @@ from torch import Tensor
 
 from diffusion_priors.diffusion.denoiser import Denoised
 from diffusion_priors.diffusion.levels import NoiseLevel
-from diffusion_priors.operators.requirements import LINEAR
 from diffusion_priors.solvers.base import Guided, Problem
 
 
@@ -17,20 +16,21 @@ class DiffPIR(Guided):
 
     The sampler then moves on x̃0, and ε̂ follows it: ε̂ = (x_t − α_t x̃0)/σ_t. The paper's move is sampler=renoise with its ζ,
     which solver=diffpir selects; every other sampler works too. In the paper λ is 1 to 8 and ζ 0.3 to 1 on FFHQ with 100
-    steps of a quadratic grid. The proximal step is in closed form for operators with a spectrum, by conjugate gradients
-    otherwise. It assumes Gaussian noise; without noise it is the projection onto A x = y.
+    steps of a quadratic grid. The proximal step is in closed form or by conjugate gradients where A is linear. Otherwise
+    `iterations` of nonlinear ones go from x̂0 towards a local minimum. It assumes Gaussian noise; without noise it is the projection
+    onto A x = y for a linear A.
 
-    Raises ValueError where λ is not positive.
+    Raises ValueError where λ is not positive or `iterations` is below 1.
     """
 
-    requires = (LINEAR,)
-
-    def __init__(self, lam: float = 7.0) -> None:
+    def __init__(self, lam: float = 7.0, iterations: int = 20) -> None:
         if not 0.0 < lam < inf:
             raise ValueError(f"the weight of the prior must be positive and finite, got lam={lam}; set solver.lam")
-        self.lam = lam
+        if iterations < 1:
+            raise ValueError(f"the proximal step needs at least one iteration, got iterations={iterations}; set solver.iterations")
+        self.lam, self.iterations = lam, iterations
 
     def estimate(self, x: Tensor, level: NoiseLevel, problem: Problem) -> Denoised:
         denoised, measurement = problem.denoiser(x, level), problem.measurement
         weight = self.lam * measurement.sigma_y**2 / level.noise_to_signal**2
-        return denoised._replace(x0=measurement.prox(denoised.x0, weight))
+        return denoised._replace(x0=measurement.prox(denoised.x0, weight, self.iterations))

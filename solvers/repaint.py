@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -14,13 +12,7 @@ from diffusion_priors.diffusion.transitions import Transition
 from diffusion_priors.operators.requirements import LINEAR
 from diffusion_priors.solvers.base import Info, Problem, Solver, Step
 from diffusion_priors.solvers.projection import project
-
-
-class Travelled(NamedTuple):
-    """x (B, C, H, W), and the x̂0 seen last."""
-
-    x: Tensor
-    x0: Tensor
+from diffusion_priors.solvers.travel import Travelled, goes_back, with_travels
 
 
 class RePaint(Solver):
@@ -44,20 +36,14 @@ class RePaint(Solver):
         self.jump_length, self.repeats = jump_length, repeats
 
     def plan(self, grid: Grid, schedule: Schedule) -> list[Step]:
-        steps = super().plan(grid, schedule)
-        blocks = [steps[i : i + self.jump_length] for i in range(0, len(steps), self.jump_length)]
-        return [step for block in blocks for step in self._repeated(block)]
-
-    def _repeated(self, block: list[Step]) -> list[Step]:
-        back = Step(block[-1].then, block[0].now)
-        return [*block, *([back, *block] * (self.repeats - 1))]
+        return with_travels(super().plan(grid, schedule), self.jump_length, self.repeats)
 
     def init(self, problem: Problem, start: NoiseLevel) -> Travelled:
         return Travelled(super().init(problem, start), torch.zeros_like(problem.like))
 
     def step(self, state: Travelled, step: Step, problem: Problem) -> tuple[Travelled, Tensor, Info]:
         now, then, _ = step
-        if then.noise_to_signal > now.noise_to_signal:
+        if goes_back(step):
             keep = then.alpha / now.alpha
             fresh = (then.sigma**2 - (keep * now.sigma) ** 2) ** 0.5
             return state._replace(x=keep * state.x + fresh * problem.rng.normal(state.x)), state.x0, {}

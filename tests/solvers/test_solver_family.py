@@ -18,7 +18,8 @@ from diffusion_priors.solvers.ddnm_plus import DDNMPlus
 from diffusion_priors.solvers.gaussian_product import sample_product
 from diffusion_priors.solvers.mcg import MCG
 from diffusion_priors.solvers.red_diff import REDDiff
-from diffusion_priors.solvers.repaint import RePaint, Travelled
+from diffusion_priors.solvers.repaint import RePaint
+from diffusion_priors.solvers.travel import Travelled
 
 BARS = linear_bars()
 JUMPS = [(990, 900), (500, 320), (40, 4), (40, None)]
@@ -87,10 +88,11 @@ def test_ddnm_plus_step_is_the_papers_three_branches(case, sigma_y):
         x, z = state(setting, bar)
         x0 = setting.law.x0(x, bar)
         eps = (x - sqrt(bar) * x0) / sqrt(1 - bar)
-        moved, _, _ = DDNMPlus(0.7).step(setting.tensor(x), step_of(setting, jump), setting.record(z))
+        start = Travelled(setting.tensor(x), torch.zeros_like(setting.problem.like))
+        moved, _, _ = DDNMPlus(0.7).step(start, step_of(setting, jump), setting.record(z))
         rows = zip(setting.matrices, setting.y, setting.sigma_y, x0, eps, z[0], strict=True)
         wanted = np.stack([ddnm_plus(*row, bar_next, 0.7) for row in rows])
-        np.testing.assert_allclose(moved.flatten(1), wanted, rtol=1e-6, atol=1e-6, err_msg=str(jump))
+        np.testing.assert_allclose(moved.x.flatten(1), wanted, rtol=1e-6, atol=1e-6, err_msg=str(jump))
 
 
 # Projections

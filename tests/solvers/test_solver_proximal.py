@@ -1,0 +1,257 @@
+"""LGD-MC, DDiff, FAST-DIPS and SITCOM against their own recursions in dense matrices, for a Gaussian prior and the noise captured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import sqrt
+
+import numpy as np
+import pytest
+import torch
+from closed_form import linear_bars
+from gaussian_prior import CASES, bars_of, make_setting, state, step_of
+from one_dimension import width_of
+
+from diffusion_priors.diffusion.grids import Linspace
+from diffusion_priors.diffusion.transitions import Renoise
+from diffusion_priors.operators.noise_models import Gaussian
+from diffusion_priors.solvers.ddiff import DDiff
+from diffusion_priors.solvers.diffpir import DiffPIR
+from diffusion_priors.solvers.fast_dips import FastDIPS
+from diffusion_priors.solvers.lgd_mc import LGDMC
+from diffusion_priors.solvers.pigdm import PiGDM
+from diffusion_priors.solvers.sitcom import SITCOM
+
+BARS = linear_bars()
+JUMPS = [(990, 900), (500, 320), (40, 4), (40, None)]
+every_case = pytest.mark.parametrize("case", CASES)
+SIGMA = 0.3
+
+
+def measured(a) -> int:
+    """How many entries of y an operator measures: the others have a row of zeros."""
+    return int(a.any(axis=1).sum())
+
+
+# LGD-MC
+
+
+def of_one_sigma(case, sigma=SIGMA):
+    """A setting whose noise model has the σ_y of every image, as those of a run do."""
+    setting = make_setting(case, sigma_y=[sigma])
+    setting.problem = replace(setting.problem, measurement=replace(setting.problem.measurement, noise_model=Gaussian(sigma)))
+    return setting
+
+
+@every_case
+def test_lgd_mc_is_the_gradient_of_the_log_of_the_mean_likelihood(case):
+    """∇_{x_t} log Σᵢ p(y | x̂0 + r zᵢ), by central differences of the logarithm itself with the same draws."""
+    v, n, h = 0.6, 5, 1e-5
+    setting = of_one_sigma(case)
+    draws = np.random.default_rng(2).normal(size=(1, 3, n, setting.law.side))
+    for t in (990, 500, 40):
+        bar = BARS[t]
+        x, _ = state(setting, bar)
+        problem = setting.record(draws)
+        found = LGDMC(n, v).estimate(setting.tensor(x), setting.table[t], problem)
+        assert problem.rng.taken == 1 and found.eps is None
+        r = sqrt(v * (1 - bar) / (bar * v + 1 - bar))
+
+        def log_mean(row, b, bar=bar, r=r):
+            points = setting.law.x0(row[None], bar) + r * draws[0, b]
+            losses = np.square(points @ setting.matrices[b].T - setting.y[b]).sum(1) / (2 * SIGMA**2)
+            return -losses.min() + np.log(np.exp(losses.min() - losses).mean())
+
+        for b, row in enumerate(x):
+            steps = h * np.eye(len(row))
+            gradient = np.array([(log_mean(row + e, b) - log_mean(row - e, b)) / (2 * h) for e in steps])
+            wanted = setting.law.x0(row[None], bar)[0] + (1 - bar) / sqrt(bar) * gradient
+            np.testing.assert_allclose(found.x0[b].flatten(), wanted, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(found.image[b].flatten(), setting.law.x0(row[None], bar)[0], rtol=1e-9, atol=1e-9)
+
+
+def test_with_many_samples_lgd_mc_is_pigdm():
+    """The mean of p(y | x̂0 + r z) over z is N(y; A x̂0, r² AAᴴ + σ_y²): here within 3 % of the change of x̂0, of 20,000 samples."""
+    setting = of_one_sigma("identity", 1.0)
+    x, _ = state(setting, BARS[600])
+    level = setting.table[600]
+    exact = PiGDM(0.6).estimate(setting.tensor(x), level, setting.problem)
+    found = LGDMC(20_000, 0.6).estimate(setting.tensor(x), level, setting.problem)
+    assert (found.x0 - exact.x0).norm() < 0.03 * (exact.x0 - exact.image).norm()
+
+
+# DDiff
+
+
+@every_case
+def test_ddiff_is_admm_along_the_levels(case):
+    """x = argmin ‖y − A x‖² + ρ‖x − z + u‖², x_s = α_s (x + u) + σ_s (√(1 − ζ) ε̂ + √ζ z'), then u += x − z with the next z."""
+    lam, zeta = 3.0, 0.4
+    setting, solver = make_setting(case, sampler=Renoise(zeta)), DDiff(lam)
+    plan = solver.plan(Linspace(6), setting.schedule)
+    draws = np.random.default_rng(1).normal(size=(len(plan), 3, setting.law.side))
+    found = solver.solve(setting.record(draws), plan, remember=True).trajectory
+    for b, (a, y, sigma) in enumerate(zip(setting.matrices, setting.y, setting.sigma_y, strict=True)):
+        bar = BARS[plan[0].now.t]
+        xt, u, x = sqrt(1 - bar) * draws[0, b], np.zeros(setting.law.side), None
+        for k, step in enumerate(plan):
+            bar, bar_next = BARS[step.now.t], BARS[step.then.t] if step.then.sigma else 1.0
+            z = setting.law.x0(xt[None], bar)[0]
+            u = u if x is None else u + x - z
+            rho = lam * sigma**2 * bar / (1 - bar)
+            x = np.linalg.solve(a.T @ a + rho * np.eye(len(z)), a.T @ y + rho * (z - u))
+            eps = (xt - sqrt(bar) * x) / sqrt(1 - bar)
+            if bar_next == 1.0:
+                xt = x
+            else:
+                xt = sqrt(bar_next) * (x + u) + sqrt(1 - bar_next) * (sqrt(1 - zeta) * eps + sqrt(zeta) * draws[k + 1, b])
+            np.testing.assert_allclose(found[k + 1][b].flatten(), xt, rtol=1e-5, atol=1e-5)
+
+
+def test_the_dual_takes_the_bias_of_diffpir_away_and_with_it_the_width():
+    """One-dimensional Gaussian, λ = 7, ζ = 0.3: DiffPIR's mean is a posterior deviation off and its law twice too wide."""
+    with_dual, without = (width_of(solver, 100, 1.0, 0.1, Renoise(0.3)) for solver in (DDiff(7.0), DiffPIR(7.0)))
+    assert abs(with_dual.bias) < 0.2 < 1.0 < abs(without.bias)
+    assert with_dual.ratio < 1.0 < 2.0 < without.ratio
+
+
+# FAST-DIPS
+
+
+def fast_dips(a, y, x0, u, rho, radius, iterations, descents):
+    """The official order of the updates, with the exact step along the gradient."""
+    x, v, w = x0.copy(), a @ x0, np.zeros(len(y))
+    for _ in range(iterations):
+        b = v - w
+        for _ in range(descents):
+            g = (x - x0) / u**2 + rho * a.T @ (a @ x - b)
+            curvature = g @ g / u**2 + rho * (a @ g) @ (a @ g)
+            x = x - (g @ g / curvature if curvature > 0 else 0.0) * g
+        q = a @ x + w
+        norm = np.linalg.norm(q - y)
+        v = q if norm <= radius else y + radius * (q - y) / norm
+        w = w + a @ x - v
+    return x
+
+
+@pytest.mark.parametrize("sigma_y", [(0.1, 0.2, 0.4), (0.0, 0.0, 0.0)], ids=["noise", "no noise"])
+@every_case
+def test_fast_dips_step_is_admm_with_a_ball_and_fresh_noise(case, sigma_y):
+    setting = make_setting(case, sigma_y=sigma_y)
+    for iterations, descents, rho in ((3, 1, 200.0), (4, 2, 5.0)):
+        for jump in JUMPS:
+            bar, bar_next = bars_of(jump)
+            x, z = state(setting, bar)
+            moved, seen, _ = FastDIPS(rho, iterations, descents).step(setting.tensor(x), step_of(setting, jump), setting.record(z))
+            for b, (a, y, sigma) in enumerate(zip(setting.matrices, setting.y, setting.sigma_y, strict=True)):
+                x0 = setting.law.x0(x[b : b + 1], bar)[0]
+                radius = sigma * sqrt(measured(a))
+                near = fast_dips(a, y, x0, sqrt((1 - bar) / bar), rho, radius, iterations, descents)
+                wanted = sqrt(bar_next) * near + sqrt(1 - bar_next) * z[0, b]
+                np.testing.assert_allclose(moved[b].flatten(), wanted, rtol=1e-8, atol=1e-8, err_msg=str(jump))
+                np.testing.assert_allclose(seen[b].flatten(), x0, rtol=1e-9, atol=1e-9)
+
+
+def nearest_within(a, y, x0, radius):
+    """argmin ‖x − x̂0‖ with ‖A x − y‖ ≤ radius: x = (I + μ AᵀA)⁻¹(x̂0 + μ Aᵀy), μ by bisection."""
+
+    def at(mu):
+        return np.linalg.solve(np.eye(len(x0)) + mu * a.T @ a, x0 + mu * a.T @ y)
+
+    def outside(mu):
+        return np.linalg.norm(a @ at(mu) - y) > radius
+
+    low, high = 0.0, 1e8
+    if not outside(low):
+        return x0
+    for _ in range(200):
+        middle = sqrt(max(low, 1e-8) * high)
+        low, high = (middle, high) if outside(middle) else (low, middle)
+    return at(high)
+
+
+@pytest.mark.parametrize("case", ["box", "blur"])
+def test_fast_dips_goes_to_the_nearest_image_within_the_noise(case):
+    setting = make_setting(case)
+    bar = BARS[500]
+    x, z = state(setting, bar)
+    found, _, _ = FastDIPS(1.0, 120, 8).step(setting.tensor(x), step_of(setting, (500, None)), setting.record(z))
+    for b, (a, y, sigma) in enumerate(zip(setting.matrices, setting.y, setting.sigma_y, strict=True)):
+        x0 = setting.law.x0(x[b : b + 1], bar)[0]
+        wanted = nearest_within(a, y, x0, sigma * sqrt(measured(a)))
+        np.testing.assert_allclose(found[b].flatten(), wanted, rtol=1e-3, atol=1e-3)
+
+
+# SITCOM
+
+
+def sitcom(setting, b, x, t, lr, iterations):
+    """torch.optim.Adam on ‖y − A x̂0(v)‖² for one image, stopped by its own discrepancy; → x̂0 and the number of iterations."""
+    bar, a, y = BARS[t], torch.from_numpy(setting.matrices[b]), torch.from_numpy(setting.y[b])
+    radius = setting.sigma_y[b] ** 2 * measured(setting.matrices[b])
+    mean, jacobian = torch.from_numpy(setting.law.mean), torch.from_numpy(setting.law.jacobian(bar))
+    v = torch.from_numpy(x[b]).clone().requires_grad_()
+    optimiser = torch.optim.Adam([v], lr=lr)
+
+    def estimate():
+        return mean + jacobian @ (v - sqrt(bar) * mean)
+
+    for k in range(iterations):
+        loss = (y - a @ estimate()).square().sum()
+        if loss <= radius:
+            return estimate().detach().numpy(), k
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return estimate().detach().numpy(), iterations
+
+
+@every_case
+def test_sitcom_step_is_torchs_adam_stopped_image_by_image(case):
+    """Images of a batch stop after different numbers of iterations, one of them after none and one not at all."""
+    setting, iterations = make_setting(case, batch=4, sigma_y=(0.02, 0.2, 0.3, 5.0)), 12
+    problem = setting.problem
+    counts = []
+    for jump in JUMPS:
+        bar, bar_next = bars_of(jump)
+        x, z = state(setting, bar)
+        problem.denoiser.reset()
+        moved, x0, info = SITCOM(0.1, iterations).step(setting.tensor(x), step_of(setting, jump), setting.record(z))
+        wanted = [sitcom(setting, b, x, jump[0], 0.1, iterations) for b in range(4)]
+        rows, taken = np.stack([row for row, _ in wanted]), [count for _, count in wanted]
+        np.testing.assert_allclose(x0.flatten(1), rows, rtol=1e-8, atol=1e-9, err_msg=str(jump))
+        np.testing.assert_allclose(moved.flatten(1), sqrt(bar_next) * rows + sqrt(1 - bar_next) * z[0], rtol=1e-8, atol=1e-9)
+        assert info["iterations"].tolist() == taken
+        assert (problem.denoiser.forwards, problem.denoiser.vjps) == (max(taken) + 1, max(taken))
+        counts += taken
+    assert {0, iterations} < set(counts)
+
+
+def test_sitcom_needs_one_call_where_every_image_fits():
+    setting = make_setting("box")
+    x, z = state(setting, BARS[500])
+    problem = setting.record(z)
+    problem = replace(problem, measurement=replace(problem.measurement, sigma_y=10.0 * problem.measurement.sigma_y))
+    problem.denoiser.reset()
+    _, x0, info = SITCOM().step(setting.tensor(x), step_of(setting, (500, 320)), problem)
+    np.testing.assert_allclose(x0.flatten(1), setting.law.x0(x, BARS[500]), rtol=1e-9, atol=1e-9)
+    assert (problem.denoiser.forwards, problem.denoiser.vjps) == (1, 0) and not info["iterations"].any()
+
+
+REFUSED = [
+    (lambda: LGDMC(0), "samples"),
+    (lambda: LGDMC(prior_variance=0.0), "prior_variance"),
+    (lambda: DDiff(0.0), "lam"),
+    (lambda: DDiff(iterations=0), "iterations"),
+    (lambda: FastDIPS(rho=-1.0), "rho"),
+    (lambda: FastDIPS(iterations=0), "iterations"),
+    (lambda: FastDIPS(descents=0), "descents"),
+    (lambda: SITCOM(lr=0.0), "lr"),
+    (lambda: SITCOM(iterations=0), "iterations"),
+]
+
+
+@pytest.mark.parametrize(("make", "key"), REFUSED, ids=[str(i) for i in range(len(REFUSED))])
+def test_values_out_of_bounds_are_refused(make, key):
+    with pytest.raises(ValueError, match=rf"set solver\.{key}"):
+        make()

@@ -95,7 +95,7 @@ class Solver:
     `requires` lists what the method needs of operator and noise model. `sampler_type` is the kind of sampler it moves
     with, None for a method that moves by itself. `uses_measurement` is False for a method that ignores y;
     `starts_from_image` is True where `init` adds noise to an image instead of drawing noise alone. `needs_signal` is True
-    for a method that divides by α, as those that change the score do.
+    for a method that divides by α, as those that change the score do. `particles` is the number of rows that a network call has per image.
     """
 
     requires: tuple[Requirement, ...] = ()
@@ -103,6 +103,7 @@ class Solver:
     uses_measurement = True
     starts_from_image = False
     needs_signal = False
+    particles = 1
     check_every = 32
 
     def check(self, operator: Operator, noise_model: NoiseModel, sampler: Sampler) -> None:
@@ -173,8 +174,8 @@ class Solver:
             plan=plan,
             start=start if self.starts_from_image else None,
             info={name: total / (index + 1) for name, total in totals.items()},
-            forwards=problem.denoiser.forwards,
-            vjps=problem.denoiser.vjps,
+            forwards=self.particles * problem.denoiser.forwards,
+            vjps=self.particles * problem.denoiser.vjps,
             trajectory=trajectory,
         )
 

@@ -212,7 +212,7 @@ def test_an_observer_ends_the_run_with_the_denoised_image_at_hand(name):
         return progress.index == 2
 
     solution = solver.solve(problem, plan, observe=stop_at_third, remember=True)
-    assert len(seen) == 3 and seen[0][1] < seen[1][1] < seen[2][1] == solution.forwards
+    assert len(seen) == 3 and seen[0][1] < seen[1][1] < seen[2][1] == solution.forwards / solver.particles
     assert len(solution.trajectory) == 4
     assert torch.equal(solution.x0, seen[-1][0].x0)
     assert solution.failed_at == [None] * 4

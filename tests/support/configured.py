@@ -65,7 +65,7 @@ def make_operator(name: str, folder: Path) -> Operator:
 
 
 class CountBackward(torch.autograd.Function):
-    """The identity; adds one to `network.vjps` for every backward pass through it."""
+    """The identity; adds the rows of every backward pass through it to `network.vjp_rows`."""
 
     @staticmethod
     def forward(context, x, network):
@@ -74,14 +74,14 @@ class CountBackward(torch.autograd.Function):
 
     @staticmethod
     def backward(context, gradient):
-        context.network.vjps += 1
+        context.network.vjp_rows += len(gradient)
         return gradient, None
 
 
 class SmallNetwork(nn.Module):
-    """A random convolutional ε̂(x_t, t) with GroupNorm in float64, nonlinear in x. Counts calls and backward passes.
+    """A random convolutional ε̂(x_t, t) with GroupNorm in float64, nonlinear in x. Counts calls, their rows and those of backward passes.
 
-    In the calls `poisoned_calls`, counted from 0, the images `poisoned` of the batch come out as NaN.
+    In the calls `poisoned_calls`, counted from 0, the images `poisoned` of `images` come out as NaN, all their particles.
     """
 
     def __init__(self, channels: int = 3, seed: int = 0) -> None:
@@ -92,17 +92,17 @@ class SmallNetwork(nn.Module):
             self.norm = nn.GroupNorm(2, 8)
             self.leave = nn.Conv2d(8, channels, 3, padding=1)
         self.double()
-        self.calls = self.vjps = 0
-        self.poisoned, self.poisoned_calls = [], range(0)
+        self.calls = self.rows = self.vjp_rows = 0
+        self.poisoned, self.poisoned_calls, self.images = [], range(0), 1
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         hidden = self.enter(x) + (t / 1000.0).view(-1, 1, 1, 1)
         output = CountBackward.apply(self.leave(torch.nn.functional.silu(self.norm(hidden))), self)
         if self.calls in self.poisoned_calls:
             spoilt = torch.zeros_like(output)
-            spoilt[self.poisoned] = torch.nan
+            spoilt.unflatten(0, (self.images, -1))[self.poisoned] = torch.nan
             output = output + spoilt
-        self.calls += 1
+        self.calls, self.rows = self.calls + 1, self.rows + len(x)
         return output
 
 
@@ -110,6 +110,7 @@ def poison(problem: Problem, images: list[int], first: int, calls: int = 10**6) 
     """From the `first` call of the next run on, for `calls` calls, the network gives NaN for these images."""
     network = problem.denoiser.network
     network.poisoned, network.poisoned_calls = images, range(network.calls + first, network.calls + first + calls)
+    network.images = len(problem.like)
 
 
 def make_problem(operator: Operator, ids: list[int], sampler: Sampler | None = None, clip: bool = True) -> Problem:

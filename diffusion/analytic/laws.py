@@ -17,6 +17,8 @@ class Law(nn.Module):
     """p(x0), and through it p(x_t), x_t = α x0 + σ ε. Images are (B, C, H, W) in double precision."""
 
     shape: tuple[int, int, int]
+    discrete = False
+    """Whether x0 is one of a list of images (`Empirical`): p(x0) then has no density."""
 
     def log_density(self, x: Tensor, level: NoiseLevel) -> Tensor:
         """log p_t(x), (B,)."""
@@ -29,6 +31,18 @@ class Law(nn.Module):
     def covariance_times(self, x: Tensor, level: NoiseLevel, v: Tensor) -> Tensor:
         """Cov[x0 | x_t = x] v for images v."""
         raise NotImplementedError
+
+    def x0(self, x: Tensor, level: NoiseLevel) -> Tensor:
+        """E[x0 | x_t = x], for α = 0 too."""
+        raise NotImplementedError
+
+    def draw(self, generators: Sequence[Generator]) -> Tensor:
+        """x0 ~ p(x0), (B, C, H, W), image b from generator b."""
+        raise NotImplementedError
+
+
+class GaussianSum(Law):
+    """A law that consists of Gaussians with weights, one of them or several."""
 
     def x0(self, x: Tensor, level: NoiseLevel) -> Tensor:
         """E[x0 | x_t] = (x_t + σ² ∇ log p_t(x_t))/α (Efron 2011, Eq. 1.4: Tweedie's formula); the mean of p(x0) where α = 0."""
@@ -52,7 +66,7 @@ class Law(nn.Module):
         return torch.stack(images)
 
 
-class Gaussian(Law):
+class Gaussian(GaussianSum):
     """x0 ~ N(m, S), so x_t ~ N(α m, α² S + σ² I). `mean` (C, H, W)."""
 
     mean: Tensor
@@ -83,22 +97,20 @@ class Gaussian(Law):
         return [(1.0, self)]
 
 
-class Mixture(Law):
+class Mixture(GaussianSum):
     """p(x0) = Σ_k w_k N(m_k, S_k); so is p(x_t), with the same weights and each component's own p_t.
 
-    Raises ValueError for weights that are no weights: one each, none negative, of sum 1.
+    Without `weights` all components have the same. Raises ValueError for weights that are no weights: one each, none negative, of sum 1.
     """
 
     parts: Sequence[Gaussian]
     weights: Tensor
 
-    def __init__(self, weights: Sequence[float], parts: Sequence[Gaussian]) -> None:
+    def __init__(self, weights: Sequence[float] | None, parts: Sequence[Gaussian]) -> None:
         super().__init__()
-        if len(weights) != len(parts) or min(weights) < 0.0 or abs(sum(weights) - 1.0) > 1e-6:
-            raise ValueError(f"{len(parts)} components need as many weights that sum to 1, got {list(weights)}; set prior.weights")
         self.shape = parts[0].shape
         self.parts = nn.ModuleList(parts)  # type: ignore[assignment]  # a sequence of them that moves with this module
-        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float64))
+        self.register_buffer("weights", checked_weights(weights, len(parts)))
 
     def _seen(self, x: Tensor, level: NoiseLevel) -> tuple[Tensor, Tensor]:
         """The components' scores (K, B, C, H, W) and log w_k p_{t,k}(x), (K, B)."""
@@ -126,3 +138,13 @@ class Mixture(Law):
 
     def components(self) -> list[tuple[float, Gaussian]]:
         return [(float(weight), part) for weight, part in zip(self.weights, self.parts, strict=True)]
+
+
+def checked_weights(weights: Sequence[float] | None, count: int) -> Tensor:
+    """`count` weights in double precision; without any, 1/`count` each. Raises ValueError for those that are no probabilities."""
+    if weights is None:
+        return torch.full((count,), 1.0 / count, dtype=torch.float64)
+    if len(weights) != count or min(weights) < 0.0 or abs(sum(weights) - 1.0) > 1e-6:
+        given = f"{list(weights[:3])}{'…' if len(weights) > 3 else ''}"
+        raise ValueError(f"{count} components need as many weights that sum to 1, got {len(weights)}: {given}; set prior.weights")
+    return torch.tensor(weights, dtype=torch.float64)

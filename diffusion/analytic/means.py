@@ -1,4 +1,4 @@
-"""Means of a mixture's components: each makes K images of any shape (C, H, W)."""
+"""Means of a mixture's components: each makes K images of any shape (C, H, W). Those made of numbers are in double precision."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_COMPONENTS = 10_000
 
 
 class Means(Protocol):
-    """What makes K images (K, C, H, W) in double precision."""
+    """What makes K images (K, C, H, W)."""
 
     def __call__(self, shape: Shape) -> Tensor: ...
 

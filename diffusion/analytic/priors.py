@@ -1,10 +1,11 @@
-"""Priors with an exact network: prior=gaussian and prior=gmm."""
+"""Priors with an exact network: prior=gaussian, prior=gmm and prior=empirical."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from diffusion_priors.diffusion.analytic.empirical import Empirical
 from diffusion_priors.diffusion.analytic.laws import Gaussian, Law, Mixture
 from diffusion_priors.diffusion.analytic.means import Means
 from diffusion_priors.diffusion.analytic.shapes import CovarianceShape
@@ -58,14 +59,23 @@ def mixture(
     """
     shape = _checked(size, channels)
     around, centres = covariance(shape), means(shape)
-    weights = [1.0 / len(centres)] * len(centres) if weights is None else weights
     return exact(Mixture(weights, [Gaussian(centre, around) for centre in centres]), schedule)
+
+
+def empirical(
+    schedule: Schedule, means: Means, size: tuple[int, int] = (64, 64), channels: int = 3, weights: list[float] | None = None
+) -> Prior:
+    """Σ_i w_i δ(x0 − x_i), the images x_i given by `means`; without `weights` all have the same weight.
+
+    Raises ValueError where `means` or `weights` do not fit the images.
+    """
+    return exact(Empirical(means(_checked(size, channels)), weights), schedule)
 
 
 def law_of(prior: Prior) -> Law:
     """The law of a prior made here. Raises ValueError for any other: its law is not known."""
     if not isinstance(prior.network, ExactNetwork):
-        raise ValueError("the exact posterior is known for prior=gaussian and prior=gmm only; choose one of them")
+        raise ValueError("the exact posterior is known for prior=gaussian, prior=gmm and prior=empirical only; choose one of them")
     return prior.network.law
 
 

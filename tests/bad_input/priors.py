@@ -256,4 +256,25 @@ ADDRESSES = [
     ),
 ]
 
-ROWS = [*CARDS, *TEXTS, *TENSORS, *CHECKPOINTS, *TRAINED, *ADDRESSES]
+EMPIRICAL = ["prior=empirical", *RUN]
+
+
+def listed(what: str, overrides: list[str], says: str, prepare: Callable[[Path], Any] | None = None) -> Bad:
+    """A prior of a list of images."""
+    return Bad("sample.py", f"a prior of {what}", [*EMPIRICAL, *overrides], says, prepare, alone=True)
+
+
+LISTED = [
+    listed("an empty folder", ["prior.means.root=none"], "no images in the folder none", lambda folder: (folder / "none").mkdir()),
+    listed("no folder at all", ["prior.means.root=none"], "no image at none; give a file, a folder or a glob"),
+    listed("images of other sizes", ["prior.means.root=images", "fit@prior.means.fit=exact"], r"0\.png: it is 20 x 24, wanted is 64 x 64"),
+    listed("no image", ["prior.means.limit=0"], r"at least one image is needed, got limit=0; set prior\.means\.limit"),
+    listed(
+        "too many images",
+        ["means@prior.means=patches", "prior.means.components=50000"],
+        r"50000 images of 3 x 64 x 64 are too many to hold in memory, .* set prior\.means\.components=43690, or lower prior\.size",
+    ),
+    listed("weights for other images", ["prior.means.root=images", "prior.weights=[1]"], r"4 components need as many .*prior\.weights"),
+]
+
+ROWS = [*LISTED, *CARDS, *TEXTS, *TENSORS, *CHECKPOINTS, *TRAINED, *ADDRESSES]

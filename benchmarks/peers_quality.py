@@ -1,0 +1,218 @@
+"""DeepInverse against this project: python benchmarks/peers_quality.py OUTPUT --tuning FOLDER --images FOLDER.
+
+Five methods that both have restore the same faces from the same measurements with the same network. Each side first tries
+its settings on the images of --tuning, as many settings for one side as for the other; the best of them, by PSNR − 100 LPIPS,
+then restores the images of --images. Every result is a file of its own in OUTPUT: the same command resumes, and several
+processes share the work. --report prints the tables of what is there, and writes them to OUTPUT as CSV.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from time import perf_counter, sleep
+
+import hydra
+import torch
+from filelock import FileLock, Timeout
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from peers_settings import EXTRAS, METHODS, OURS, TASKS, THEIRS, TUNED_ON  # noqa: E402
+
+from diffusion_priors.diffusion.denoiser import Denoiser  # noqa: E402
+from diffusion_priors.diffusion.image_random import ImageRandom, image_generator  # noqa: E402
+from diffusion_priors.diffusion.priors.folder import from_folder  # noqa: E402
+from diffusion_priors.evaluation.metrics.lpips import LPIPS  # noqa: E402
+from diffusion_priors.evaluation.metrics.per_image import Metrics  # noqa: E402
+from diffusion_priors.evaluation.restoration.batches import CleanImages  # noqa: E402
+from diffusion_priors.images.fit import Crop  # noqa: E402
+from diffusion_priors.operators.measurement import Measurement  # noqa: E402
+from diffusion_priors.runs.files import write_whole  # noqa: E402
+from diffusion_priors.solvers.base import Problem  # noqa: E402
+
+BATCH = 4
+"""Images restored together, and images that the settings are chosen on."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method of one side on one task."""
+
+    task: str
+    side: str
+    method: str
+
+    @property
+    def settings(self) -> list[str]:
+        return list({"ours": OURS | EXTRAS, "deepinv": THEIRS}[self.side][self.method])
+
+
+@dataclass(frozen=True)
+class Job:
+    """One batch of a cell with one setting; `first` is the number of the batch's first image."""
+
+    cell: Cell
+    stage: str
+    setting: str
+    first: int
+
+    def path(self, output: Path) -> Path:
+        number = self.cell.settings.index(self.setting)
+        return output / "results" / f"{self.stage}-{self.cell.task}-{self.cell.side}-{self.cell.method}-{number}-{self.first:02d}.json"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The images, the prior and the scores of a run."""
+
+    tuning: CleanImages
+    images: CleanImages
+    denoiser: Denoiser
+    metrics: Metrics
+
+    @classmethod
+    def of(cls, tuning: Path, images: Path, count: int, trunk: str | None) -> Bench:
+        prior = from_folder(str(ROOT / "diffusion" / "weights" / "faces64"))
+        prior.network.to(memory_format=torch.channels_last)
+        cls.schedule = prior.image_schedule
+        faces, tests = (CleanImages(str(folder), prior.channels, prior.size, Crop()) for folder in (tuning, images))
+        spread = range(0, len(faces), len(faces) // BATCH)[:BATCH]
+        metrics = Metrics(LPIPS(trunk=trunk))
+        metrics.prepare()
+        return cls(faces.only(spread), tests.only(range(count)), Denoiser(prior), metrics)
+
+    def run(self, job: Job) -> dict:
+        """Restore the images of `job` and score them."""
+        source = self.tuning if job.stage == "tune" else self.images
+        rows = range(job.first, min(job.first + BATCH, len(source)))
+        ids, truth = [source.ids[i] for i in rows], torch.stack([source.given(i) for i in rows])
+        config = composed(*TASKS[job.cell.task])
+        generators = [image_generator(0, name, "measurement") for name in ids]
+        operator = instantiate(config.operator).draw(truth, generators)
+        measurement = Measurement.of(operator, instantiate(config.noise_model), truth, generators)
+        self.denoiser.reset()
+        started = perf_counter()
+        restore = self._ours if job.cell.side == "ours" else self._theirs
+        x0 = restore(job, measurement, ids, truth)
+        seconds = (perf_counter() - started) / len(ids)
+        spent = {"forwards": self.denoiser.forwards, "vjps": self.denoiser.vjps, "seconds": seconds}
+        return asdict(job) | {"ids": ids} | self.metrics(x0, truth) | spent
+
+    def _ours(self, job: Job, measurement: Measurement, ids: Sequence[str], truth: Tensor) -> Tensor:
+        config = composed(*(OURS | EXTRAS)[job.cell.method][job.setting])
+        solver, sampler, grid = (instantiate(config[key]) for key in ("solver", "sampler", "grid"))
+        rng = ImageRandom([image_generator(0, name, 0, "sampling") for name in ids])
+        problem = Problem(self.denoiser, measurement, sampler, rng, torch.zeros_like(truth))
+        return solver.solve(problem, solver.plan(grid, self.schedule)).x0
+
+    def _theirs(self, job: Job, measurement: Measurement, ids: Sequence[str], truth: Tensor) -> Tensor:
+        from deepinverse import Peer
+
+        peer = Peer.of(self.denoiser, self.schedule, measurement, seed=1 + job.first)
+        with torch.no_grad():
+            return 2.0 * THEIRS[job.cell.method][job.setting]()(peer).float() - 1.0
+
+
+@cache
+def composed(*overrides: str) -> DictConfig:
+    """The configuration of evaluate.py with these overrides."""
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return hydra.compose("evaluate", overrides=list(overrides))
+
+
+def jobs(output: Path, count: int) -> Iterator[Job | None]:
+    """What is to be done, in order; None where the settings of a cell are not all tried yet."""
+    methods = [(side, method) for method in METHODS for side in ("deepinv", "ours")]
+    extras = [("ours", method) for method in EXTRAS]
+    yield from tuning(methods)
+    yield from tests(output, methods, range(0, min(count, 2 * BATCH), BATCH))
+    yield from tuning(extras)
+    yield from tests(output, extras, range(0, min(count, 2 * BATCH), BATCH))
+    yield from tests(output, methods + extras, range(2 * BATCH, count, BATCH))
+
+
+def tuning(methods: Sequence[tuple[str, str]]) -> Iterator[Job]:
+    for side, method in methods:
+        for task in sorted(set(TUNED_ON.values())):
+            cell = Cell(task, side, method)
+            yield from (Job(cell, "tune", setting, 0) for setting in cell.settings if len(cell.settings) > 1)
+
+
+def tests(output: Path, methods: Sequence[tuple[str, str]], batches: Iterable[int]) -> Iterator[Job | None]:
+    for first in batches:
+        for side, method in methods:
+            for task in TASKS:
+                cell = Cell(task, side, method)
+                setting = best(output, cell)
+                yield None if setting is None else Job(cell, "test", setting, first)
+
+
+def best(output: Path, cell: Cell) -> str | None:
+    """The setting with the largest mean PSNR − 100 LPIPS on the tuning images; None where one of them is not tried yet."""
+    cell = replace(cell, task=TUNED_ON[cell.task])
+    if len(cell.settings) == 1:
+        return cell.settings[0]
+    paths = {setting: Job(cell, "tune", setting, 0).path(output) for setting in cell.settings}
+    if not all(path.exists() for path in paths.values()):
+        return None
+    tried = {setting: json.loads(path.read_text()) for setting, path in paths.items()}
+    return max(tried, key=lambda setting: mean(tried[setting]["psnr"]) - 100.0 * mean(tried[setting]["lpips"]))
+
+
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def work(output: Path, count: int, run: Callable[[Job], dict]) -> None:
+    """Do all jobs that no other process does, and wait for those that others do."""
+    while left := [job for job in jobs(output, count) if job is None or not job.path(output).exists()]:
+        if not any(job is not None and done(job.path(output), job, run) for job in left):
+            sleep(5.0)
+
+
+def done(path: Path, job: Job, run: Callable[[Job], dict]) -> bool:
+    """Do `job` and write its result to `path`; False where another process is at it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path.with_suffix(".lock"), timeout=0):
+            if not path.exists():
+                result = run(job)
+                write_whole(path, lambda stream: stream.write(json.dumps(result).encode()))
+                print(path.stem, f"{mean(result['psnr']):.2f} {mean(result['lpips']):.4f} {result['seconds']:.1f}s", flush=True)
+    except Timeout:
+        return False
+    return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--tuning", type=Path, help="folder of images to choose the settings on")
+    parser.add_argument("--images", type=Path, help="folder of images to compare on")
+    parser.add_argument("--count", type=int, default=24, help="images of --images, the first by name (default 24)")
+    parser.add_argument("--trunk", help="LPIPS trunk weights (AlexNet)")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--report", action="store_true", help="print the tables and write them to the output folder")
+    chosen = parser.parse_args()
+    if chosen.report:
+        from peers_report import report
+
+        print(report(chosen.output))
+        return
+    torch.set_num_threads(chosen.threads)
+    bench = Bench.of(chosen.tuning, chosen.images, chosen.count, chosen.trunk)
+    work(chosen.output, len(bench.images), bench.run)
+
+
+if __name__ == "__main__":
+    main()

@@ -180,10 +180,10 @@ def test_a_repeated_operator_treats_each_copy_as_the_image(case, tmp_path):
 
 @every_linear_operator
 def test_the_pseudoinverse_of_an_image_does_not_depend_on_the_batch(case, tmp_path):
-    """To rounding; iterations of conjugate gradients agree one by one, here the first twenty."""
+    """To rounding; iterations of conjugate gradients agree one by one, here the first ten: later ones amplify rounding."""
     x = random_images(2, 1, *case.sides(seed=8, most=20))
     together, alone = case.drawn(x, tmp_path, ids=(4, 7)), case.drawn(x[1:], tmp_path, ids=(7,))
-    together.cg_iterations = alone.cg_iterations = 20
+    together.cg_iterations = alone.cg_iterations = 10
     y = together(x)
     expected = alone.pinv(y[1:])
     assert norms(together.pinv(y)[1:] - expected) <= 1e-10 * norms(expected)
@@ -238,7 +238,7 @@ def test_a_measurement_as_an_image(case, tmp_path):
     operator = case.drawn(x, tmp_path)
     y = operator(x)
     shown, initial = operator.as_image(y), operator.initial_image(y)
-    assert shown is None or (torch.equal(shown, y) and not y.is_complex() and y.shape[1] == 3)
+    assert shown is None or (torch.equal(shown, y) and not y.is_complex() and y.shape[1] in (1, 3))
     if case.name in ("random_matrix", "phase_retrieval", "mri"):
         assert shown is None
     if operator.has_image_shape(y) or case.name.startswith("super_resolution"):

@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 import conf
 from diffusion_priors.diffusion.image_random import image_generator
 from diffusion_priors.operators.base import Operator
+from diffusion_priors.operators.blur import Convolution
 from diffusion_priors.operators.linear import LinearOperator
 from diffusion_priors.operators.measurement import Measurement
 from diffusion_priors.operators.noise_models import Gaussian
@@ -67,7 +68,9 @@ class Case:
 
     @property
     def has_spectrum(self) -> bool:
-        return get_object(self.config._target_).has_spectrum or (self.linear and self.boundary == "circular")
+        """By the class, or where the blur of any kernel is circular."""
+        kind = get_object(self.config._target_)
+        return kind.has_spectrum or (issubclass(kind, Convolution) and self.boundary == "circular")
 
     def sides(self, seed: int = 0, least: int = 16, most: int = 28) -> tuple[int, int]:
         """A random height and width that the operator accepts; they differ."""

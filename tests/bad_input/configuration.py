@@ -118,6 +118,13 @@ NUMBERS = [
     Bad("sample.py", "a schedule of a billion steps", [f"prior.schedule.steps={10**9}"], "a schedule has 1 to 100000 steps"),
     Bad("train.py", "a schedule of a billion steps", [f"schedule.steps={10**9}"], "a schedule has 1 to 100000 steps"),
     Bad("sample.py", "photons beyond counting", ["noise_model=poisson", "noise_model.peak=1e20"], "at most 1e\\+12, got peak=1e\\+20"),
+    Bad("sample.py", "all values lost", ["noise_model=salt_and_pepper", "noise_model.probability=1.5"], "got 1.5; set noise_model.prob"),
+    Bad(
+        "sample.py",
+        "a density without gradient",
+        ["noise_model=uniform", "solver=daps", "inner@solver.inner=langevin"],
+        "DAPS needs noise with a density and its gradient, .* Uniform noise does not give it",
+    ),
     Bad("sample.py", "a number that is not one", ["solver.zeta=nan"], "solver.zeta=NaN is out of bounds: input should be a finite number"),
     Bad("sample.py", "an infinite number", ["solver.zeta=inf"], "solver.zeta=Infinity is out of bounds"),
     Bad("sample.py", "a number beyond single precision", ["solver.zeta=1e300"], r"solver\.zeta=1e\+300 is out of bounds: numbers must lie"),

@@ -9,6 +9,9 @@ from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.blur import DeblurMotion
 from diffusion_priors.operators.identity import Identity
 from diffusion_priors.operators.linear import LinearOperator
+from diffusion_priors.operators.noise.laplace import Laplace
+from diffusion_priors.operators.noise.salt_and_pepper import SaltAndPepper
+from diffusion_priors.operators.noise.uniform import Uniform
 from diffusion_priors.operators.noise_models import Gaussian, NoNoise, Poisson
 from diffusion_priors.operators.requirements import DENSITY, INITIAL_IMAGE, LINEAR, SPECTRUM
 
@@ -35,5 +38,6 @@ def test_a_nonlinear_operator_gives_an_image_if_it_says_how():
 
 
 def test_a_density_depends_on_the_noise_alone():
-    met = [DENSITY.met(Identity(), noise) for noise in (Gaussian(0.1), Poisson(10.0), Gaussian(0.0), NoNoise())]
-    assert met == [True, True, False, False]
+    """Uniform noise has one, but not its gradient; salt-and-pepper noise has one where the other values carry Gaussian noise."""
+    noises = (Gaussian(0.1), Poisson(10.0), Laplace(), SaltAndPepper(), Gaussian(0.0), NoNoise(), Uniform(), SaltAndPepper(0.1, 0.0))
+    assert [DENSITY.met(Identity(), noise) for noise in noises] == [True] * 4 + [False] * 4

@@ -47,7 +47,7 @@ class NoiseLevel:
         if self.alpha == 0.0:
             raise ValueError(
                 f"guidance of the score needs a level with some signal, and alpha is 0 at t={self.t}; "
-                "let the schedule start later, as with prior.schedule.t_max=0.999"
+                "let the grid start later, as with grid=log_snr grid.largest=1000"
             )
         return x0 + (self.sigma**2 / self.alpha) * score_change
 

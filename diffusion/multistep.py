@@ -24,10 +24,10 @@ class LastEstimate(NamedTuple):
 def extrapolated(denoised: Denoised, now: NoiseLevel, then: NoiseLevel, last: LastEstimate | None) -> Denoised:
     """D = x̂0 + h/(2 h') (x̂0 − x̂0'), h = λ_s − λ_t, h' = λ_t − λ_t', λ = log(α/σ): x̂0 half a step ahead in λ.
 
-    x̂0 itself where nothing came before, on the way to the noise-free end, and after a level without signal. An ε̂ that the
-    estimate brings moves against D, so that α_t D + σ_t ε̂ stays as it is.
+    x̂0 itself where nothing came before, on the way to the noise-free end, and after a level without signal, where h' is infinite.
+    An ε̂ that the estimate brings moves against D, so that α_t D + σ_t ε̂ stays as it is.
     """
-    if last is None or then.sigma == 0.0 or last.level.alpha == 0.0:
+    if last is None or then.sigma == 0.0:
         return denoised
     weight = _log_snr_step(now, then) / (2.0 * _log_snr_step(last.level, now))
     change = weight * (denoised.x0 - last.x0)
@@ -39,7 +39,7 @@ class DPMSolver2M(Sampler):
     """D = x̂0 + h/(2 h') (x̂0 − x̂0'), x_s = (σ_s/σ_t) x_t − α_s (e^{−h} − 1) D (Lu et al. 2022, DPM-Solver++, Alg. 2).
 
     h = λ_s − λ_t and h' = λ_t − λ_t', λ = log(α/σ); primes mark the step before. With D for x̂0 it is Euler's
-    step. The first step, the last one and those around a level without signal are of first order.
+    step. The first step, the last one, and the one after a level without signal are of first order.
     """
 
     move: Sampler = Euler()
@@ -78,8 +78,7 @@ class UniPC(Sampler):
 
     The bracket is the difference of corrector and predictor. It is made from the estimate at the predicted x_t, which the
     next step needs anyway, so that a step is one call. It is added when that estimate is known: a shift that a solver
-    made in between stays. The step to the noise-free end returns the last x̂0. The first step, the last one and those around a
-    level without signal are of first order.
+    made in between stays. The last step returns the x̂0 before it. Orders of steps are lower where those of DPMSolver2M are.
     """
 
     def step(
@@ -90,7 +89,7 @@ class UniPC(Sampler):
             correction = self.correction(denoised.x0, now, memory)
             eps = None if denoised.eps is None else torch.add(denoised.eps, correction, alpha=1.0 / now.sigma)
             x, denoised = x + correction, denoised._replace(eps=eps)
-            last = memory.last if memory.last.level.alpha > 0.0 else None
+            last = memory.last
         moved, _ = Euler().step(extrapolated(denoised, now, then, last), estimate, x, now, then, rng, None)
         return moved, LastTwo(LastEstimate(denoised.x0, now), last)
 
@@ -110,5 +109,5 @@ class UniPC(Sampler):
 
 
 def _log_snr_step(now: NoiseLevel, then: NoiseLevel) -> float:
-    """λ_s − λ_t > 0."""
+    """λ_s − λ_t > 0, infinite from a level without signal."""
     return log(now.noise_to_signal / then.noise_to_signal)

@@ -127,7 +127,7 @@ class Solver:
         if self.needs_signal and steps[0].now.alpha == 0.0:
             raise ValueError(
                 f"{type(self).__name__} needs some signal at every level, and this schedule starts at t={steps[0].now.t:g} with alpha 0; "
-                "let it start later, as with prior.schedule.t_max=0.999"
+                "let the grid start later, as with grid=log_snr grid.largest=1000"
             )
         return steps
 

@@ -110,13 +110,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_every_command_of_the_page_runs(folder):
-    gentle, mine, other = (shlex.split(command)[2:] for command in commands(PAGE))
-    for arguments in (gentle, mine, [*other, "output_dir=outputs/other"]):
-        ran(folder, *arguments, *SHORT)
-    kept = {name: yaml.safe_load((folder / "outputs" / name / "config.yaml").read_text())["config"] for name in ("gentle", "mine", "other")}
+    written = dict(zip(("gentle", "mine", "other", "edm", "flow"), (shlex.split(command)[2:] for command in commands(PAGE)), strict=True))
+    for name, arguments in written.items():
+        ran(folder, *arguments, f"output_dir=outputs/{name}", *SHORT)
+    kept = {name: yaml.safe_load((folder / "outputs" / name / "config.yaml").read_text())["config"] for name in written}
     assert kept["gentle"]["solver"] == {"_target_": "diffusion_priors.solvers.dps.DPS", "zeta": 0.3}
     assert kept["mine"]["solver"] == {"_target_": "diffusion_priors.solvers.sdedit.SDEdit", "t_star": 300}
     assert kept["other"]["prior"]["schedule"]["betas"] == "betas.npy"
+    assert [kept[name]["prior"]["preconditioning"]["_target_"].split(".")[-1] for name in ("edm", "flow")] == ["EDM", "Flow"]
 
 
 def test_a_class_in_the_current_folder_hides_none_that_is_installed(folder):

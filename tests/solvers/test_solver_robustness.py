@@ -16,7 +16,7 @@ from gaussian_prior import RecordedNoise, make_setting, with_rng
 from diffusion_priors.diffusion.analytic.priors import gaussian
 from diffusion_priors.diffusion.analytic.shapes import PowerLaw
 from diffusion_priors.diffusion.denoiser import Denoiser
-from diffusion_priors.diffusion.grids import Leading, Linspace, Quadratic, Trailing
+from diffusion_priors.diffusion.grids import Leading, Linspace, LogSNR, Quadratic, Trailing
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
 from diffusion_priors.diffusion.levels import CLEAN
 from diffusion_priors.diffusion.schedules import VE, Flow
@@ -384,17 +384,17 @@ def test_a_solution_holds_the_image_it_started_from():
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_schedule_that_starts_without_signal_is_walked_or_refused(name):
     """At the first level of a flow α = 0. Methods that divide by α say so before anything is computed; the others stay finite."""
-    solver, schedule = make_solver(name), Flow()
+    solver, schedule, grid = make_solver(name), Flow(), Linspace(5)
     if solver.needs_signal:
-        with pytest.raises(ValueError, match=r"needs some signal .*prior\.schedule\.t_max=0\.999"):
-            solver.plan(Linspace(5), schedule)
-        schedule = Flow(t_max=0.999)
+        with pytest.raises(ValueError, match=r"needs some signal .*grid=log_snr grid\.largest=1000$"):
+            solver.plan(grid, schedule)
+        grid = LogSNR(5, largest=1000.0)
     t = 0.5 if solver.starts_from_image else None
     for key in ("t_star", "t"):
         if t is not None and hasattr(solver, key):
             setattr(solver, key, t)
     problem = exact_problem(schedule)
-    solution = solver.solve(problem, solver.plan(Linspace(5), schedule))
+    solution = solver.solve(problem, solver.plan(grid, schedule))
     assert solution.failed_at == [None, None]
     assert solution.x0.isfinite().all()
 

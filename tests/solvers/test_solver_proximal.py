@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 from closed_form import linear_bars
+from configured import SCHEDULE, SHAPE, make_problem
 from gaussian_prior import CASES, bars_of, make_setting, state, step_of
 from one_dimension import width_of
+from operator_cases import random_images
 
 from diffusion_priors.diffusion.grids import Linspace
 from diffusion_priors.diffusion.transitions import Renoise
 from diffusion_priors.operators.noise_models import Gaussian
+from diffusion_priors.operators.phase_retrieval import PhaseRetrieval
 from diffusion_priors.solvers.ddiff import DDiff
 from diffusion_priors.solvers.diffpir import DiffPIR
 from diffusion_priors.solvers.fast_dips import FastDIPS
@@ -78,6 +81,21 @@ def test_with_many_samples_lgd_mc_is_pigdm():
     exact = PiGDM(0.6).estimate(setting.tensor(x), level, setting.problem)
     found = LGDMC(20_000, 0.6).estimate(setting.tensor(x), level, setting.problem)
     assert (found.x0 - exact.x0).norm() < 0.03 * (exact.x0 - exact.image).norm()
+
+
+def test_lgd_mc_of_a_nonlinear_operator_is_the_gradient_autograd_gives():
+    """∇_{x_t} of the log of the mean of exp(−nll), phase retrieval, through a network, each image with draws of its own."""
+    n, v = 4, 0.25
+    problem, again = (make_problem(PhaseRetrieval(), [0, 1], clip=False) for _ in range(2))
+    level, x = SCHEDULE.level(400), random_images(2, *SHAPE, seed=1)
+    found = LGDMC(n, v).estimate(x, level, problem)
+    z = again.rng.normal(x[:, None].expand(-1, n, *SHAPE))
+    leaf, u2 = x.clone().requires_grad_(), level.noise_to_signal**2
+    around = again.denoiser(leaf, level).x0[:, None] + (v * u2 / (v + u2)) ** 0.5 * z
+    y = again.measurement.y[:, None]
+    losses = torch.stack([(y[b] - again.measurement.operator(around[b])).square().flatten(1).sum(1) for b in range(2)]) / (2 * 0.05**2)
+    (gradient,) = torch.autograd.grad((-losses).logsumexp(1).sum(), leaf)
+    torch.testing.assert_close(found.x0, found.image + level.sigma**2 / level.alpha * gradient, rtol=1e-7, atol=1e-8)
 
 
 # DDiff

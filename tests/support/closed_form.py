@@ -107,6 +107,11 @@ def mask_matrix(mask: np.ndarray, channels: int) -> np.ndarray:
     return np.diag(np.tile(mask.ravel(), channels))
 
 
+def measured(matrix: np.ndarray) -> int:
+    """How many entries of y an operator measures: the others have a row of zeros."""
+    return int(matrix.any(axis=1).sum())
+
+
 def separable_matrix(rows: np.ndarray, columns: np.ndarray, channels: int) -> np.ndarray:
     """I ⊗ R ⊗ C: vec(R X Cᵀ) per channel, rows before columns."""
     return np.kron(np.eye(channels), np.kron(rows, columns))

@@ -143,6 +143,20 @@ def test_sitcom_needs_one_call_where_every_image_fits():
     assert (problem.denoiser.forwards, problem.denoiser.vjps) == (1, 0) and not info["iterations"].any()
 
 
+def test_an_image_that_stopped_is_kept_bit_by_bit_while_others_continue():
+    """Another image's noise, and with it the number of iterations of the batch, changes nothing of it."""
+    setting = make_setting("box", sigma_y=(0.2,))
+    x, z = state(setting, BARS[300])
+    results = []
+    for factor in (2.0, 0.01):
+        problem, factors = setting.record(z), torch.tensor([2.0, factor, 2.0], dtype=torch.float64).view(3, 1, 1, 1)
+        problem = replace(problem, measurement=replace(problem.measurement, sigma_y=factors * problem.measurement.sigma_y))
+        results.append(SITCOM(0.05, 40).step(setting.tensor(x), step_of(setting, (300, 40)), problem))
+    (first, _, short), (second, _, long) = results
+    assert torch.equal(first[[0, 2]], second[[0, 2]])
+    assert 0 < short["iterations"][0] < short["iterations"][2] < long["iterations"][1] == 40
+
+
 REFUSED = [
     (lambda: LGDMC(0), "samples"),
     (lambda: LGDMC(prior_variance=0.0), "prior_variance"),

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from math import sqrt
+
+import numpy as np
 import pytest
 import torch
+from closed_form import fast_dips
 from configured import SCHEDULE, SHAPE, make_problem
 from operator_cases import LINEAR, components, dense, random_images
 
 from diffusion_priors.diffusion.grids import Linspace
+from diffusion_priors.diffusion.levels import CLEAN
 from diffusion_priors.diffusion.transitions import Renoise
 from diffusion_priors.operators.noise_models import Gaussian
 from diffusion_priors.operators.phase_retrieval import PhaseRetrieval
+from diffusion_priors.solvers.base import Step
 from diffusion_priors.solvers.ddiff import DDiff
 from diffusion_priors.solvers.dds import DDS
 from diffusion_priors.solvers.diffpir import DiffPIR
@@ -36,6 +42,21 @@ def test_proximal_steps_solve_their_systems_on_every_linear_operator(case, tmp_p
             found = solver.estimate(x, level, problem).x0.flatten()
         wanted = torch.linalg.solve(system, pull)
         assert torch.linalg.vector_norm(found - wanted) <= 2e-4 * torch.linalg.vector_norm(wanted)
+
+
+@pytest.mark.parametrize("case", LINEAR, ids=str)
+def test_fast_dips_is_admm_on_every_linear_operator(case, tmp_path):
+    """A complex y counts as its real and imaginary parts, in the steps and in the radius; A as a dense matrix."""
+    operator, now = case.build(SHAPE[1:], tmp_path), SCHEDULE.level(300)
+    problem = make_problem(operator, [5])
+    x = random_images(1, *SHAPE, seed=1)
+    with torch.no_grad():
+        found, x0, _ = FastDIPS(200.0, 3, 2).step(x, Step(now, CLEAN), problem)
+    matrix, y = dense(operator, SHAPE[0]).numpy(), components(problem.measurement.y)[0].numpy()
+    kept = problem.measurement.support.expand(problem.measurement.y.shape)
+    radius = 0.05 * sqrt(components(torch.complex(kept, kept) if problem.measurement.y.is_complex() else kept).sum())
+    wanted = fast_dips(matrix, y, x0.flatten().numpy(), now.noise_to_signal, 200.0, radius, 3, 2)
+    np.testing.assert_allclose(found.flatten(), wanted, rtol=1e-7, atol=1e-8)
 
 
 NONLINEAR = {"diffpir": DiffPIR(7.0, 12), "ddiff": DDiff(7.0, 12)}

@@ -6,7 +6,7 @@ from math import sqrt
 
 import numpy as np
 import pytest
-from closed_form import linear_bars, measured
+from closed_form import fast_dips, linear_bars, measured
 from gaussian_prior import CASES, bars_of, make_setting, state, step_of
 from one_dimension import width_of
 
@@ -80,22 +80,6 @@ def test_the_dual_takes_the_bias_of_diffpir_away_and_with_it_the_width():
 
 
 # FAST-DIPS
-
-
-def fast_dips(a, y, x0, u, rho, radius, iterations, descents):
-    """The official order of the updates, with the exact step along the gradient."""
-    x, v, w = x0.copy(), a @ x0, np.zeros(len(y))
-    for _ in range(iterations):
-        b = v - w
-        for _ in range(descents):
-            g = (x - x0) / u**2 + rho * a.T @ (a @ x - b)
-            curvature = g @ g / u**2 + rho * (a @ g) @ (a @ g)
-            x = x - (g @ g / curvature if curvature > 0 else 0.0) * g
-        q = a @ x + w
-        norm = np.linalg.norm(q - y)
-        v = q if norm <= radius else y + radius * (q - y) / norm
-        w = w + a @ x - v
-    return x
 
 
 @pytest.mark.parametrize("sigma_y", [(0.1, 0.2, 0.4), (0.0, 0.0, 0.0)], ids=["noise", "no noise"])

@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from numpy.random import Generator
 from torch import Tensor
 
-from diffusion_priors.images.fit import resized_kernel
 from diffusion_priors.operators.base import IMAGE_UNIT, uniform
-from diffusion_priors.operators.kernel_file import read_kernel
+from diffusion_priors.operators.kernel_file import KernelFile
 from diffusion_priors.operators.linear import LinearOperator
 from diffusion_priors.operators.separable import Boundary, Separable, banded
 from diffusion_priors.operators.spectrum import Fourier, Spectrum
@@ -63,26 +62,24 @@ class Convolution(LinearOperator):
     def set_kernel(self, kernel: Tensor, like: Tensor) -> None:
         """Take `kernel` (B or 1, 1, h, w) for images like `like`. Raises ValueError where it is larger than they are."""
         (h, w), (height, width) = kernel.shape[-2:], like.shape[-2:]
-        if h > height or w > width:
-            raise ValueError(f"a {h} x {w} kernel is larger than the {height} x {width} image; use a smaller kernel or a larger prior.size")
+        check_fits(kernel, (height, width))
         if self.boundary != "circular":
             height, width = height + h - 1, width + w - 1
         self.kernel = kernel.to(like)
-        origin_first = F.pad(self.kernel, (0, width - w, 0, height - h)).roll((-(h // 2), -(w // 2)), (-2, -1))
-        self.response = torch.fft.rfft2(origin_first)
+        self.response = response_of(self.kernel, (height, width))
 
     def forward(self, x0: Tensor) -> Tensor:
         if self.boundary == "circular":
-            return _filter(x0, self.response)
+            return filtered(x0, self.response)
         (h, w), (height, width) = self.kernel.shape[-2:], x0.shape[-2:]
         top, left = h - 1 - h // 2, w - 1 - w // 2
         continued = F.pad(x0, (left, w // 2, top, h // 2), mode="constant" if self.boundary == "zero" else "reflect")
-        return _filter(continued, self.response)[..., top : top + height, left : left + width]
+        return filtered(continued, self.response)[..., top : top + height, left : left + width]
 
     def adjoint(self, y: Tensor) -> Tensor:
         if self.boundary != "circular":
             return super().adjoint(y)
-        return _filter(y, self.response.conj())
+        return filtered(y, self.response.conj())
 
     def spectrum(self) -> Spectrum:
         """s = |k̂|; y is aligned with x0 by the conjugate phase of k̂."""
@@ -91,10 +88,24 @@ class Convolution(LinearOperator):
         s = torch.fft.fft2(torch.fft.irfft2(self.response, s=self.image_shape[-2:])).abs()
         s = torch.where(s > self.cutoff * s.amax((-2, -1), keepdim=True), s, 0.0)
         conjugate_phase = torch.polar(torch.ones_like(self.response.real), -self.response.angle())
-        return Fourier(s, lambda y: _filter(y, conjugate_phase))
+        return Fourier(s, lambda y: filtered(y, conjugate_phase))
 
 
-def _filter(x: Tensor, response: Tensor) -> Tensor:
+def check_fits(kernel: Tensor, size: tuple[int, int]) -> None:
+    """Raises ValueError where `kernel` (…, h, w) is larger than an image of `size`."""
+    (h, w), (height, width) = kernel.shape[-2:], size
+    if h > height or w > width:
+        raise ValueError(f"a {h} x {w} kernel is larger than the {height} x {width} image; use a smaller kernel or a larger prior.size")
+
+
+def response_of(kernel: Tensor, size: tuple[int, int]) -> Tensor:
+    """k̂, (…, H, W/2 + 1), of the convolution with `kernel` (…, h, w), centre h // 2, w // 2, on images of `size` = (H, W)."""
+    (h, w), (height, width) = kernel.shape[-2:], size
+    return torch.fft.rfft2(F.pad(kernel, (0, width - w, 0, height - h)).roll((-(h // 2), -(w // 2)), (-2, -1)))
+
+
+def filtered(x: Tensor, response: Tensor) -> Tensor:
+    """The circular convolution of x with the kernel of `response`."""
     return torch.fft.irfft2(torch.fft.rfft2(x) * response, s=x.shape[-2:])
 
 
@@ -108,30 +119,15 @@ class DeblurKernel(Convolution):
 
     def __init__(self, path: str, boundary: Boundary = "reflect") -> None:
         super().__init__(boundary)
-        self.path, self.source = path, read_kernel(path)
-        self.fitted: dict[tuple[int, int], Tensor] = {}
+        self.file = KernelFile(path)
 
     def file_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
-        height, width = self.source.shape
-        return None if height <= size[0] and width <= size[1] else (height, width)
+        return self.file.file_size(size)
 
     def draw(self, like: Tensor, generators: Sequence[Generator]) -> Self:
         super().draw(like, generators)
-        size = (like.shape[-2], like.shape[-1])
-        if size not in self.fitted:
-            self.fitted[size] = torch.from_numpy(self.source if self.file_size(size) is None else self._follow(size))[None, None]
-        self.set_kernel(self.fitted[size], like)
+        self.set_kernel(self.file.at((like.shape[-2], like.shape[-1]), self.fit), like)
         return self
-
-    def _follow(self, size: tuple[int, int]) -> np.ndarray:
-        height, width = self.source.shape
-        if self.fit is None:
-            return self.source
-        try:
-            box = self.fit.box(height, width, size)
-        except ValueError as error:
-            raise ValueError(f"the kernel {self.path} is larger than the images: {error}") from error
-        return resized_kernel(self.source, box, size)
 
 
 class DeblurAnisotropic(Convolution):

@@ -5,12 +5,47 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from diffusion_priors.images.fit import Fit, resized_kernel
 from diffusion_priors.images.formats import not_a_file
 from diffusion_priors.images.io import read_grey
 
 SMALLEST, LARGEST = 1e-3, 1e3
 """Bounds on the sum of a kernel. Beyond them nothing of an image is left, or nothing but its brightest values."""
+
+
+class KernelFile:
+    """A kernel from a file, taken as it is where it fits into the images, else resized as their files are.
+
+    Raises ValueError where it cannot be read or is no kernel (see `read_kernel`).
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path, self.source = path, read_kernel(path)
+        self.fitted: dict[tuple[int, int], Tensor] = {}
+
+    def file_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
+        """The (height, width) that every image file must have, or None: see `Operator.file_size`."""
+        height, width = self.source.shape
+        return None if height <= size[0] and width <= size[1] else (height, width)
+
+    def at(self, size: tuple[int, int], fit: Fit | None) -> Tensor:
+        """(1, 1, h, w) in double precision, for images of `size` that `fit` brought there. Raises ValueError where it cannot follow."""
+        if size not in self.fitted:
+            self.fitted[size] = torch.from_numpy(self.source if self.file_size(size) is None else self._follow(size, fit))[None, None]
+        return self.fitted[size]
+
+    def _follow(self, size: tuple[int, int], fit: Fit | None) -> np.ndarray:
+        height, width = self.source.shape
+        if fit is None:
+            return self.source
+        try:
+            box = fit.box(height, width, size)
+        except ValueError as error:
+            raise ValueError(f"the kernel {self.path} is larger than the images: {error}") from error
+        return resized_kernel(self.source, box, size)
 
 
 def read_kernel(path: str) -> np.ndarray:

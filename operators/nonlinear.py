@@ -49,10 +49,10 @@ class PenalisedFit:
         limit = point.value * (1.0 + 4.0 * torch.finfo(point.value.dtype).eps)
         reached = self.at(point.x + _like(length, d) * d)
         for _ in range(self.halvings):
-            lower = reached.value <= limit
-            if lower.all():
+            higher = ~(reached.value <= limit) & limit.isfinite()
+            if not higher.any():
                 return reached
-            length = torch.where(lower, length, length / 2.0)
+            length = torch.where(higher, length / 2.0, length)
             reached = self.at(point.x + _like(length, d) * d)
         lower = reached.value <= limit
         return Point(*(torch.where(_like(lower, new), new, old) for new, old in zip(reached, point, strict=True)))

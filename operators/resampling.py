@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+from math import ceil
+from typing import Self
 
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor
+
+from diffusion_priors.operators.base import IMAGE_UNIT
+from diffusion_priors.operators.blur import check_fits, filtered, response_of
+from diffusion_priors.operators.kernel_file import KernelFile
+from diffusion_priors.operators.linear import LinearOperator
 from diffusion_priors.operators.separable import Extension, Separable, banded
 
 
@@ -94,6 +105,72 @@ class SuperResolutionGaussian(Reduction):
 
     def kernel(self, x: np.ndarray) -> np.ndarray:
         return np.exp(-0.5 * (x / self.std) ** 2)
+
+
+class SuperResolutionBlur(LinearOperator):
+    """y = S(k ∗ x0): a circular convolution, of which S keeps every `factor`-th row and column from the first one on.
+
+    k is the file at `path`, read as `deblur_kernel` reads it, or a Gaussian of `std` pixels, cut off at 3 std. It is centred on the
+    pixels kept, as in the codes of DPIR and DiffPIR, and not on the blocks as in the other operators: y is theirs, shifted
+    by (factor − 1)/2 pixels. AAᴴ is a circular convolution of y whose transfer function is the mean of |k̂|² over the factor²
+    frequencies that S folds into one (Zhao et al. 2016), which gives the inverses in closed form. Of its roots, the singular values,
+    those below `cutoff` of the largest count as 0.
+
+    Raises ValueError where a side is no multiple of `factor`, std is not positive, or the kernel cannot be read or is too large.
+    """
+
+    has_gram_inverse = True
+    unit = IMAGE_UNIT
+    cutoff = 1e-5
+    response: Tensor
+    gram: Tensor
+
+    def __init__(self, factor: int = 4, std: float = 1.6, path: str | None = None) -> None:
+        super().__init__()
+        if not std > 0.0:
+            raise ValueError(f"the Gaussian's standard deviation must be positive, got {std}; set operator.std")
+        self.factor, self.std = _checked(factor), std
+        self.file = None if path is None else KernelFile(path)
+        for name in ("response", "gram"):
+            self.register_buffer(name, None, persistent=False)
+
+    def file_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
+        return None if self.file is None else self.file.file_size(size)
+
+    def draw(self, like: Tensor, generators: Sequence[Generator]) -> Self:
+        super().draw(like, generators)
+        size = (like.shape[-2], like.shape[-1])
+        for side in size:
+            _divided(side, self.factor)
+        kernel = self._gaussian() if self.file is None else self.file.at(size, self.fit)
+        check_fits(kernel, size)
+        response = response_of(kernel, size)  # in double precision: s² spans twice the digits of s
+        gram = torch.fft.rfft2(self._kept(torch.fft.irfft2(response.abs().square(), s=size))).real
+        gram = torch.where(gram > self.cutoff**2 * gram.max(), gram, 0.0)
+        self.gram, self.response = gram.to(like), response.to(like.device, like.dtype.to_complex())
+        return self
+
+    def _gaussian(self) -> Tensor:
+        reach = ceil(3.0 * self.std)
+        taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64) / self.std).square())
+        return torch.outer(taps, taps)[None, None] / taps.sum() ** 2
+
+    def _kept(self, x: Tensor) -> Tensor:
+        return x[..., :: self.factor, :: self.factor]
+
+    def forward(self, x0: Tensor) -> Tensor:
+        return self._kept(filtered(x0, self.response))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        spread = y.new_zeros(len(y), *self.image_shape[1:])
+        self._kept(spread).copy_(y)
+        return filtered(spread, self.response.conj())
+
+    def gram_inverse(self, y: Tensor, weight: Tensor | float) -> Tensor:
+        return filtered(y, torch.where(self.gram > 0.0, 1.0 / (self.gram + weight), 0.0))
+
+    def as_image(self, y: Tensor) -> Tensor:
+        return y
 
 
 def cubic(x: np.ndarray) -> np.ndarray:

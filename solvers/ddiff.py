@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from diffusion_priors.diffusion.denoiser import Denoised
+from diffusion_priors.diffusion.levels import NoiseLevel
 from diffusion_priors.solvers.base import Guided, Info, Problem, Step, Walk
 
 
@@ -37,16 +39,23 @@ class DDiff(Guided):
             raise ValueError(f"the proximal step needs at least one iteration, got iterations={iterations}; set solver.iterations")
         self.lam, self.iterations = lam, iterations
 
-    def init(self, problem: Problem, start: Any) -> Walk:
+    def init(self, problem: Problem, start: NoiseLevel) -> Walk:
         x, sampler = super().init(problem, start)
         return Walk(x, Memory(sampler))
 
     def step(self, state: Walk, step: Step, problem: Problem) -> tuple[Walk, Tensor, Info]:
-        (now, then, _), measurement, (sampler, lifted) = step, problem.measurement, state.memory
+        (now, then, _), (sampler, lifted) = step, state.memory
         denoised = problem.denoiser(state.x, now)
         dual = 0.0 * denoised.x0 if lifted is None else lifted - denoised.x0
-        weight = self.lam * measurement.sigma_y**2 / now.noise_to_signal**2
-        x = measurement.prox(denoised.x0 - dual, weight, self.iterations)
-        moved = self.move(Walk(state.x, sampler), step, denoised._replace(x0=x), problem)
-        there = moved.x if then.sigma == 0.0 else moved.x + then.alpha * dual
-        return Walk(there, Memory(moved.memory, x + dual)), x, {}
+
+        def primal(denoised: Denoised, level: NoiseLevel) -> Denoised:
+            weight = self.lam * problem.measurement.sigma_y**2 / level.noise_to_signal**2
+            return denoised._replace(x0=problem.measurement.prox(denoised.x0 - dual, weight, self.iterations))
+
+        def estimate(x: Tensor, level: NoiseLevel) -> Denoised:
+            return primal(problem.denoiser(x, level), level)
+
+        near = primal(denoised, now)
+        x, memory = problem.sampler.step(near, estimate, state.x, now, then, problem.rng, sampler)
+        there = x if then.sigma == 0.0 else x + then.alpha * dual
+        return Walk(there, Memory(memory, near.x0 + dual)), near.x0, {}

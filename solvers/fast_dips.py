@@ -19,9 +19,9 @@ class FastDIPS(Solver):
 
     from x = x̂0 and w = 0, P the projection onto the ball around y. a is the exact step along g for the linearised A,
     a = ‖g‖²/(‖g‖²/u² + ρ‖J g‖²), halved until the objective falls. ε = σ_y √m with m numbers measured; the official code has ε = 0.05
-    for each task. There a is at most 1, which binds at high noise alone, and the run ends with x̂0; here it ends with x.
-    `iterations` counts as there, the first one leaving x̂0 as it is. Its settings are ρ = 200, 3 iterations
-    and 50 to 75 levels with 1 or 2 `descents` for linear A, 2 iterations, 150 levels and 5 descents for phase retrieval.
+    for each task. There a is at most 1, which with its ρ seldom binds, and the run ends with x̂0; here it ends with x.
+    `iterations` counts as there: the first one leaves x̂0 as it is. The official settings are ρ = 200 with 3 iterations, 1 or 2
+    `descents` and 50 to 75 levels for linear A, and 2 iterations, 5 descents and 150 levels for phase retrieval.
 
     One network call a step, no gradient through it; any operator. Raises ValueError where a count is below 1 or ρ is not positive.
     """

@@ -17,11 +17,11 @@ from diffusion_priors.solvers.gaussian_product import conditional_variance
 class LGDMC(Guided):
     """s̃ = s + ∇_{x_t} log (1/n) Σᵢ p(y | x̂0 + r zᵢ), r² = v u²/(v + u²), u = σ_t/α_t (LGD-MC, Song et al. 2023).
 
-    It is the score of y given x_t if x0 given x_t is N(x̂0, r² I), by `samples` n of it and for any operator. The gradients of the
-    samples are averaged with the weights p(y | xᵢ)/Σ p(y | xⱼ) and pulled back through one network call. With many measured
-    numbers one weight is near 1. The paper has v = 1; `prior_variance` is v in units of [-1, 1] images, about 0.25 for
-    faces. The authors have no code. That of InverseBench averages with equal weights and divides by the root of the mean loss;
-    this is the paper's average.
+    It estimates the score of y given x_t for x0 given x_t ~ N(x̂0, r² I) with n = `samples` draws, for any operator. The gradients
+    at the draws xᵢ are averaged with the weights p(y | xᵢ)/Σ p(y | xⱼ) and pulled back through one network call. With many
+    measured numbers one weight is near 1. The paper has v = 1; `prior_variance` is v in units of [-1, 1] images, about 0.25 for
+    faces. The authors published no code. InverseBench's averages with equal weights and divides by the root of the mean loss; this
+    is the paper's average.
 
     One network call and one vector-Jacobian product a step. Raises ValueError where n is below 1 or v is not positive.
     """

@@ -91,8 +91,8 @@ def test_an_image_in_a_batch_has_the_proximal_point_it_has_alone(make):
     together = found.prox(z, weight, 15)
     spoilt = z.clone()
     spoilt[0] = torch.nan
-    beside = found.prox(spoilt, weight, 15)
-    assert torch.equal(beside[1:], together[1:]) and beside[0].isnan().all()
+    others = found.prox(spoilt, weight, 15)
+    assert torch.equal(others[1:], together[1:]) and others[0].isnan().all()
     for b in range(3):
         operator = make().draw(z[b : b + 1], generators([b]))
         alone = measurement(operator, found.y[b : b + 1]).prox(z[b : b + 1], weight[b : b + 1], 15)

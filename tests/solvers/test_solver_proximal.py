@@ -1,83 +1,26 @@
-"""LGD-MC, DDiff, FAST-DIPS and SITCOM against their own recursions in dense matrices, for a Gaussian prior and the noise captured."""
+"""DDiff and FAST-DIPS against their own recursions in dense matrices, for a Gaussian prior and the noise captured."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import sqrt
 
 import numpy as np
 import pytest
-import torch
-from closed_form import linear_bars
+from closed_form import fast_dips, linear_bars, measured
 from gaussian_prior import CASES, bars_of, make_setting, state, step_of
 from one_dimension import width_of
 
 from diffusion_priors.diffusion.grids import Linspace
+from diffusion_priors.diffusion.samplers import Heun
 from diffusion_priors.diffusion.transitions import Renoise
-from diffusion_priors.operators.noise_models import Gaussian
-from diffusion_priors.solvers.ddiff import DDiff
+from diffusion_priors.solvers.base import Walk
+from diffusion_priors.solvers.ddiff import DDiff, Memory
 from diffusion_priors.solvers.diffpir import DiffPIR
 from diffusion_priors.solvers.fast_dips import FastDIPS
-from diffusion_priors.solvers.lgd_mc import LGDMC
-from diffusion_priors.solvers.pigdm import PiGDM
-from diffusion_priors.solvers.sitcom import SITCOM
 
 BARS = linear_bars()
 JUMPS = [(990, 900), (500, 320), (40, 4), (40, None)]
 every_case = pytest.mark.parametrize("case", CASES)
-SIGMA = 0.3
-
-
-def measured(a) -> int:
-    """How many entries of y an operator measures: the others have a row of zeros."""
-    return int(a.any(axis=1).sum())
-
-
-# LGD-MC
-
-
-def of_one_sigma(case, sigma=SIGMA):
-    """A setting whose noise model has the σ_y of every image, as those of a run do."""
-    setting = make_setting(case, sigma_y=[sigma])
-    setting.problem = replace(setting.problem, measurement=replace(setting.problem.measurement, noise_model=Gaussian(sigma)))
-    return setting
-
-
-@every_case
-def test_lgd_mc_is_the_gradient_of_the_log_of_the_mean_likelihood(case):
-    """∇_{x_t} log Σᵢ p(y | x̂0 + r zᵢ), by central differences of the logarithm itself with the same draws."""
-    v, n, h = 0.6, 5, 1e-5
-    setting = of_one_sigma(case)
-    draws = np.random.default_rng(2).normal(size=(1, 3, n, setting.law.side))
-    for t in (990, 500, 40):
-        bar = BARS[t]
-        x, _ = state(setting, bar)
-        problem = setting.record(draws)
-        found = LGDMC(n, v).estimate(setting.tensor(x), setting.table[t], problem)
-        assert problem.rng.taken == 1 and found.eps is None
-        r = sqrt(v * (1 - bar) / (bar * v + 1 - bar))
-
-        def log_mean(row, b, bar=bar, r=r):
-            points = setting.law.x0(row[None], bar) + r * draws[0, b]
-            losses = np.square(points @ setting.matrices[b].T - setting.y[b]).sum(1) / (2 * SIGMA**2)
-            return -losses.min() + np.log(np.exp(losses.min() - losses).mean())
-
-        for b, row in enumerate(x):
-            steps = h * np.eye(len(row))
-            gradient = np.array([(log_mean(row + e, b) - log_mean(row - e, b)) / (2 * h) for e in steps])
-            wanted = setting.law.x0(row[None], bar)[0] + (1 - bar) / sqrt(bar) * gradient
-            np.testing.assert_allclose(found.x0[b].flatten(), wanted, rtol=1e-5, atol=1e-5)
-            np.testing.assert_allclose(found.image[b].flatten(), setting.law.x0(row[None], bar)[0], rtol=1e-9, atol=1e-9)
-
-
-def test_with_many_samples_lgd_mc_is_pigdm():
-    """The mean of p(y | x̂0 + r z) over z is N(y; A x̂0, r² AAᴴ + σ_y²): here within 3 % of the change of x̂0, of 20,000 samples."""
-    setting = of_one_sigma("identity", 1.0)
-    x, _ = state(setting, BARS[600])
-    level = setting.table[600]
-    exact = PiGDM(0.6).estimate(setting.tensor(x), level, setting.problem)
-    found = LGDMC(20_000, 0.6).estimate(setting.tensor(x), level, setting.problem)
-    assert (found.x0 - exact.x0).norm() < 0.03 * (exact.x0 - exact.image).norm()
 
 
 # DDiff
@@ -108,6 +51,27 @@ def test_ddiff_is_admm_along_the_levels(case):
             np.testing.assert_allclose(found[k + 1][b].flatten(), xt, rtol=1e-5, atol=1e-5)
 
 
+def test_a_second_estimate_of_the_sampler_takes_its_data_step_too():
+    """Heun's slope at the level reached is that of x = prox(x̂0 − u, ρ) there; u = 0 in the first step."""
+    lam, (t, s) = 3.0, (500, 320)
+    setting, solver = make_setting("blur", sampler=Heun()), DDiff(lam)
+    bar, bar_next = BARS[t], BARS[s]
+    x, z = state(setting, bar)
+    moved, _, _ = solver.step(Walk(setting.tensor(x), Memory(None)), step_of(setting, (t, s)), setting.record(z))
+
+    def eps(row, b, bar):
+        a, y, rho = setting.matrices[b], setting.y[b], lam * setting.sigma_y[b] ** 2 * bar / (1 - bar)
+        x0 = setting.law.x0(row[None], bar)[0]
+        near = np.linalg.solve(a.T @ a + rho * np.eye(len(x0)), a.T @ y + rho * x0)
+        return (row - sqrt(bar) * near) / sqrt(1 - bar)
+
+    for b, row in enumerate(x):
+        slope, ratio = eps(row, b, bar), sqrt(bar_next / bar)
+        euler = ratio * row + (sqrt(1 - bar_next) - ratio * sqrt(1 - bar)) * slope
+        wanted = ratio * row + (sqrt(1 - bar_next) - ratio * sqrt(1 - bar)) * (slope + eps(euler, b, bar_next)) / 2
+        np.testing.assert_allclose(moved.x[b].flatten(), wanted, rtol=1e-6, atol=1e-7)
+
+
 def test_the_dual_takes_the_bias_of_diffpir_away_and_with_it_the_width():
     """One-dimensional Gaussian, λ = 7, ζ = 0.3: DiffPIR's mean is a posterior deviation off and its law twice too wide."""
     with_dual, without = (width_of(solver, 100, 1.0, 0.1, Renoise(0.3)) for solver in (DDiff(7.0), DiffPIR(7.0)))
@@ -116,22 +80,6 @@ def test_the_dual_takes_the_bias_of_diffpir_away_and_with_it_the_width():
 
 
 # FAST-DIPS
-
-
-def fast_dips(a, y, x0, u, rho, radius, iterations, descents):
-    """The official order of the updates, with the exact step along the gradient."""
-    x, v, w = x0.copy(), a @ x0, np.zeros(len(y))
-    for _ in range(iterations):
-        b = v - w
-        for _ in range(descents):
-            g = (x - x0) / u**2 + rho * a.T @ (a @ x - b)
-            curvature = g @ g / u**2 + rho * (a @ g) @ (a @ g)
-            x = x - (g @ g / curvature if curvature > 0 else 0.0) * g
-        q = a @ x + w
-        norm = np.linalg.norm(q - y)
-        v = q if norm <= radius else y + radius * (q - y) / norm
-        w = w + a @ x - v
-    return x
 
 
 @pytest.mark.parametrize("sigma_y", [(0.1, 0.2, 0.4), (0.0, 0.0, 0.0)], ids=["noise", "no noise"])
@@ -182,72 +130,12 @@ def test_fast_dips_goes_to_the_nearest_image_within_the_noise(case):
         np.testing.assert_allclose(found[b].flatten(), wanted, rtol=1e-3, atol=1e-3)
 
 
-# SITCOM
-
-
-def sitcom(setting, b, x, t, lr, iterations):
-    """torch.optim.Adam on ‖y − A x̂0(v)‖² for one image, stopped by its own discrepancy; → x̂0 and the number of iterations."""
-    bar, a, y = BARS[t], torch.from_numpy(setting.matrices[b]), torch.from_numpy(setting.y[b])
-    radius = setting.sigma_y[b] ** 2 * measured(setting.matrices[b])
-    mean, jacobian = torch.from_numpy(setting.law.mean), torch.from_numpy(setting.law.jacobian(bar))
-    v = torch.from_numpy(x[b]).clone().requires_grad_()
-    optimiser = torch.optim.Adam([v], lr=lr)
-
-    def estimate():
-        return mean + jacobian @ (v - sqrt(bar) * mean)
-
-    for k in range(iterations):
-        loss = (y - a @ estimate()).square().sum()
-        if loss <= radius:
-            return estimate().detach().numpy(), k
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    return estimate().detach().numpy(), iterations
-
-
-@every_case
-def test_sitcom_step_is_torchs_adam_stopped_image_by_image(case):
-    """Images of a batch stop after different numbers of iterations, one of them after none and one not at all."""
-    setting, iterations = make_setting(case, batch=4, sigma_y=(0.02, 0.2, 0.3, 5.0)), 12
-    problem = setting.problem
-    counts = []
-    for jump in JUMPS:
-        bar, bar_next = bars_of(jump)
-        x, z = state(setting, bar)
-        problem.denoiser.reset()
-        moved, x0, info = SITCOM(0.1, iterations).step(setting.tensor(x), step_of(setting, jump), setting.record(z))
-        wanted = [sitcom(setting, b, x, jump[0], 0.1, iterations) for b in range(4)]
-        rows, taken = np.stack([row for row, _ in wanted]), [count for _, count in wanted]
-        np.testing.assert_allclose(x0.flatten(1), rows, rtol=1e-8, atol=1e-9, err_msg=str(jump))
-        np.testing.assert_allclose(moved.flatten(1), sqrt(bar_next) * rows + sqrt(1 - bar_next) * z[0], rtol=1e-8, atol=1e-9)
-        assert info["iterations"].tolist() == taken
-        assert (problem.denoiser.forwards, problem.denoiser.vjps) == (max(taken) + 1, max(taken))
-        counts += taken
-    assert {0, iterations} < set(counts)
-
-
-def test_sitcom_needs_one_call_where_every_image_fits():
-    setting = make_setting("box")
-    x, z = state(setting, BARS[500])
-    problem = setting.record(z)
-    problem = replace(problem, measurement=replace(problem.measurement, sigma_y=10.0 * problem.measurement.sigma_y))
-    problem.denoiser.reset()
-    _, x0, info = SITCOM().step(setting.tensor(x), step_of(setting, (500, 320)), problem)
-    np.testing.assert_allclose(x0.flatten(1), setting.law.x0(x, BARS[500]), rtol=1e-9, atol=1e-9)
-    assert (problem.denoiser.forwards, problem.denoiser.vjps) == (1, 0) and not info["iterations"].any()
-
-
 REFUSED = [
-    (lambda: LGDMC(0), "samples"),
-    (lambda: LGDMC(prior_variance=0.0), "prior_variance"),
     (lambda: DDiff(0.0), "lam"),
     (lambda: DDiff(iterations=0), "iterations"),
     (lambda: FastDIPS(rho=-1.0), "rho"),
     (lambda: FastDIPS(iterations=0), "iterations"),
     (lambda: FastDIPS(descents=0), "descents"),
-    (lambda: SITCOM(lr=0.0), "lr"),
-    (lambda: SITCOM(iterations=0), "iterations"),
 ]
 
 

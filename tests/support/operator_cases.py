@@ -152,7 +152,7 @@ def largest_singular_value(operator: LinearOperator, x: Tensor, steps: int = 30)
 
 def by_conjugate_gradients(operator: LinearOperator) -> bool:
     """Whether A⁺ is iterated: then it is exact up to `cg_tolerance` only."""
-    return not operator.has_spectrum
+    return not (operator.has_spectrum or operator.has_gram_inverse)
 
 
 def residual_bound(operator: LinearOperator, x: Tensor) -> Tensor:

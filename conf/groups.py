@@ -14,8 +14,10 @@ SCRIPTS = ("sample", "evaluate", "train")
 
 
 def options(group: str) -> list[str]:
-    """The options of a group; empty where there is no such group."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml")) if group and not group.startswith("hydra") else []
+    """The options of a group, those of its folders with the folder's name; empty where there is no such group."""
+    if not group or group.startswith("hydra"):
+        return []
+    return sorted(path.relative_to(CONF / group).with_suffix("").as_posix() for path in (CONF / group).rglob("*.yaml"))
 
 
 @cache
@@ -73,7 +75,8 @@ def _fits(experiment: str, script: str) -> bool:
     """Whether a script has every group that an experiment overrides, and every key that it sets."""
     file = f"experiment/{experiment}.yaml"
     offered = {name for name, _ in _defaults(f"{script}.yaml")} | {*_read(f"{script}.yaml")}
-    wanted = {name.removeprefix("override /") for name, _ in _defaults(file)} | {*_read(file)} - {"defaults"}
+    outer = [name.removeprefix("override /") for name, _ in _defaults(file) if "@" not in name]  # not those inside another option
+    wanted = {*outer} | {*_read(file)} - {"defaults"}
     swept = _read(file).get("hydra", {}).get("sweeper", {}).get("params") or {}
     wanted |= {key.split(".")[0].split("@")[0] for key in swept}
     return {name for name in wanted if not name.startswith("hydra")} <= offered

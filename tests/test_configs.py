@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from diffusion_priors.conf import PROJECT
+from diffusion_priors.conf.groups import options
 from diffusion_priors.conf.settings import EvaluateSettings, SampleSettings, TrainSettings
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ CONF = PROJECT / "conf"
 FILES = sorted(path.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml"))
 MAINS = [file for file in FILES if "/" not in file]
 FOLDERS = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir() and folder.name != "tuned"]  # tuned holds values, not options
-GROUPS = {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in FOLDERS}
+GROUPS = {folder.name: options(folder.name) for folder in FOLDERS}
 
 PRESETS = {
     ("metrics/lpips_all.yaml", "lpips_vgg.net"),
@@ -195,7 +196,7 @@ def choose(group: str, option: str) -> tuple[str, list[str]]:
 
 def asked(file: str) -> set[str]:
     """The groups of the project that an experiment overrides, and the keys it sets."""
-    groups = {name.removeprefix("override /") for name in overridden(file)}
+    groups = {name.removeprefix("override /") for name in overridden(file) if "@" not in name}  # not those inside another option
     return {name for name in groups | set(read(file)) if not name.startswith("hydra") and name != "defaults"}
 
 

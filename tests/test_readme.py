@@ -148,6 +148,7 @@ def test_listings_are_formatted_and_name_an_importable_class():
 
 
 def options(group: str) -> set[str]:
+    """The options of a group in the table; those of a folder stand in docs/published_settings.md."""
     return {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
 
 

@@ -20,7 +20,10 @@ from diffusion_priors.diffusion.image_random import image_generator
 from diffusion_priors.diffusion.schedules import Linear
 from diffusion_priors.evaluation.exact.distances import Reference, distances, unit_directions
 from diffusion_priors.evaluation.exact.experiment import Outcome
+from diffusion_priors.evaluation.exact.plots import maps
 from diffusion_priors.evaluation.exact.posterior import posterior_of
+from diffusion_priors.evaluation.exact.results import clouds
+from diffusion_priors.evaluation.exact.table import headings, rows
 from diffusion_priors.evaluation.exact.weighted_images import NEAR, WeightedImages
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.blur import DeblurGaussian
@@ -173,6 +176,27 @@ def test_the_posteriors_own_denoiser_is_as_good_as_exact_samples():
     assert found["ranks"] > 0.01
     assert floor["ranks"] > 0.01
     assert 0.3 < np.mean([one.weights.max() for one in compared(100).posteriors]) < 0.9
+
+
+def test_the_plot_of_a_measurement_that_is_no_image_leaves_it_out():
+    """Phases are lost, so that y gives no image to show: the columns are the truth and the solver."""
+    arrays = clouds(compared())
+    assert "y" not in arrays
+    np.testing.assert_allclose(arrays["mean"], compared().posteriors[0].mean, atol=1e-6)
+    assert [axes.get_title() for axes in maps("nonlinear", [("informed", arrays)]).axes[:2]] == ["truth and exact", "informed"]
+
+
+def test_the_table_has_the_columns_that_its_problems_have():
+    spent = {"solver": "dps", "settings": {}, "failed": 0, "samples": 9, "seconds": 1.0, "nfe_forward": 3, "nfe_vjp": 3, "label": "dps"}
+    found = {name: spent | {"problem": name} for name in ("nonlinear", "random_4")}
+    found["nonlinear"] |= {kind: getattr(compared(), kind) for kind in ("distances", "floor")}
+    found["random_4"] |= {kind: {"w2": 0.5, "inside_50": 0.4, "inside_95": 0.9, "ranks": None} for kind in ("distances", "floor")}
+    assert {"on an image", "weights error", "heaviest mode"} <= {*headings([found["nonlinear"]])}
+    assert not {"in 50 %", "in 95 %", "ranks p"} & {*headings([found["nonlinear"]])}
+    assert headings([found["random_4"]])[2:5] == ["sliced W₂", "in 50 %", "in 95 %"]
+    names, (_, nonlinear, _, random_4) = headings([*found.values()]), rows([*found.values()])
+    assert [nonlinear[names.index(name)] for name in ("in 50 %", "on an image")] == ["–", "100%"]
+    assert [random_4[names.index(name)] for name in ("in 50 %", "on an image")] == ["40%", "–"]
 
 
 @pytest.mark.parametrize("wrong", [{"strength": -1.0}, {"strength": 0.0}, {"strength": 4.0}, {"swapped": True}], ids=str)

@@ -1,4 +1,4 @@
-"""How far a set of samples is from a known law: distances, errors of moments, contents of regions."""
+"""How far a set of samples is from a known law: distances, errors of moments and weights, contents of regions."""
 
 from __future__ import annotations
 
@@ -7,30 +7,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray
 
-from diffusion_priors.evaluation.exact.mixtures import GaussianMixture
-
-REGIONS = (0.5, 0.95)
-DRAWS = 4000
-"""Number of exact samples that set the thresholds of the regions: a content of 0.5 is then met to 0.008."""
+from diffusion_priors.evaluation.exact.known_law import Contents, KnownLaw
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A posterior, exact samples of it (N, D), and the regions: their axes (D, k) and their density thresholds."""
+    """A posterior, exact samples of it (N, D), the axes of its largest variance (D, k), and its regions."""
 
-    posterior: GaussianMixture
+    posterior: KnownLaw
     samples: ndarray
     axes: ndarray
-    thresholds: tuple[float, ...]
+    regions: Contents
 
     @classmethod
-    def of(cls, posterior: GaussianMixture, count: int, most_axes: int, generator: np.random.Generator) -> Reference:
+    def of(cls, posterior: KnownLaw, count: int, most_axes: int, generator: np.random.Generator) -> Reference:
         """The axes are the leading eigenvectors of the posterior covariance, at most `most_axes` of them."""
         samples = posterior.sample(count, generator)
         axes = leading(posterior.covariance, most_axes)
-        projected = posterior.along(axes)
-        heights = projected.log_density(projected.sample(DRAWS, generator))
-        return cls(posterior, samples, axes, tuple(np.quantile(heights, [1.0 - content for content in REGIONS])))
+        return cls(posterior, samples, axes, posterior.regions(axes, generator))
 
     @property
     def scale(self) -> float:
@@ -60,21 +54,34 @@ def distances(samples: ndarray, reference: Reference, directions: ndarray) -> di
     mean: ‖mean − μ‖/√(tr C); ideally 0, √(1/N) for exact samples.
     covariance: ‖Cov − C‖_F/‖C‖_F, along the reference's axes; ideally 0.
     spread: √(tr Cov / tr C), below 1 if the samples vary too little.
-    inside_50, inside_95: the share of samples inside the posterior's highest-density region of that content. The
-    region's threshold is a quantile of the densities of exact samples (Hyndman 1996, Sec. 3), along the same axes.
+    To these come the contents of the posterior's regions, and `weights` where it has several parts. A posterior of one image
+    has no scale: the first four are then infinite or not a number.
     """
     posterior, axes = reference.posterior, reference.axes
     exact_samples, along = reference.samples[: len(samples)], samples @ axes
     total = np.trace(posterior.covariance)
     covariance, exact = np.atleast_2d(np.cov(along.T)), axes.T @ posterior.covariance @ axes
-    heights = posterior.along(axes).log_density(along)
-    contents = {f"inside_{round(100 * c)}": float((heights >= t).mean()) for c, t in zip(REGIONS, reference.thresholds, strict=True)}
-    return {
-        "w2": sliced_wasserstein(samples, exact_samples, directions) / reference.scale,
-        "mean": float(np.linalg.norm(samples.mean(0) - posterior.mean) / np.sqrt(total)),
-        "covariance": float(np.linalg.norm(covariance - exact) / np.linalg.norm(exact)),
-        "spread": float(np.sqrt(samples.var(0, ddof=1).sum() / total)),
-    } | contents
+    with np.errstate(divide="ignore", invalid="ignore"):
+        moments = {
+            "w2": np.divide(sliced_wasserstein(samples, exact_samples, directions), reference.scale),
+            "mean": np.linalg.norm(samples.mean(0) - posterior.mean) / np.sqrt(total),
+            "covariance": np.linalg.norm(covariance - exact) / np.linalg.norm(exact),
+            "spread": np.sqrt(samples.var(0, ddof=1).sum() / total),
+        }
+    return {key: float(value) for key, value in moments.items()} | reference.regions(samples) | weights(samples, posterior)
+
+
+def weights(samples: ndarray, posterior: KnownLaw) -> dict[str, float]:
+    """How the samples are shared among the parts of the posterior, its modes; nothing where it has only one.
+
+    weights: half the sum over the parts of |share of the samples − weight|, the total variation distance; ideally 0.
+    heaviest: the share of the samples in the part with the greatest weight.
+    """
+    if len(posterior.weights) == 1:
+        return {}
+    shares = np.bincount(posterior.part_of(samples), minlength=len(posterior.weights)) / len(samples)
+    error = 0.5 * np.abs(shares - posterior.weights).sum()
+    return {"weights": float(error), "heaviest": float(shares[posterior.weights.argmax()])}
 
 
 def unit_directions(side: int, count: int, generator: np.random.Generator) -> ndarray:

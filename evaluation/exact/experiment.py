@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import prod
 from time import perf_counter
 
 import numpy as np
@@ -14,8 +15,8 @@ from diffusion_priors.diffusion.analytic.priors import law_of
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
 from diffusion_priors.evaluation.exact.distances import Reference, distances, unit_directions
-from diffusion_priors.evaluation.exact.mixtures import GaussianMixture
-from diffusion_priors.evaluation.exact.posterior import Posterior, matrix_of
+from diffusion_priors.evaluation.exact.known_law import KnownLaw
+from diffusion_priors.evaluation.exact.posterior import Given, posterior_of
 from diffusion_priors.evaluation.exact.problem import ExactProblem
 from diffusion_priors.evaluation.exact.sbc import histogram, quantities, ranks, uniformity
 from diffusion_priors.operators.measurement import Measurement
@@ -52,9 +53,10 @@ class Cost:
 class ExactExperiment:
     """Run the solver of `method` on the measurements of one problem, and draw as many samples from the exact posteriors.
 
-    The method's prior must have a known law, its operator, drawn once, must be linear, and its noise Gaussian.
-    The ground truths are drawn from the prior. A sample is a function of (configuration, seed, measurement, sample number).
-    Everything runs on the CPU. The solver computes in float32, as in every run; exact quantities are in double precision.
+    The method's prior must have a known law. With its operator, drawn once, and its noise the posterior must be known too:
+    see `posterior_of`. The ground truths are drawn from the prior. A sample is a function of (configuration, seed,
+    measurement, sample number). Everything runs on the CPU. The solver computes in float32, as in every run; exact
+    quantities are in double precision.
     """
 
     method: Method
@@ -62,21 +64,18 @@ class ExactExperiment:
     seed: int = 0
     batch_size: int = 8
     law: Law = field(init=False)
+    given: Given = field(init=False)
 
     def check(self) -> None:
         """Raises a one-line ValueError if the posterior is not known, or if the components do not fit together."""
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}; set batch_size")
         self.law = law_of(self.method.prior)
-        sigma = getattr(self.method.noise_model, "std", None)
-        if sigma is None:
-            raise ValueError("the exact posterior is known for Gaussian noise; set noise_model=gaussian")
         self.method.solver.check(self.method.operator, self.method.noise_model, self.method.sampler)
         self.method.sampler.check(learned_variance=False)
         self.plan = self.method.plan()
         self._draw_operator(torch.float64)
-        self.matrix, self.measured = matrix_of(self.method.operator, self.law.shape)
-        self.posterior = Posterior(self.law, self.matrix, sigma)
+        self.given = posterior_of(self.law, self.method.operator, self.method.noise_model)
 
     def _draw_operator(self, dtype: torch.dtype) -> None:
         """Draw the random parts of the operator, the same for every image of the problem."""
@@ -89,17 +88,27 @@ class ExactExperiment:
         """
         torch.set_num_threads(1)
         self._measure()
-        posteriors = [self.posterior.given(self.observed[m]) for m in range(self.exact_problem.total)]
+        posteriors = [self.given(y[None]) for y in self.measurement.y]
         solved, cost = self._solve()
         return Outcome(self, posteriors, solved, self._sample_exactly(posteriors), cost)
 
     def _measure(self) -> None:
-        """Draw x0 ~ p(x0) and y for every measurement. The rows of `observed` are the measured entries of y."""
+        """Draw x0 ~ p(x0) and y for every measurement."""
         self._draw_operator(torch.float32)
         generators = [image_generator(self.seed, "truth", m) for m in range(self.exact_problem.total)]
         self.truth = self.law.draw(generators)
         self.measurement = Measurement.of(self.method.operator, self.method.noise_model, self.truth.float(), generators)
-        self.observed = self.measurement.y.flatten(1).double().numpy()[:, self.measured]
+
+    def measured(self, which: list[int]) -> Measurement:
+        """The measurements with these numbers, one per row."""
+        return replace(self.measurement, y=self.measurement.y[which], sigma_y=self.measurement.sigma_y[which])
+
+    def quantities(self, x: ndarray, axes: ndarray) -> ndarray:
+        """The ranked quantities (M, L, Q) of L images of each measurement, x (M, L, D)."""
+        count, each, _ = x.shape
+        measurement = self.measured([m for m in range(count) for _ in range(each)])
+        images = torch.from_numpy(x).float().view(-1, *self.law.shape)
+        return quantities(x, measurement.norm(images).square().double().numpy().reshape(count, each), axes)
 
     def _solve(self) -> tuple[DrawnSamples, Cost]:
         rows, denoiser = self.exact_problem.rows(), Denoiser(self.method.prior)
@@ -117,17 +126,15 @@ class ExactExperiment:
         return DrawnSamples(rows, x), Cost(seconds, forwards, vjps, int(np.isnan(x).any(1).sum()))
 
     def _problem(self, denoiser: Denoiser, rows: list[tuple[int, int]]) -> Problem:
-        which = [m for m, _ in rows]
-        measurement = replace(self.measurement, y=self.measurement.y[which], sigma_y=self.measurement.sigma_y[which])
         return Problem(
             denoiser=denoiser,
-            measurement=measurement if self.method.solver.uses_measurement else None,
+            measurement=self.measured([m for m, _ in rows]) if self.method.solver.uses_measurement else None,
             sampler=self.method.sampler,
             rng=ImageRandom([image_generator(self.seed, "truth", m, s, "sampling") for m, s in rows]),
             like=torch.zeros(len(rows), *self.law.shape),
         )
 
-    def _sample_exactly(self, posteriors: list[GaussianMixture]) -> DrawnSamples:
+    def _sample_exactly(self, posteriors: list[KnownLaw]) -> DrawnSamples:
         """As many samples as the solver drew, from the posteriors themselves."""
         rows = self.exact_problem.rows()
         counts = np.bincount([m for m, _ in rows])
@@ -140,14 +147,13 @@ class Outcome:
     """`distances` of the solver's samples, and the `floor`: those of as many exact samples. Both are means over the posteriors."""
 
     def __init__(
-        self, experiment: ExactExperiment, posteriors: list[GaussianMixture], solved: DrawnSamples, exact: DrawnSamples, cost: Cost
+        self, experiment: ExactExperiment, posteriors: list[KnownLaw], solved: DrawnSamples, exact: DrawnSamples, cost: Cost
     ) -> None:
         self.experiment, self.posteriors, self.solved, self.exact, self.cost = experiment, posteriors, solved, exact, cost
         problem, seed = experiment.exact_problem, experiment.seed
         generators = [image_generator(seed, "truth", m, "reference") for m in range(problem.posteriors)]
         self.references = [Reference.of(posteriors[m], problem.samples, problem.axes, g) for m, g in enumerate(generators)]
-        side = experiment.matrix.shape[1]
-        self.directions = unit_directions(side, problem.directions, image_generator(seed, "truth", "directions"))
+        self.directions = unit_directions(prod(experiment.law.shape), problem.directions, image_generator(seed, "truth", "directions"))
         self.distances = self._compare(solved)
         self.floor = self._compare(exact)
 
@@ -165,10 +171,9 @@ class Outcome:
         if not problem.ranked:
             return None
         x = np.stack([drawn.x[i] for i, (_, s) in enumerate(drawn.rows) if s < problem.ranks]).reshape(problem.total, problem.ranks, -1)
-        axes, y = self.references[0].axes[:, :2], experiment.observed
-        of_truth = quantities(experiment.truth.flatten(1).numpy(), y, experiment.matrix, axes)
-        of_samples = quantities(x, y[:, None], experiment.matrix, axes)
-        return ranks(of_truth, np.nan_to_num(of_samples, nan=np.inf))
+        axes, truth = self.references[0].axes[:, :2], experiment.truth.flatten(1).numpy()[:, None]
+        of_samples = np.nan_to_num(experiment.quantities(x, axes), nan=np.inf)
+        return ranks(experiment.quantities(truth, axes)[:, 0], of_samples, image_generator(experiment.seed, "truth", "ties"))
 
     def histograms(self, drawn: DrawnSamples) -> list[list[int]] | None:
         """Counts of the ranks in equal bins, one list per quantity."""

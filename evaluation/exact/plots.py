@@ -76,10 +76,14 @@ def frame(exact: np.ndarray, samples: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def maps(problem: str, loaded: Sequence[tuple[str, dict]]) -> Figure:
-    """One column for y, one for the ground truth and the exact posterior, one per run. The rows show an image, mean and deviation."""
+    """One column for y if it gives an image, one for the ground truth and the exact posterior, one per run.
+
+    The rows show an image, the mean and the deviation.
+    """
     first = loaded[0][1]
     shape = tuple(first["shape"].astype(int))
-    columns = [("measured", [first["y"], None, None]), ("truth and exact", [first[key] for key in ("truth", "mean", "std")])]
+    columns = [("measured", [first["y"], None, None])] if "y" in first else []
+    columns += [("truth and exact", [first[key] for key in ("truth", "mean", "std")])]
     columns += [(label, [arrays["sample"][0], arrays["solved_mean"], arrays["solved_std"]]) for label, arrays in loaded]
     most = float(first["std"].max()) * 1.5
     figure = sheet(

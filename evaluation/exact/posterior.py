@@ -1,20 +1,67 @@
-"""Exact posteriors: p(x0 | y) of a Gaussian or a mixture, a linear operator and Gaussian noise."""
+"""Exact posteriors p(x0 | y): of a Gaussian or a mixture for a linear operator and Gaussian noise, of a list of images for any."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import torch
 from numpy import ndarray
 from scipy import linalg
 from scipy.special import softmax
+from torch import Tensor
 
-from diffusion_priors.diffusion.analytic.laws import Law
+from diffusion_priors.diffusion.analytic.empirical import Empirical
+from diffusion_priors.diffusion.analytic.laws import GaussianSum, Law
+from diffusion_priors.evaluation.exact.known_law import KnownLaw
 from diffusion_priors.evaluation.exact.mixtures import CovarianceFactor, GaussianMixture
+from diffusion_priors.evaluation.exact.weighted_images import WeightedImages
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.linear import LinearOperator
+from diffusion_priors.operators.noise_models import NoiseModel
 
 LARGEST = 2048
 """Largest number of values in an image: the closed form needs dense matrices of this side."""
+
+Given = Callable[[Tensor], KnownLaw]
+"""A measurement y (1, …) → p(x0 | y)."""
+
+
+def posterior_of(law: Law, operator: Operator, noise_model: NoiseModel) -> Given:
+    """The posteriors of a law, for an operator drawn for one image in double precision.
+
+    Raises ValueError, in one line, where they are not known.
+    """
+    if law.discrete:
+        return of_images(cast(Empirical, law), operator, noise_model)
+    return of_gaussians(cast(GaussianSum, law), operator, noise_model)
+
+
+def of_gaussians(law: GaussianSum, operator: Operator, noise_model: NoiseModel) -> Given:
+    """The posteriors of `Posterior`."""
+    sigma = getattr(noise_model, "std", None)
+    if sigma is None:
+        raise ValueError("the exact posterior is known for Gaussian noise; set noise_model=gaussian")
+    matrix, measured = matrix_of(operator, law.shape)
+    posterior = Posterior(law, matrix, sigma)
+    return lambda y: posterior.given(y.flatten().double().numpy()[measured])
+
+
+def of_images(law: Empirical, operator: Operator, noise_model: NoiseModel) -> Given:
+    """v_i ∝ w_i p(y | A(x_i)) (Bayes' rule), for any operator and any noise with a density."""
+    if not noise_model.has_density:
+        raise ValueError("the exact posterior needs noise with a density; set noise_model=gaussian noise_model.sigma=0.05")
+    check_size(law.shape)
+    images = law.images.double()
+    clean = operator.repeat(len(images))(images)
+    support = operator.support(clean)
+
+    def given(y: Tensor) -> WeightedImages:
+        nll = noise_model.nll(y.to(clean).expand_as(clean), clean, support)
+        return WeightedImages(softmax((law.log_weights - nll).numpy()), images.flatten(1).numpy())
+
+    return given
 
 
 class Posterior:
@@ -27,7 +74,7 @@ class Posterior:
     Raises ValueError for a singular G_k, which can occur without noise.
     """
 
-    def __init__(self, law: Law, matrix: ndarray, sigma_y: float) -> None:
+    def __init__(self, law: GaussianSum, matrix: ndarray, sigma_y: float) -> None:
         self.matrix = matrix
         self.logs, self.means, self.gains, self.evidence, self.covariances = [], [], [], [], []
         shared: dict[int, tuple[ndarray, CovarianceFactor, CovarianceFactor]] = {}  # components with one covariance share one gain
@@ -72,14 +119,21 @@ def matrix_of(operator: Operator, shape: tuple[int, int, int]) -> tuple[ndarray,
     side = int(np.prod(shape))
     if not isinstance(operator, LinearOperator):
         raise ValueError(
-            f"the exact posterior is known for linear operators, and {type(operator).__name__} is not linear; choose another operator"
+            f"the exact posterior of this prior is known for linear operators, and {type(operator).__name__} is not linear; "
+            "choose another operator, or prior=empirical"
         )
+    check_size(shape)
+    units = torch.eye(side, dtype=torch.float64).view(side, *shape)
+    images = torch.cat([operator(unit[None]) for unit in units])
+    measured = operator.support(images[:1]).expand_as(images[:1]).flatten().bool().numpy()
+    return images.flatten(1).numpy().T[measured], measured
+
+
+def check_size(shape: tuple[int, int, int]) -> None:
+    """Raises ValueError for images that are too large."""
+    side = int(np.prod(shape))
     if side > LARGEST:
         raise ValueError(
             f"the exact posterior of {' x '.join(map(str, shape))} images needs matrices of side {side}, beyond {LARGEST}; "
             "lower prior.size, or set prior.channels=1"
         )
-    units = torch.eye(side, dtype=torch.float64).view(side, *shape)
-    images = torch.cat([operator(unit[None]) for unit in units])
-    measured = operator.support(images[:1]).expand_as(images[:1]).flatten().bool().numpy()
-    return images.flatten(1).numpy().T[measured], measured

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffusion_priors.evaluation.exact.plots import draw
-from diffusion_priors.evaluation.exact.table import HEADINGS, csv_text, markdown, read, rows, text
+from diffusion_priors.evaluation.exact.table import csv_text, headings, markdown, read, rows, text
 from diffusion_priors.evaluation.reporting.charts import inline_svg, png
 from diffusion_priors.evaluation.reporting.html import render
 from diffusion_priors.runs.files import write_whole
@@ -21,5 +21,5 @@ def write_report(root: Path) -> str:
     for name, content in files.items():
         write_whole(root / name, lambda stream, content=content: stream.write(content))
     charts = {name: inline_svg(figure, figure.get_suptitle()) for name, figure in figures.items()}
-    page = render("exact_posterior.html.j2", root / "report.html", {"headings": HEADINGS, "rows": rows(runs), "charts": charts})
+    page = render("exact_posterior.html.j2", root / "report.html", {"headings": headings(runs), "rows": rows(runs), "charts": charts})
     return f"{text(runs)}\n\nreport: {page}"

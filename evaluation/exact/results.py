@@ -136,8 +136,9 @@ def clouds(outcome: Outcome) -> dict[str, np.ndarray]:
         axes = reference.axes[:, :2] if len(reference.axes) > 2 else np.eye(len(reference.axes))
         return kept | {"samples": solved[:PLOTTED_SAMPLES] @ axes, "exact": reference.samples[:PLOTTED_SAMPLES] @ axes}
     exact = reference.posterior
-    measured = experiment.method.operator.initial_image(experiment.measurement.y[:1])[0].flatten().numpy()
-    kept |= {"y": measured, "sample": solved[:1], "mean": exact.mean, "std": np.sqrt(np.diag(exact.covariance))}
+    measured = experiment.method.operator.initial_image(experiment.measurement.y[:1])
+    kept |= {} if measured is None else {"y": measured[0].flatten().numpy()}
+    kept |= {"sample": solved[:1], "mean": exact.mean, "std": np.sqrt(np.diag(exact.covariance))}
     if len(solved) > 1:
         kept |= {"solved_mean": solved.mean(0), "solved_std": solved.std(0, ddof=1)}
     return {key: value.astype(np.float32) for key, value in kept.items()}

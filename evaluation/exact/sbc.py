@@ -5,14 +5,20 @@ from __future__ import annotations
 import numpy as np
 from numpy import ndarray
 
+TIE = 1e-4
+"""Two values of a quantity are the same if they differ by less than this part of its standard deviation."""
 
-def ranks(truth: ndarray, samples: ndarray) -> ndarray:
+
+def ranks(truth: ndarray, samples: ndarray, generator: np.random.Generator) -> ndarray:
     """How many of L samples (M, L, Q) lie below the ground truth (M, Q), for each of Q quantities: (M, Q) ranks from 0 to L.
 
     They are uniform if the truths are drawn from the prior and the samples from the posterior (Talts et al. 2018, Thm. 1;
-    Cook et al. 2006).
+    Cook et al. 2006). Samples that are the truth itself, as happens where the prior is a list of images, lie below it by
+    chance: any number of them with the same probability (Modrák et al. 2023).
     """
-    return (samples < truth[:, None]).sum(1)
+    apart, near = samples - truth[:, None], TIE * truth.std(0)
+    same = (np.abs(apart) <= near).sum(1)
+    return (apart < -near).sum(1) + generator.integers(same + 1)
 
 
 def uniformity(found: ndarray, samples: int, bins: int = 10) -> float:
@@ -35,10 +41,9 @@ def histogram(found: ndarray, samples: int, bins: int) -> ndarray:
     return np.stack([((found // width) == b).sum(0) for b in range(bins)])
 
 
-def quantities(x: ndarray, y: ndarray, matrix: ndarray, axes: ndarray) -> ndarray:
-    """The ranked quantities (…, Q) of images x (…, D) with measurements y (…, M): coordinates along `axes` (D, k), and ‖y − A x‖².
+def quantities(x: ndarray, squared_residual: ndarray, axes: ndarray) -> ndarray:
+    """The ranked quantities (…, Q) of images x (…, D): coordinates along `axes` (D, k), and ‖y − A(x)‖², given as (…).
 
     A solver that ignores y passes every test of x alone; the squared residual depends on both (Modrák et al. 2023, Sec. 4).
     """
-    squared_residual = ((y - x @ matrix.T) ** 2).sum(-1, keepdims=True)
-    return np.concatenate([x @ axes, squared_residual], axis=-1)
+    return np.concatenate([x @ axes, squared_residual[..., None]], axis=-1)

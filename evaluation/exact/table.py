@@ -19,9 +19,13 @@ COLUMNS = {
     "spread": ("spread", ".2f"),
     "inside_50": ("in 50 %", ".0%"),
     "inside_95": ("in 95 %", ".0%"),
+    "on_image": ("on an image", ".0%"),
+    "weights": ("weights error", ".2f"),
+    "heaviest": ("heaviest mode", ".2f"),
     "ranks": ("ranks p", ".2g"),
 }
-"""The values of `evaluation.exact.distances` and the p-value of the ranks, with their headings and number formats."""
+"""The values of `evaluation.exact.distances` and the p-value of the ranks, with their headings and number formats. A posterior
+lacks some of them: regions need a density, and the shares of modes several."""
 
 EXACT = "exact samples"
 
@@ -53,21 +57,30 @@ def varied_settings(runs: Sequence[dict]) -> set[tuple[str, str]]:
     return found
 
 
+def columns(runs: Sequence[dict]) -> list[str]:
+    """The columns that at least one run has a value for."""
+    return [key for key in COLUMNS if any(run[kind].get(key) is not None for run in runs for kind in ("distances", "floor"))]
+
+
+def headings(runs: Sequence[dict]) -> list[str]:
+    return ["problem", "solver", *(COLUMNS[key][0] for key in columns(runs)), "seconds", "NFE forward + vjp"]
+
+
 def rows(runs: Sequence[dict]) -> list[list[str]]:
     """One row of exact samples per problem, followed by one row for each of its runs."""
-    lines, problem = [], None
+    lines, problem, shown = [], None, columns(runs)
     for run in runs:
         if run["problem"] != problem:
             problem = run["problem"]
-            lines.append([problem, EXACT, *cells(run["floor"]), "", ""])
+            lines.append([problem, EXACT, *cells(run["floor"], shown), "", ""])
         evaluations = f"{run['nfe_forward']} + {run['nfe_vjp']}"
         label = run["label"] + (f" ({run['failed']} of {run['samples']} samples failed)" if run["failed"] else "")
-        lines.append(["", label, *cells(run["distances"]), f"{run['seconds']:.1f}", evaluations])
+        lines.append(["", label, *cells(run["distances"], shown), f"{run['seconds']:.1f}", evaluations])
     return lines
 
 
-def cells(values: dict) -> list[str]:
-    return [cell(values.get(key), form) for key, (_, form) in COLUMNS.items()]
+def cells(values: dict, shown: Sequence[str]) -> list[str]:
+    return [cell(values.get(key), COLUMNS[key][1]) for key in shown]
 
 
 def cell(value: float | None, form: str) -> str:
@@ -78,16 +91,18 @@ def cell(value: float | None, form: str) -> str:
     return f"{value:.0e}" if value >= 1000.0 else format(value, form)
 
 
-HEADINGS = ["problem", "solver", *(heading for heading, _ in COLUMNS.values()), "seconds", "NFE forward + vjp"]
-ALIGNED = ("left", "left") + ("right",) * (len(HEADINGS) - 2)
-
-
 def text(runs: Sequence[dict]) -> str:
-    return tabulate(rows(runs), headers=HEADINGS, tablefmt="simple", disable_numparse=True, colalign=ALIGNED)
+    return _tabulated(runs, "simple")
 
 
 def markdown(runs: Sequence[dict]) -> str:
-    return tabulate(rows(runs), headers=HEADINGS, tablefmt="pipe", disable_numparse=True, colalign=ALIGNED) + "\n"
+    return _tabulated(runs, "pipe") + "\n"
+
+
+def _tabulated(runs: Sequence[dict], form: str) -> str:
+    names = headings(runs)
+    aligned = ("left", "left") + ("right",) * (len(names) - 2)
+    return tabulate(rows(runs), headers=names, tablefmt=form, disable_numparse=True, colalign=aligned)
 
 
 def csv_text(runs: Sequence[dict]) -> str:

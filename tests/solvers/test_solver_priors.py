@@ -1,4 +1,4 @@
-"""prior=gaussian and prior=gmm with every solver, operator, sampler and schedule of conf/."""
+"""prior=gaussian, gmm and empirical with every solver, operator, sampler and schedule of conf/."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def restore(prior, solver, operator, sampler):
 
 
 @pytest.mark.parametrize("solver", options("solver"))
-@pytest.mark.parametrize("name", ["gaussian", pytest.param("gmm", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["gaussian", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gmm", "empirical"))])
 def test_every_solver_and_operator_run_on_it(name, solver, tmp_path):
     prior, method, applicable = make_prior(name), make_solver(solver), []
     for option in options("operator"):
@@ -88,7 +88,7 @@ def test_every_solver_that_takes_a_sampler_takes_every_sampler(solver, sampler, 
 
 
 @pytest.mark.parametrize("schedule", options("schedule"))
-@pytest.mark.parametrize("name", ["gaussian", pytest.param("gmm", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["gaussian", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gmm", "empirical"))])
 def test_every_schedule_is_taken(name, schedule, tmp_path):
     """Samples of 250 steps have the deviation of the prior's pixels."""
     np.save(tmp_path / "betas.npy", Cosine().betas)

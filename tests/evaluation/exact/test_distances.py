@@ -56,6 +56,20 @@ def test_exact_samples_reach_the_floor_and_fill_the_regions():
     assert abs(found["inside_95"] - 0.95) < 4 * (0.0475 / 2000 + 0.0475 / 4000) ** 0.5
 
 
+def test_the_shares_of_the_modes_are_compared_with_their_weights():
+    """Modes far apart with weights 0.4 and 0.6: the total variation distance, and the share of the second."""
+    exact = law()
+    far = GaussianMixture(exact.weights, 10.0 * exact.means, exact.covariances)
+    reference, z = Reference.of(far, 1000, 3, RNG(0)), RNG(1).normal(size=(1000, 3))
+    for share in (0.0, 0.25, 0.4, 1.0):
+        first = np.arange(1000) < 1000 * share
+        found = compared(0.3 * z + np.where(first[:, None], far.means[0], far.means[1]), reference)
+        assert found["weights"] == pytest.approx(abs(share - 0.4), abs=1e-9)
+        assert found["heaviest"] == pytest.approx(1.0 - share, abs=1e-9)
+    single = GaussianMixture(np.ones(1), exact.means[:1], exact.covariances[:1])
+    assert not {"weights", "heaviest"} & compared(z, Reference.of(single, 1000, 3, RNG(0))).keys()
+
+
 @pytest.mark.parametrize("most", [1, 2, 3])
 def test_each_error_shows_in_the_value_that_measures_it(most):
     exact = law()
@@ -91,7 +105,7 @@ def test_leading_axes_have_the_largest_variance():
 def simulate(width: float, shift: float, count: int = 200, samples: int = 19, seed: int = 0):
     """Ranks of a ground truth from N(0, 1) among samples from N(shift, width²)."""
     rng = RNG(seed)
-    return ranks(rng.normal(size=(count, 2)), shift + width * rng.normal(size=(count, samples, 2)))
+    return ranks(rng.normal(size=(count, 2)), shift + width * rng.normal(size=(count, samples, 2)), RNG(seed))
 
 
 def test_ranks_of_the_correct_law_are_uniform_and_so_are_their_p_values():
@@ -105,6 +119,16 @@ def test_ranks_of_the_correct_law_are_uniform_and_so_are_their_p_values():
 @pytest.mark.parametrize(("width", "shift"), [(0.6, 0.0), (1.7, 0.0), (1.0, 0.4)])
 def test_ranks_of_a_wrong_law_are_not_uniform(width, shift):
     assert uniformity(simulate(width, shift), 19) < 1e-3
+
+
+@pytest.mark.parametrize("rounding", [0.0, 1e-6])
+def test_samples_that_are_the_truth_itself_count_by_chance(rounding):
+    """Truth and samples are one of three values: ranks of exact draws are uniform, although most of them tie, up to rounding."""
+    rng = RNG(0)
+    truth, samples = rng.choice(3, (4000, 1)) * 1.0, rng.choice(3, (4000, 19, 1)) + rounding
+    counts = histogram(ranks(truth, samples, RNG(1)), 19, 10)[:, 0]
+    assert stats.chisquare(counts).pvalue > 0.01
+    assert uniformity(ranks(truth, np.minimum(samples + 1.0, 2.0), RNG(1)), 19) < 1e-10
 
 
 def test_the_shape_of_the_histogram_shows_the_error():
@@ -121,9 +145,10 @@ def test_the_squared_residual_reveals_samples_that_ignore_y():
     x, matrix = rng.normal(size=(400, 2)), np.array([[1.0, 1.0]])
     y = x @ matrix.T + 0.1 * rng.normal(size=(400, 1))
     samples = rng.normal(size=(400, 19, 2))
-    own, other = quantities(x, y, matrix, np.eye(2)), quantities(samples, y[:, None], matrix, np.eye(2))
-    assert uniformity(ranks(own, other)[:, :2], 19) > 0.01
-    assert uniformity(ranks(own, other), 19) < 1e-10
+    own, other = (quantities(one, ((y[:, None] - one @ matrix.T) ** 2).sum(-1), np.eye(2)) for one in (x[:, None], samples))
+    found = ranks(own[:, 0], other, RNG(1))
+    assert uniformity(found[:, :2], 19) > 0.01
+    assert uniformity(found, 19) < 1e-10
 
 
 def test_only_the_squared_residual_reveals_the_unconditional_solver():

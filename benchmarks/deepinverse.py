@@ -19,7 +19,7 @@ from deepinv.sampling import DDIMSolver, NoisyDataFidelity, PosteriorDiffusion, 
 from torch import Tensor
 
 from diffusion_priors.diffusion.denoiser import Denoiser
-from diffusion_priors.diffusion.grids import Linspace
+from diffusion_priors.diffusion.grids import Grid, Linspace
 from diffusion_priors.diffusion.levels import NoiseLevel
 from diffusion_priors.diffusion.schedules import Schedule
 from diffusion_priors.operators.measurement import Measurement
@@ -105,12 +105,13 @@ def time_of(level: NoiseLevel) -> float:
     return (sqrt(BETA_MIN**2 + 2.0 * slope * log1p(level.noise_to_signal**2)) - BETA_MIN) / slope
 
 
-def guided(fidelity: Callable[[], NoisyDataFidelity], steps: int = 100, eta: float = 1.0) -> Restore:
-    """Its ΠGDM, MMPS or DPS on our levels: moved by DDPM at η = 1, by DDIM at η = 0."""
+def guided(
+    fidelity: Callable[[], NoisyDataFidelity], steps: int = 100, eta: float = 1.0, grid: Callable[[int], Grid] = Linspace
+) -> Restore:
+    """Its ΠGDM, MMPS or DPS on the levels of `grid`: moved by DDPM at η = 1, by DDIM at η = 0."""
 
     def restore(peer: Peer) -> Tensor:
-        levels = Linspace(steps)(peer.denoiser.schedule)
-        times = torch.tensor([time_of(level) for level in levels], dtype=torch.float64)
+        times = torch.tensor([time_of(level) for level in grid(steps)(peer.denoiser.schedule)], dtype=torch.float64)
         solver = DDIMSolver(times, eta=eta, rng=torch.Generator().manual_seed(peer.seed))
         process = VariancePreservingDiffusion(beta_min=BETA_MIN, beta_max=BETA_MAX, alpha=1.0)
         return PosteriorDiffusion(data_fidelity=fidelity(), denoiser=peer.denoiser, sde=process, solver=solver)(peer.y, peer.physics)
@@ -118,19 +119,19 @@ def guided(fidelity: Callable[[], NoisyDataFidelity], steps: int = 100, eta: flo
     return restore
 
 
-def ddrm(steps: int = 100, sigmas: Callable[[Peer, int], Sequence[float]] | None = None) -> Restore:
+def ddrm(steps: int = 100, sigmas: Callable[[Peer, int], Sequence[float]] | None = None, eta: float = 0.85) -> Restore:
     """Its DDRM, by default on its own levels: σ from 1 to 0 in equal steps."""
 
     def restore(peer: Peer) -> Tensor:
         levels = np.linspace(1.0, 0.0, steps) if sigmas is None else sigmas(peer, steps)
-        return torch.cat([deepinv.sampling.DDRM(one.denoiser, levels)(one.y, one.physics, seed=one.seed) for one in peer.images()])
+        return torch.cat([deepinv.sampling.DDRM(one.denoiser, levels, eta)(one.y, one.physics, seed=one.seed) for one in peer.images()])
 
     return restore
 
 
-def our_sigmas(peer: Peer, steps: int) -> list[float]:
-    """σ of our levels, x in [0, 1]."""
-    return [level.noise_to_signal / 2.0 for level in Linspace(steps)(peer.denoiser.schedule)]
+def our_sigmas(peer: Peer, steps: int, grid: Callable[[int], Grid] = Linspace) -> list[float]:
+    """σ of our noisy levels, x in [0, 1]: as many as network calls."""
+    return [level.noise_to_signal / 2.0 for level in grid(steps)(peer.denoiser.schedule)[:-1]]
 
 
 def diffpir(lam: float = 7.0, zeta: float = 0.1, steps: int = 100) -> Restore:

@@ -13,7 +13,8 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
+from math import isnan
 from pathlib import Path
 from time import perf_counter, sleep
 
@@ -27,7 +28,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from peers_settings import EXTRAS, METHODS, OURS, TASKS, THEIRS, TUNED_ON  # noqa: E402
+from peers_settings import EXTRAS, OURS, SIDES, TASKS, THEIRS, TUNED_ON  # noqa: E402
 
 from diffusion_priors.diffusion.denoiser import Denoiser  # noqa: E402
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator  # noqa: E402
@@ -71,51 +72,47 @@ class Job:
         return output / "results" / f"{self.stage}-{self.cell.task}-{self.cell.side}-{self.cell.method}-{number}-{self.first:02d}.json"
 
 
-@dataclass(frozen=True)
 class Bench:
-    """The images, the prior and the scores of a run."""
+    """The images, the prior and the scores of a run. `rows` counts the images that the network has seen since it was set to 0."""
 
-    tuning: CleanImages
-    images: CleanImages
-    denoiser: Denoiser
-    metrics: Metrics
-
-    @classmethod
-    def of(cls, tuning: Path, images: Path, count: int, trunk: str | None) -> Bench:
+    def __init__(self, tuning: Path, images: Path, count: int, trunk: str | None) -> None:
         prior = from_folder(str(ROOT / "diffusion" / "weights" / "faces64"))
-        prior.network.to(memory_format=torch.channels_last)
-        cls.schedule = prior.image_schedule
-        faces, tests = (CleanImages(str(folder), prior.channels, prior.size, Crop()) for folder in (tuning, images))
-        spread = range(0, len(faces), len(faces) // BATCH)[:BATCH]
-        metrics = Metrics(LPIPS(trunk=trunk))
-        metrics.prepare()
-        return cls(faces.only(spread), tests.only(range(count)), Denoiser(prior), metrics)
+        prior.network.to(memory_format=torch.channels_last).register_forward_hook(self._count)
+        self.schedule, self.denoiser, self.rows = prior.image_schedule, Denoiser(prior), 0
+        self.tuning, self.images = (CleanImages(str(folder), prior.channels, prior.size, Crop()) for folder in (tuning, images))
+        self.tuning.only(range(0, len(self.tuning), max(len(self.tuning) // BATCH, 1))[:BATCH])
+        self.images.only(range(min(count, len(self.images))))
+        self.metrics = Metrics(LPIPS(trunk=trunk))
+        self.metrics.prepare()
+        print(self.metrics.footnote, flush=True)
+
+    def _count(self, network: object, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self.rows += len(output)
 
     def run(self, job: Job) -> dict:
         """Restore the images of `job` and score them."""
         source = self.tuning if job.stage == "tune" else self.images
-        rows = range(job.first, min(job.first + BATCH, len(source)))
-        ids, truth = [source.ids[i] for i in rows], torch.stack([source.given(i) for i in rows])
+        numbers = range(job.first, min(job.first + BATCH, len(source)))
+        ids, truth = [source.ids[i] for i in numbers], torch.stack([source.given(i) for i in numbers])
         config = composed(*TASKS[job.cell.task])
         generators = [image_generator(0, name, "measurement") for name in ids]
         operator = instantiate(config.operator).draw(truth, generators)
         measurement = Measurement.of(operator, instantiate(config.noise_model), truth, generators)
         self.denoiser.reset()
-        started = perf_counter()
-        restore = self._ours if job.cell.side == "ours" else self._theirs
-        x0 = restore(job, measurement, ids, truth)
+        self.rows, started = 0, perf_counter()
+        x0 = (self._ours if job.cell.side == "ours" else self._theirs)(job, measurement, ids)
         seconds = (perf_counter() - started) / len(ids)
-        spent = {"forwards": self.denoiser.forwards, "vjps": self.denoiser.vjps, "seconds": seconds}
+        spent = {"forwards": self.rows / len(ids), "vjps": self.denoiser.vjps, "seconds": seconds}
         return asdict(job) | {"ids": ids} | self.metrics(x0, truth) | spent
 
-    def _ours(self, job: Job, measurement: Measurement, ids: Sequence[str], truth: Tensor) -> Tensor:
+    def _ours(self, job: Job, measurement: Measurement, ids: Sequence[str]) -> Tensor:
         config = composed(*(OURS | EXTRAS)[job.cell.method][job.setting])
         solver, sampler, grid = (instantiate(config[key]) for key in ("solver", "sampler", "grid"))
         rng = ImageRandom([image_generator(0, name, 0, "sampling") for name in ids])
-        problem = Problem(self.denoiser, measurement, sampler, rng, torch.zeros_like(truth))
+        problem = Problem(self.denoiser, measurement, sampler, rng, torch.zeros(measurement.operator.image_shape))
         return solver.solve(problem, solver.plan(grid, self.schedule)).x0
 
-    def _theirs(self, job: Job, measurement: Measurement, ids: Sequence[str], truth: Tensor) -> Tensor:
+    def _theirs(self, job: Job, measurement: Measurement, ids: Sequence[str]) -> Tensor:
         from deepinverse import Peer
 
         peer = Peer.of(self.denoiser, self.schedule, measurement, seed=1 + job.first)
@@ -130,28 +127,28 @@ def composed(*overrides: str) -> DictConfig:
         return hydra.compose("evaluate", overrides=list(overrides))
 
 
-def jobs(output: Path, count: int) -> Iterator[Job | None]:
+def jobs(output: Path, count: int, tasks: Sequence[str], methods: Sequence[str]) -> Iterator[Job | None]:
     """What is to be done, in order; None where the settings of a cell are not all tried yet."""
-    methods = [(side, method) for method in METHODS for side in ("deepinv", "ours")]
-    extras = [("ours", method) for method in EXTRAS]
-    yield from tuning(methods)
-    yield from tests(output, methods, range(0, min(count, 2 * BATCH), BATCH))
-    yield from tuning(extras)
-    yield from tests(output, extras, range(0, min(count, 2 * BATCH), BATCH))
-    yield from tests(output, methods + extras, range(2 * BATCH, count, BATCH))
+    rows = {method: [(side, method) for side in SIDES if side == "ours" or method in THEIRS] for method in methods}
+    for sides in rows.values():
+        yield from tuning(tasks, sides)
+        yield from tests(output, tasks, sides, range(0, min(count, BATCH), BATCH))
+    yield from tests(output, tasks, [row for sides in rows.values() for row in sides], range(BATCH, count, BATCH))
 
 
-def tuning(methods: Sequence[tuple[str, str]]) -> Iterator[Job]:
-    for side, method in methods:
-        for task in sorted(set(TUNED_ON.values())):
+def tuning(tasks: Sequence[str], rows: Sequence[tuple[str, str]]) -> Iterator[Job]:
+    """Every setting of every row, where there is a choice."""
+    for side, method in rows:
+        for task in sorted({TUNED_ON[task] for task in tasks}):
             cell = Cell(task, side, method)
             yield from (Job(cell, "tune", setting, 0) for setting in cell.settings if len(cell.settings) > 1)
 
 
-def tests(output: Path, methods: Sequence[tuple[str, str]], batches: Iterable[int]) -> Iterator[Job | None]:
+def tests(output: Path, tasks: Sequence[str], rows: Sequence[tuple[str, str]], batches: Iterable[int]) -> Iterator[Job | None]:
+    """The best setting of every row on every task, the first batch of all rows before the second one."""
     for first in batches:
-        for side, method in methods:
-            for task in TASKS:
+        for side, method in rows:
+            for task in tasks:
                 cell = Cell(task, side, method)
                 setting = best(output, cell)
                 yield None if setting is None else Job(cell, "test", setting, first)
@@ -166,16 +163,22 @@ def best(output: Path, cell: Cell) -> str | None:
     if not all(path.exists() for path in paths.values()):
         return None
     tried = {setting: json.loads(path.read_text()) for setting, path in paths.items()}
-    return max(tried, key=lambda setting: mean(tried[setting]["psnr"]) - 100.0 * mean(tried[setting]["lpips"]))
+    return max(tried, key=lambda setting: merit(tried[setting]))
+
+
+def merit(result: dict) -> float:
+    """Mean PSNR − 100 LPIPS: 0.01 of LPIPS counts as 1 dB. PSNR alone where LPIPS has no value."""
+    lpips = mean(result["lpips"])
+    return mean(result["psnr"]) - (0.0 if isnan(lpips) else 100.0 * lpips)
 
 
 def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def work(output: Path, count: int, run: Callable[[Job], dict]) -> None:
+def work(output: Path, todo: Callable[[], Iterable[Job | None]], run: Callable[[Job], dict]) -> None:
     """Do all jobs that no other process does, and wait for those that others do."""
-    while left := [job for job in jobs(output, count) if job is None or not job.path(output).exists()]:
+    while left := [job for job in todo() if job is None or not job.path(output).exists()]:
         if not any(job is not None and done(job.path(output), job, run) for job in left):
             sleep(5.0)
 
@@ -200,6 +203,8 @@ def main() -> None:
     parser.add_argument("--tuning", type=Path, help="folder of images to choose the settings on")
     parser.add_argument("--images", type=Path, help="folder of images to compare on")
     parser.add_argument("--count", type=int, default=24, help="images of --images, the first by name (default 24)")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--methods", nargs="+", choices=[*THEIRS, *EXTRAS], default=[*THEIRS, *EXTRAS])
     parser.add_argument("--trunk", help="LPIPS trunk weights (AlexNet)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--report", action="store_true", help="print the tables and write them to the output folder")
@@ -210,8 +215,9 @@ def main() -> None:
         print(report(chosen.output))
         return
     torch.set_num_threads(chosen.threads)
-    bench = Bench.of(chosen.tuning, chosen.images, chosen.count, chosen.trunk)
-    work(chosen.output, len(bench.images), bench.run)
+    bench = Bench(chosen.tuning, chosen.images, chosen.count, chosen.trunk)
+    todo = partial(jobs, chosen.output, len(bench.images), chosen.tasks, chosen.methods)
+    work(chosen.output, todo, bench.run)
 
 
 if __name__ == "__main__":

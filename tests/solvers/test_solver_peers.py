@@ -147,7 +147,7 @@ def their_ddrm(setting, draws, monkeypatch):
     noise, spectrum = RecordedNoise(draws), problem.measurement.operator.spectrum()
     monkeypatch.setattr(torch, "randn_like", lambda like: spectrum.analyse(noise.normal(problem.like)))
     denoiser = Recording(problem.denoiser, setting.schedule)
-    restore = deepinverse.ddrm(STEPS, lambda peer, steps: deepinverse.our_sigmas(peer, steps)[:-1])
+    restore = deepinverse.ddrm(STEPS, deepinverse.our_sigmas)
     x0 = restore(replace(peer, denoiser=denoiser))
     monkeypatch.undo()
     return denoiser.seen, 2.0 * x0 - 1.0

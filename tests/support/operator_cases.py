@@ -47,6 +47,9 @@ def write_kernel(folder: Path, sides: tuple[int, int]) -> Path:
 PATHS = {"inpaint_mask": write_mask, "deblur_kernel": write_kernel}
 """Operator → the function that writes a file for its mandatory `path`."""
 
+POWERS_OF_TWO = {"walsh_hadamard"}
+"""Operators that accept no other sides."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -74,8 +77,11 @@ class Case:
 
     def sides(self, seed: int = 0, least: int = 16, most: int = 28) -> tuple[int, int]:
         """A random height and width that the operator accepts; they differ."""
+        chosen = random.Random(f"{self}{seed}")
+        if self.name in POWERS_OF_TWO:
+            return tuple(chosen.sample((8, 16), 2))
         factor = self.config.get("factor", 1)
-        counts = random.Random(f"{self}{seed}").sample(range(-(-least // factor), most // factor + 1), 2)
+        counts = chosen.sample(range(-(-least // factor), most // factor + 1), 2)
         return counts[0] * factor, counts[1] * factor
 
     def build(self, sides: tuple[int, int], folder: Path) -> Operator:

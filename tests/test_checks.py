@@ -54,6 +54,19 @@ def test_every_option_of_every_script_passes(script, group, option):
     checks.check_groups(config, SETTINGS[script], groups(script), build.INSIDE_OTHERS if script == "train" else ())
 
 
+def test_the_operators_of_a_composition_are_chosen_one_by_one():
+    """Another, one more, one less, and their values; each is compared with its own class."""
+    place = "operator@operator.operators"
+    overrides = [f"{place}.first=deblur_motion", "operator.operators.first.size=7", f"~{place}.third", f"+{place}.last=inpaint_box"]
+    config = hydra.compose("sample", overrides=["operator=compose", *overrides])
+    checks.check_groups(config, SampleSettings, build.SAMPLE)
+    built = build.build(config.operator).operators
+    assert [type(one).__name__ for one in built] == ["DeblurMotion", "SuperResolution", "InpaintBox"] and built[0].size == 7
+    config = hydra.compose("sample", overrides=["operator=compose", "operator.operators.first.size=large"])
+    with pytest.raises(Stop, match=r"operator\.operators\.first\.size='large' is of the wrong kind"):
+        checks.check_groups(config, SampleSettings, build.SAMPLE)
+
+
 EXPERIMENTS = [(script, option) for script in SETTINGS for option in groups_of(script).get("experiment", [])]
 
 

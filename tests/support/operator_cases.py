@@ -1,10 +1,12 @@
-"""A case for every conf/operator/*.yaml and boundary, drawn as a run draws it."""
+"""A case for every conf/operator/*.yaml, boundary and option inside it, drawn as a run draws it."""
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import get_args
 
@@ -25,7 +27,8 @@ from diffusion_priors.operators.noise_models import Gaussian
 from diffusion_priors.operators.separable import Boundary
 
 BOUNDARIES = get_args(Boundary)
-CONFIGS = {path.stem: path for path in sorted((Path(conf.__file__).parent / "operator").glob("*.yaml"))}
+FOLDER = Path(conf.__file__).parent
+CONFIGS = {path.stem: path for path in sorted((FOLDER / "operator").glob("*.yaml"))}
 
 
 def write_mask(folder: Path, sides: tuple[int, int]) -> Path:
@@ -47,35 +50,52 @@ def write_kernel(folder: Path, sides: tuple[int, int]) -> Path:
 PATHS = {"inpaint_mask": write_mask, "deblur_kernel": write_kernel}
 """Operator → the function that writes a file for its mandatory `path`."""
 
+POWERS_OF_TWO = {"walsh_hadamard"}
+"""Operators that accept no other sides."""
+
 
 @dataclass(frozen=True)
 class Case:
-    """An operator as its yaml describes it, with one boundary if it has boundaries."""
+    """An operator as its yaml describes it, with one boundary if it has boundaries, and an option of one group inside it."""
 
     name: str
     boundary: str | None = None
+    choice: tuple[str, str] | None = None
 
     def __str__(self) -> str:
-        return self.name if self.boundary is None else f"{self.name}-{self.boundary}"
+        return "-".join(filter(None, (self.name, self.boundary, self.choice and self.choice[1])))
 
     @property
     def config(self) -> DictConfig:
-        return OmegaConf.load(CONFIGS[self.name])
+        """The yaml with its defaults list composed, or `choice` in place of one of these."""
+        config = OmegaConf.load(CONFIGS[self.name])
+        for key, option in (chosen(config.pop("defaults", [])) | dict([self.choice] if self.choice else [])).items():
+            group, place = key.removeprefix("/").split("@")
+            OmegaConf.update(config, place, OmegaConf.load(FOLDER / group / f"{option}.yaml"))
+        return config
+
+    @property
+    def kind(self) -> type[Operator]:
+        """The class; for a function that of what it returns."""
+        target = get_object(self.config._target_)
+        return target if inspect.isclass(target) else type(instantiate(self.config, _convert_="all"))
 
     @property
     def linear(self) -> bool:
-        return issubclass(get_object(self.config._target_), LinearOperator)
+        return issubclass(self.kind, LinearOperator)
 
     @property
     def has_spectrum(self) -> bool:
         """By the class, or where the blur of any kernel is circular."""
-        kind = get_object(self.config._target_)
-        return kind.has_spectrum or (issubclass(kind, Convolution) and self.boundary == "circular")
+        return self.kind.has_spectrum or (issubclass(self.kind, Convolution) and self.boundary == "circular")
 
     def sides(self, seed: int = 0, least: int = 16, most: int = 28) -> tuple[int, int]:
         """A random height and width that the operator accepts; they differ."""
-        factor = self.config.get("factor", 1)
-        counts = random.Random(f"{self}{seed}").sample(range(-(-least // factor), most // factor + 1), 2)
+        source = random.Random(f"{self}{seed}")
+        if self.name in POWERS_OF_TWO:
+            return tuple(source.sample((8, 16), 2))
+        factor = prod(part.get("factor", 1) for part in (self.config, *self.config.get("operators", {}).values()))
+        counts = source.sample(range(-(-least // factor), most // factor + 1), 2)
         return counts[0] * factor, counts[1] * factor
 
     def build(self, sides: tuple[int, int], folder: Path) -> Operator:
@@ -92,9 +112,24 @@ class Case:
         return operator.draw(like, generators(range(len(like)) if ids is None else ids, seed))
 
 
-ALL = [
-    Case(name, boundary) for name, path in CONFIGS.items() for boundary in (BOUNDARIES if "boundary" in OmegaConf.load(path) else [None])
-]
+def chosen(defaults: Iterable) -> dict[str, str]:
+    """The entries `/group@place: option` of a defaults list."""
+    return {key: option for entry in defaults for key, option in entry.items()}
+
+
+def cases(name: str) -> list[Case]:
+    """A case per boundary, or one for each option inside an operator that needs no file; operators inside one have cases of their own."""
+    config = OmegaConf.load(CONFIGS[name])
+    defaults, others = chosen(config.get("defaults", [])), []
+    for key, default in defaults.items():
+        group = key.removeprefix("/").split("@")[0]
+        files = sorted((FOLDER / group).glob("*.yaml")) if group != "operator" else []
+        options = [path.stem for path in files if path.stem != default and not OmegaConf.missing_keys(OmegaConf.load(path))]
+        others += [Case(name, None, (key, option)) for option in options]
+    return [Case(name, boundary) for boundary in (BOUNDARIES if "boundary" in config else [None])] + others
+
+
+ALL = [case for name in CONFIGS for case in cases(name)]
 LINEAR = [case for case in ALL if case.linear]
 WITH_SPECTRUM = [case for case in ALL if case.has_spectrum]
 

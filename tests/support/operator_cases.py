@@ -1,4 +1,4 @@
-"""A case for every conf/operator/*.yaml and boundary, drawn as a run draws it."""
+"""A case for every conf/operator/*.yaml, boundary and option inside it, drawn as a run draws it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from diffusion_priors.operators.noise_models import Gaussian
 from diffusion_priors.operators.separable import Boundary
 
 BOUNDARIES = get_args(Boundary)
-CONFIGS = {path.stem: path for path in sorted((Path(conf.__file__).parent / "operator").glob("*.yaml"))}
+FOLDER = Path(conf.__file__).parent
+CONFIGS = {path.stem: path for path in sorted((FOLDER / "operator").glob("*.yaml"))}
 
 
 def write_mask(folder: Path, sides: tuple[int, int]) -> Path:
@@ -49,17 +50,23 @@ PATHS = {"inpaint_mask": write_mask, "deblur_kernel": write_kernel}
 
 @dataclass(frozen=True)
 class Case:
-    """An operator as its yaml describes it, with one boundary if it has boundaries."""
+    """An operator as its yaml describes it, with one boundary if it has boundaries, and an option of one group inside it."""
 
     name: str
     boundary: str | None = None
+    choice: tuple[str, str] | None = None
 
     def __str__(self) -> str:
-        return self.name if self.boundary is None else f"{self.name}-{self.boundary}"
+        return "-".join(filter(None, (self.name, self.boundary, self.choice and self.choice[1])))
 
     @property
     def config(self) -> DictConfig:
-        return OmegaConf.load(CONFIGS[self.name])
+        """The yaml with its defaults list composed, or `choice` in place of one of these."""
+        config = OmegaConf.load(CONFIGS[self.name])
+        for key, option in (chosen(config.pop("defaults", [])) | dict([self.choice] if self.choice else [])).items():
+            group, place = key.removeprefix("/").split("@")
+            config[place] = OmegaConf.load(FOLDER / group / f"{option}.yaml")
+        return config
 
     @property
     def linear(self) -> bool:
@@ -89,9 +96,23 @@ class Case:
         return operator.draw(like, generators(range(len(like)) if ids is None else ids, seed))
 
 
-ALL = [
-    Case(name, boundary) for name, path in CONFIGS.items() for boundary in (BOUNDARIES if "boundary" in OmegaConf.load(path) else [None])
-]
+def chosen(defaults: Iterable) -> dict[str, str]:
+    """The entries `/group@place: option` of a defaults list."""
+    return {key: option for entry in defaults for key, option in entry.items()}
+
+
+def cases(name: str) -> list[Case]:
+    """A case per boundary, or one for each option inside an operator that needs no file."""
+    config = OmegaConf.load(CONFIGS[name])
+    defaults, others = chosen(config.get("defaults", [])), []
+    for key, default in defaults.items():
+        files = sorted((FOLDER / key.removeprefix("/").split("@")[0]).glob("*.yaml"))
+        options = [path.stem for path in files if path.stem != default and not OmegaConf.missing_keys(OmegaConf.load(path))]
+        others += [Case(name, None, (key, option)) for option in options]
+    return [Case(name, boundary) for boundary in (BOUNDARIES if "boundary" in config else [None])] + others
+
+
+ALL = [case for name in CONFIGS for case in cases(name)]
 LINEAR = [case for case in ALL if case.linear]
 WITH_SPECTRUM = [case for case in ALL if case.has_spectrum]
 

@@ -14,8 +14,8 @@ LARGEST = 2**31
 """Bytes of a file that is read."""
 
 
-def read_array(path: str, what: str) -> np.ndarray:
-    """The array in an .npy, or the only one in an .npz or .safetensors. `what` names it in messages.
+def read_array(path: str, what: str, key: str = "operator.path") -> np.ndarray:
+    """The array in an .npy, or the only one in an .npz or .safetensors. `what` names it in messages, and `key` what to set.
 
     Raises ValueError where there is none, it is not of finite numbers, or the file is larger than `LARGEST`.
     """
@@ -27,7 +27,7 @@ def read_array(path: str, what: str) -> np.ndarray:
         array = _only_array(path)
     except (OSError, EOFError, KeyError, TypeError, ValueError, MemoryError, SyntaxError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"cannot read the {what} {path}: {reason}; set operator.path to an .npy or .safetensors file") from error
+        raise ValueError(f"cannot read the {what} {path}: {reason}; set {key} to an .npy or .safetensors file") from error
     if array.dtype.kind not in "biufc" or array.size == 0:
         raise ValueError(f"the {what} {path} must be numbers, got shape {array.shape}, {array.dtype}")
     if not np.isfinite(array).all():

@@ -29,6 +29,8 @@ class Operator(nn.Module):
     random = False
     linear = False
     has_spectrum = False
+    rounds = False
+    """Whether y is rounded: its gradient then stands in for a slope that is 0 almost everywhere."""
     unit = "the unit of y"
     fit: Fit | None = None
     """How a run brings image files to the prior's size. A file of this operator that has the size of theirs follows it."""
@@ -54,6 +56,10 @@ class Operator(nn.Module):
 
     def forward(self, x0: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def acquire(self, x0: Tensor) -> Tensor:
+        """What a device measures of x0, without noise: `forward`, unless that only approximates the device."""
+        return self(x0)
 
     def repeat(self, k: int) -> Self:
         """The drawn operator for `k` copies of each image, the copies of an image next to each other; operators in it likewise."""

@@ -118,6 +118,23 @@ NUMBERS = [
     Bad("sample.py", "a schedule of a billion steps", [f"prior.schedule.steps={10**9}"], "a schedule has 1 to 100000 steps"),
     Bad("train.py", "a schedule of a billion steps", [f"schedule.steps={10**9}"], "a schedule has 1 to 100000 steps"),
     Bad("sample.py", "photons beyond counting", ["noise_model=poisson", "noise_model.peak=1e20"], "at most 1e\\+12, got peak=1e\\+20"),
+    Bad("sample.py", "no angle", ["operator=tomography", "operator.angles=0"], "at least one angle, got 0; set operator.angles"),
+    Bad("sample.py", "a JPEG beyond quality", ["operator=jpeg", "operator.quality=100"], "between 1 and 95, got 100; set operator.qual"),
+    Bad("sample.py", "one level", ["operator=quantisation", "operator.levels=1"], "2 to 65536 levels, got 1; set operator.levels"),
+    Bad("sample.py", "a gain that clips nothing", ["operator=hdr", "operator.gain=1"], "got 1.0; set operator.gain"),
+    Bad(
+        "sample.py",
+        "a range of pixels upside down",
+        ["operator=phase_retrieval", "operator.pixel_range=[1,0]"],
+        r"got \[1.0, 0.0\]; set operator.pixel_range",
+    ),
+    Bad("sample.py", "no coil", ["operator=mri_multicoil", "operator.maps.coils=0"], "at least one coil, got 0; set operator.maps.coils"),
+    Bad(
+        "sample.py",
+        "a mask of k-space that is an image",
+        ["operator=mri", "kspace_mask@operator.mask=file", "operator.mask.path=face.png"],
+        "cannot read the mask face.png: its name ends neither in .npy nor in",
+    ),
     Bad("sample.py", "all values lost", ["noise_model=salt_and_pepper", "noise_model.probability=1.5"], "got 1.5; set noise_model.prob"),
     Bad(
         "sample.py",

@@ -132,6 +132,9 @@ def test_files_without_angles_are_refused(tmp_path, name, content, says):
 
 
 def test_no_file_of_angles_runs_code(tmp_path):
-    np.save(tmp_path / "angles.npy", np.array([print], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="cannot read the angles"):
-        Tomography(path=str(tmp_path / "angles.npy"))
+    objects = np.array([print], dtype=object)
+    np.save(tmp_path / "angles.npy", objects, allow_pickle=True)
+    np.savez(tmp_path / "angles.npz", objects)
+    for name in ("angles.npy", "angles.npz"):
+        with pytest.raises(ValueError, match="cannot read the angles"):
+            Tomography(path=str(tmp_path / name))

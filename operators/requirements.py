@@ -27,3 +27,7 @@ DENSITY = Requirement(
     "noise with a density and its gradient, such as noise_model=gaussian with noise_model.sigma > 0",
     lambda operator, noise_model: noise_model.has_density and noise_model.has_gradient,
 )
+NOISE = Requirement(
+    "noise, such as noise_model=gaussian with noise_model.sigma > 0",
+    lambda operator, noise_model: noise_model.has_density,
+)

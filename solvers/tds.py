@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffusion_priors.diffusion.transitions import Transition
-from diffusion_priors.operators.requirements import DENSITY
+from diffusion_priors.operators.requirements import NOISE
 from diffusion_priors.solvers.base import Info, Problem, Step
 from diffusion_priors.solvers.gaussian_product import conditional_variance
 from diffusion_priors.solvers.particles import ParticleSolver
@@ -33,7 +33,7 @@ class TDS(ParticleSolver):
     Raises ValueError for fewer than one particle, a threshold outside [0, 1] or a variance that is not positive.
     """
 
-    requires = (DENSITY,)
+    requires = (NOISE,)
     needs_signal = True
 
     def __init__(self, particles: int = 8, threshold: float = 0.5, prior_variance: float = 0.25) -> None:

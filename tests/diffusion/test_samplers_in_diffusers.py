@@ -19,13 +19,16 @@ from diffusion_priors.diffusion.multistep import DPMSolver2M, DPMSolver2MSDE, Un
 from diffusion_priors.diffusion.samplers import Euler, Heun
 from diffusion_priors.diffusion.schedules import Linear
 
-diffusers = pytest.importorskip("diffusers")
-
 STEPS = 20
 LEVELS = Trailing(STEPS)(Linear())
 RATIOS = torch.tensor([level.noise_to_signal for level in LEVELS], dtype=torch.float64)
 START = torch.tensor([0.4, -1.0, 2.0, 1.5], dtype=torch.float64).view(1, 1, 1, 4)
 DRAWS = [torch.randn(START.shape, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in range(STEPS)]
+
+
+@pytest.fixture(scope="module")
+def diffusers():
+    return pytest.importorskip("diffusers")
 
 
 def eps(x: torch.Tensor, level: NoiseLevel) -> torch.Tensor:
@@ -72,23 +75,23 @@ def assert_same(found: list[torch.Tensor], wanted: list[torch.Tensor], tolerance
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance, msg=lambda text, step=step: f"step {step}: {text}")
 
 
-def test_dpmsolver():
+def test_dpmsolver(diffusers):
     scheduler = diffusers.DPMSolverMultistepScheduler(beta_schedule="linear", timestep_spacing="trailing")
     assert_same(ours(DPMSolver2M()), multistep(scheduler), 3e-6)
 
 
-def test_dpmsolver_sde():
+def test_dpmsolver_sde(diffusers):
     scheduler = diffusers.DPMSolverMultistepScheduler(beta_schedule="linear", timestep_spacing="trailing", algorithm_type="sde-dpmsolver++")
     assert_same(ours(DPMSolver2MSDE()), multistep(scheduler, noisy=True), 3e-6)
 
 
-def test_unipc():
+def test_unipc(diffusers):
     """diffusers takes the last steps at lower order too, of which there is one here: the step to the noise-free end."""
     scheduler = diffusers.UniPCMultistepScheduler(beta_schedule="linear", timestep_spacing="trailing", solver_type="bh2")
     assert_same(ours(UniPC()), multistep(scheduler), 1e-10)
 
 
-def test_euler():
+def test_euler(diffusers):
     scheduler = diffusers.EulerDiscreteScheduler(beta_schedule="linear", timestep_spacing="trailing")
     scheduler.set_timesteps(STEPS)
     scheduler.sigmas, x, trace = RATIOS, START / LEVELS[0].alpha, []
@@ -98,7 +101,7 @@ def test_euler():
     assert_same(ours(Euler()), trace, 3e-6)
 
 
-def test_heun():
+def test_heun(diffusers):
     scheduler = diffusers.HeunDiscreteScheduler(beta_schedule="linear", timestep_spacing="trailing")
     scheduler.set_timesteps(STEPS)
     scheduler.sigmas = torch.cat([RATIOS[:1], RATIOS[1:-1].repeat_interleave(2), RATIOS[-1:]])

@@ -54,6 +54,22 @@ def objective(found, z, weight):
 
 
 @every_operator
+def test_a_step_is_the_exact_one_of_the_linearised_operator(make):
+    """f, ∇f and x + a d with a = −⟨∇f, d⟩/(w‖d‖² + ‖J d‖²), J the dense Jacobian of the measured entries."""
+    found, z = drawn(make, images=1)
+    weight, x, d = 0.3, z + 0.01 * random_images(*z.shape, seed=7), 0.01 * random_images(*z.shape, seed=8)
+    fit = PenalisedFit(found.operator, found.y, found.support, z, weight)
+    value, gradient = objective(found, z, weight)(x.flatten().numpy())
+    point = fit.at(x)
+    assert point.value.item() == pytest.approx(value, rel=1e-12)
+    np.testing.assert_allclose(point.gradient.flatten(), gradient, rtol=1e-10, atol=1e-12)
+    jacobian = torch.autograd.functional.jacobian(lambda x: (found.support * found.operator(x)).flatten(), x).flatten(1)
+    pushed, flat = jacobian @ d.flatten(), d.flatten()
+    length = -(torch.from_numpy(gradient) @ flat) / (weight * flat @ flat + pushed @ pushed)
+    torch.testing.assert_close(fit.along(point, d).x, x + length * d, rtol=1e-10, atol=1e-12)
+
+
+@every_operator
 @pytest.mark.parametrize("weight", [0.05, 1.0])
 def test_the_proximal_step_is_the_minimum_that_scipy_finds(make, weight):
     """Both go downhill from z to the same local minimum."""

@@ -18,8 +18,9 @@ class LGDMC(Guided):
     """s̃ = s + ∇_{x_t} log (1/n) Σᵢ p(y | x̂0 + r zᵢ), r² = v u²/(v + u²), u = σ_t/α_t (LGD-MC, Song et al. 2023).
 
     It estimates the score of y given x_t for x0 given x_t ~ N(x̂0, r² I) with n = `samples` draws, for any operator. The gradients
-    at the draws xᵢ are averaged with the weights p(y | xᵢ)/Σ p(y | xⱼ) and pulled back through one network call. With many
-    measured numbers one weight is near 1. The paper has v = 1; `prior_variance` is v in units of [-1, 1] images, about 0.25 for
+    at the draws xᵢ are averaged with the weights p(y | xᵢ)/Σ p(y | xⱼ) and pulled back through one network call. It needs few measured
+    numbers or a large σ_y: otherwise one weight is near 1, the noise of that draw over σ_y² outweighs the data, and images diverge,
+    as in super-resolution with σ_y = 0.05. The paper has v = 1; `prior_variance` is v in units of [-1, 1] images, about 0.25 for
     faces. The authors published no code. InverseBench's averages with equal weights and divides by the root of the mean loss; this
     is the paper's average.
 

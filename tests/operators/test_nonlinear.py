@@ -54,6 +54,22 @@ def objective(found, z, weight):
 
 
 @every_operator
+def test_a_step_is_the_exact_one_of_the_linearised_operator(make):
+    """f, ∇f and x + a d with a = −⟨∇f, d⟩/(w‖d‖² + ‖J d‖²), J the dense Jacobian of the measured entries."""
+    found, z = drawn(make, images=1)
+    weight, x, d = 0.3, z + 0.01 * random_images(*z.shape, seed=7), 0.01 * random_images(*z.shape, seed=8)
+    fit = PenalisedFit(found.operator, found.y, found.support, z, weight)
+    value, gradient = objective(found, z, weight)(x.flatten().numpy())
+    point = fit.at(x)
+    assert point.value.item() == pytest.approx(value, rel=1e-12)
+    np.testing.assert_allclose(point.gradient.flatten(), gradient, rtol=1e-10, atol=1e-12)
+    jacobian = torch.autograd.functional.jacobian(lambda x: (found.support * found.operator(x)).flatten(), x).flatten(1)
+    pushed, flat = jacobian @ d.flatten(), d.flatten()
+    length = -(torch.from_numpy(gradient) @ flat) / (weight * flat @ flat + pushed @ pushed)
+    torch.testing.assert_close(fit.along(point, d).x, x + length * d, rtol=1e-10, atol=1e-12)
+
+
+@every_operator
 @pytest.mark.parametrize("weight", [0.05, 1.0])
 def test_the_proximal_step_is_the_minimum_that_scipy_finds(make, weight):
     """Both go downhill from z to the same local minimum."""
@@ -112,6 +128,64 @@ def test_the_push_forward_is_the_slope_along_a_direction_and_the_transpose_of_th
         assert not pushed.requires_grad
         torch.testing.assert_close(pushed, slope, rtol=1e-6, atol=1e-7)
         torch.testing.assert_close(inner(pushed, v), inner(d, pull_back(v)), rtol=1e-10, atol=1e-12)
+
+
+class Flattening(Operator):
+    """y = arctan(3 B x), B a blur: steps of Gauss and Newton go far beyond the minimum from where it is flat. Counts its calls."""
+
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return torch.arctan(3.0 * torch.nn.functional.avg_pool2d(x, 3, stride=1, padding=1))
+
+
+class WithoutHalving(PenalisedFit):
+    halvings = 0
+
+
+def flat_fit(kind=PenalisedFit, weight=0.0):
+    """A start at which the first step is too long for both images."""
+    x = 2.0 + 0.3 * random_images(2, 1, 4, 5)
+    operator = Flattening().draw(x, generators(range(2)))
+    y = operator(0.5 * torch.ones_like(x))
+    return kind(operator, y, torch.ones(()).to(x), torch.zeros_like(x), weight), x
+
+
+def test_a_step_that_is_too_long_is_halved_and_one_that_stays_so_is_not_taken():
+    fit, x = flat_fit()
+    point = fit.at(x)
+    reached = fit.along(point, -point.gradient)
+    assert (reached.value < point.value).all()
+    refused, _ = flat_fit(WithoutHalving)
+    stayed = refused.along(refused.at(x), -point.gradient)
+    assert torch.equal(stayed.x, x) and torch.equal(stayed.value, point.value)
+    assert (fit.at(fit.minimise(x, 40)).value < 0.01 * point.value).all()
+
+
+def test_an_image_that_is_not_finite_costs_no_evaluation():
+    """The halvings are for images that can still be lowered."""
+    fit, x = flat_fit()
+    counts = []
+    for start in (x, torch.cat([x[:1], torch.full_like(x[:1], torch.nan)])):
+        before = fit.operator.calls
+        fit.minimise(start, 12)
+        counts.append(fit.operator.calls - before)
+    assert counts[1] <= counts[0]
+
+
+def test_directions_are_those_of_polak_and_ribiere_with_no_weight_below_zero():
+    """The recursion written out, for a walk in which the rule gives negative weights, which count as 0."""
+    fit, x = flat_fit(weight=1e-3)
+    point, weights = fit.at(x), []
+    d = -point.gradient
+    for _ in range(10):
+        after = fit.along(point, d)
+        weights.append((after.gradient * (after.gradient - point.gradient)).flatten(1).sum(1) / point.gradient.flatten(1).square().sum(1))
+        d = -after.gradient + weights[-1].clamp_min(0.0).view(2, 1, 1, 1) * d
+        point = after
+    assert (torch.stack(weights) < -1e-3).any() and (torch.stack(weights) > 1e-3).any()
+    torch.testing.assert_close(fit.minimise(x, 10), point.x, rtol=1e-9, atol=1e-10)
 
 
 def test_on_a_linear_operator_the_iterations_are_conjugate_gradients():

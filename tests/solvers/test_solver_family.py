@@ -149,7 +149,7 @@ def test_repaint_replaces_what_is_known_and_goes_back_by_the_forward_process():
 # Adam
 
 
-@pytest.mark.parametrize("case", ["box", "blur"])
+@pytest.mark.parametrize("case", ["box", "blur", "super-resolution"])
 def test_red_diff_is_torchs_adam_on_its_objective(case):
     """‖y − A μ‖²/(2m) + λ u ⟨ε̂ − z, μ⟩/n with ε̂ fixed, by torch.optim.Adam, an optimiser per image."""
     setting = make_setting(case, batch=2, sigma_y=[0.1, 0.2])

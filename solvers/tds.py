@@ -17,7 +17,7 @@ from diffusion_priors.solvers.resampling import Cloud, chosen, half_squares
 
 
 class TDS(ParticleSolver):
-    """x_s ~ q = N(μ + τ² g, τ²), w = p(x_s | x_t) p̃_s(x_s)/(p̃_t(x_t) q(x_s | x_t)), g = ∇ log p̃_t(x_t) (TDS, Wu et al. 2023, Alg. 1).
+    """x_s ~ q = N(μ + (α_t/α_s) τ² g, τ²), w = p(x_s | x_t) p̃_s(x_s)/(p̃_t(x_t) q(x_s | x_t)), g = ∇ log p̃_t (TDS, Wu et al. 2023, Alg. 1).
 
     p = N(μ, τ²) is the sampler's move and p̃_t(x_t) = N(y; A x̂0(x_t), r² + σ_y²) the twist, with r² = v u²/(v + u²), u = σ_t/α_t, for
     a prior of variance v. As in the official code for images, g is limited to what keeps x̃0 = x̂0 + (σ_t²/α_t) g within [-1, 1], where the
@@ -57,7 +57,7 @@ class TDS(ParticleSolver):
         twist = (-(norm.double() ** 2) / (2.0 * variance.flatten())).view(shape)
         guided = now.guided(denoised.x0, -pull_back(norm.view(-1, 1, 1, 1) * slope / variance))
         guided = guided.clamp(-1.0, 1.0) if problem.denoiser.clip else guided
-        gradient = now.alpha / now.sigma**2 * (guided - denoised.x0)
+        gradient = now.alpha**2 / (then.alpha * now.sigma**2) * (guided - denoised.x0)  # in the scale of x_s
         parents, log_weights, info = self.resample(state.log_weights + twist, problem)
 
         mean, std = sampler.kernel(x, denoised, now, then)

@@ -102,7 +102,7 @@ def tds_step(law, a, y, sigma_y, x, log_w, z, u, bar, bar_next, threshold, large
         if clip:
             guided = (x0[parent] + (1 - bar) / sqrt(bar) * gradient).clip(-1, 1)
             gradient = sqrt(bar) / (1 - bar) * (guided - x0[parent])
-        twisted = mean + variance * gradient
+        twisted = mean + variance * sqrt(bar / bar_next) * gradient
         moved[k] = twisted + sqrt(variance) * z[k]
         ratio = log_normal(moved[k], mean, variance) - log_normal(moved[k], twisted, variance)
         after[k] = log_w[k] + ratio - log_twist[parent]

@@ -160,6 +160,7 @@ def test_red_diff_is_torchs_adam_on_its_objective(case):
     start = solver.init(problem, plan[0].now).mean.flatten(1)
     for b in range(2):
         a, y = torch.from_numpy(setting.matrices[b]), torch.from_numpy(setting.y[b])
+        torch.testing.assert_close(start[b], y if len(y) == setting.law.side else torch.linalg.pinv(a) @ y)
         mean = start[b].clone().requires_grad_()
         optimiser = torch.optim.Adam([mean], lr=0.1, betas=(0.9, 0.99))
         for step, z in zip(plan, draws[:, b], strict=True):

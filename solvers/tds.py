@@ -17,11 +17,12 @@ from diffusion_priors.solvers.resampling import Cloud, chosen, half_squares
 
 
 class TDS(ParticleSolver):
-    """x_s ~ q = N(μ + τ² ∇ log p̃_t(x_t), τ²), w = p(x_s | x_t) p̃_s(x_s)/(p̃_t(x_t) q(x_s | x_t)) (TDS, Wu et al. 2023, Alg. 1).
+    """x_s ~ q = N(μ + (α_t/α_s) τ² g, τ²), w = p(x_s | x_t) p̃_s(x_s)/(p̃_t(x_t) q(x_s | x_t)), g = ∇ log p̃_t (TDS, Wu et al. 2023, Alg. 1).
 
     p = N(μ, τ²) is the sampler's move and p̃_t(x_t) = N(y; A x̂0(x_t), r² + σ_y²) the twist, with r² = v u²/(v + u²), u = σ_t/α_t, for
-    a prior of variance v. The official code for images has v = 0.12² and no σ_y, and moves on a clamped x̃0 = x̂0 + (σ_t²/α_t) ∇ log p̃_t.
-    Without the clamp that is a shift by (α_s/α_t) β ∇ log p̃_t, β the variance of sampler=ddpm_large; where τ² is smaller, it is too far.
+    a prior of variance v. As in the official code for images, g is limited to what keeps x̃0 = x̂0 + (σ_t²/α_t) g within [-1, 1], where the
+    prior clamps (prior.clip): without it the first steps of an image go astray. That code has v = 0.12² and no σ_y, and moves on
+    x̃0, a shift by (α_s/α_t) β g with the variance β of sampler=ddpm_large. Where τ² is smaller, that is too far for the weights.
 
     Particles are weighed before they move: a step costs one network call and one vector-Jacobian product per particle. The
     last step, to x̂0, is weighed by p(y | x0) and needs no product. With many particles TDS samples the posterior of the
@@ -54,7 +55,9 @@ class TDS(ParticleSolver):
         norm, slope = measurement.norm_with_gradient(denoised.x0)
         variance = conditional_variance(now, self.prior_variance) + measurement.sigma_y**2
         twist = (-(norm.double() ** 2) / (2.0 * variance.flatten())).view(shape)
-        gradient = -pull_back(norm.view(-1, 1, 1, 1) * slope / variance)
+        guided = now.guided(denoised.x0, -pull_back(norm.view(-1, 1, 1, 1) * slope / variance))
+        guided = guided.clamp(-1.0, 1.0) if problem.denoiser.clip else guided
+        gradient = now.alpha**2 / (then.alpha * now.sigma**2) * (guided - denoised.x0)  # in the scale of x_s
         parents, log_weights, info = self.resample(state.log_weights + twist, problem)
 
         mean, std = sampler.kernel(x, denoised, now, then)

@@ -151,7 +151,7 @@ def test_repaint_replaces_what_is_known_and_goes_back_by_the_forward_process():
 # Adam
 
 
-@pytest.mark.parametrize("case", ["box", "blur"])
+@pytest.mark.parametrize("case", ["box", "blur", "super-resolution"])
 def test_red_diff_is_torchs_adam_on_its_objective(case):
     """‖y − A μ‖²/(2m) + λ u ⟨ε̂ − z, μ⟩/n with ε̂ fixed, by torch.optim.Adam, an optimiser per image."""
     setting = make_setting(case, batch=2, sigma_y=[0.1, 0.2])
@@ -162,6 +162,7 @@ def test_red_diff_is_torchs_adam_on_its_objective(case):
     start = solver.init(problem, plan[0].now).mean.flatten(1)
     for b in range(2):
         a, y = torch.from_numpy(setting.matrices[b]), torch.from_numpy(setting.y[b])
+        torch.testing.assert_close(start[b], y if len(y) == setting.law.side else torch.linalg.pinv(a) @ y)
         mean = start[b].clone().requires_grad_()
         optimiser = torch.optim.Adam([mean], lr=0.1, betas=(0.9, 0.99))
         for step, z in zip(plan, draws[:, b], strict=True):

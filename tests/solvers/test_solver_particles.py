@@ -80,23 +80,29 @@ def log_normal(x, mean, variance):
     return -((x - mean) ** 2 / variance + np.log(2 * np.pi * variance)).sum() / 2
 
 
-def move_of(law, x, bar, bar_next, large):
-    """Mean and variance of the DDPM's move."""
+def move_of(x, x0, bar, bar_next, large):
+    """Mean and variance of the DDPM's move on x̂0."""
     beta = 1.0 - bar / bar_next
-    return closed_form.ddpm(x[None], law.score(x[None], bar), bar, bar_next)[0], beta if large else beta * (1 - bar_next) / (1 - bar)
+    score = (sqrt(bar) * x0 - x) / (1 - bar)
+    return closed_form.ddpm(x[None], score[None], bar, bar_next)[0], beta if large else beta * (1 - bar_next) / (1 - bar)
 
 
-def tds_step(law, a, y, sigma_y, x, log_w, z, u, bar, bar_next, threshold, large):
+def tds_step(law, a, y, sigma_y, x, log_w, z, u, bar, bar_next, threshold, large, clip):
     """Densities and all: log p̃_t, q and p written out; the constants of p̃_s at the next step are left out as in p̃_t here."""
     r2 = V * (1 - bar) / (bar * V + 1 - bar)
-    x0, jacobian = law.x0(x, bar), law.jacobian(bar)
+    free = law.x0(x, bar)
+    x0 = free.clip(-1, 1) if clip else free
     log_twist = np.array([-((y - a @ m) ** 2).sum() / (2 * (r2 + sigma_y**2)) for m in x0])
     parents, log_w, size = resampled(log_w + log_twist, u, threshold)
     moved, after = np.empty_like(x), np.empty(len(x))
     for k, parent in enumerate(parents):
-        mean, variance = move_of(law, x[parent], bar, bar_next, large)
+        mean, variance = move_of(x[parent], x0[parent], bar, bar_next, large)
+        jacobian = (free[parent] == x0[parent])[:, None] * law.jacobian(bar)
         gradient = jacobian.T @ a.T @ (y - a @ x0[parent]) / (r2 + sigma_y**2)
-        twisted = mean + variance * gradient
+        if clip:
+            guided = (x0[parent] + (1 - bar) / sqrt(bar) * gradient).clip(-1, 1)
+            gradient = sqrt(bar) / (1 - bar) * (guided - x0[parent])
+        twisted = mean + variance * sqrt(bar / bar_next) * gradient
         moved[k] = twisted + sqrt(variance) * z[k]
         ratio = log_normal(moved[k], mean, variance) - log_normal(moved[k], twisted, variance)
         after[k] = log_w[k] + ratio - log_twist[parent]
@@ -122,16 +128,18 @@ JUMPS = [(990, 900), (500, 420), (40, 4)]
 
 
 @pytest.mark.parametrize("threshold", [1.0, 0.0])
-@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+@pytest.mark.parametrize(("large", "clip"), [(False, False), (True, False), (False, True)], ids=["small", "large", "clamped"])
 @pytest.mark.parametrize("case", CASES)
-def test_tds_step_is_the_papers_with_every_density_written_out(case, large, threshold):
+def test_tds_step_is_the_papers_with_every_density_written_out(case, large, clip, threshold):
+    """Clamped: x̂0 and what the gradient makes of it stay within [-1, 1], and a saturated pixel passes no gradient."""
     setting = make_setting(case, sampler=FixedLarge() if large else FixedSmall())
+    setting.problem.denoiser.clip = clip
     for jump in JUMPS:
         bar, bar_next = bars_of(jump)
         x, log_w, z, u = cloud_of(setting, bar)
         found = run_step(TDS(P, threshold, V), setting, jump, x, log_w, z, u)
         for b, (a, y, sigma_y) in enumerate(zip(setting.matrices, setting.y, setting.sigma_y, strict=True)):
-            args = (setting.law, a, y, sigma_y, x[b], log_w[b], z[b], u[b], bar, bar_next, threshold, large)
+            args = (setting.law, a, y, sigma_y, x[b], log_w[b], z[b], u[b], bar, bar_next, threshold, large, clip)
             for mine, theirs in zip(found, tds_step(*args), strict=False):
                 np.testing.assert_allclose(mine[b], theirs, rtol=1e-6, atol=1e-7, err_msg=str(jump))
 
@@ -178,7 +186,7 @@ def spread(q, own, bar):
 def mcg_step(law, a, y, sigma_y, x, log_w, z, u, bar, bar_next, threshold):
     grid = BARS[LEVELS]
     v, y_bar, ratio, own = coefficients_of(a, y, sigma_y, grid)
-    means = np.stack([v.T @ move_of(law, row, bar, bar_next, True)[0] for row in x])
+    means = np.stack([v.T @ move_of(row, law.x0(row, bar), bar, bar_next, True)[0] for row in x])
     variance = 1.0 - bar / bar_next
     active = [i for i, tau in enumerate(own) if tau is not None and bar_next <= tau]
     for i in active:

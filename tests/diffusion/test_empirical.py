@@ -187,7 +187,8 @@ def test_a_folder_gives_its_images_and_a_limit_some_of_them_by_the_seed(tmp_path
     subsets = [Folder(Exact(), root, limit=4, seed=seed)((3, 6, 5)) for seed in (0, 0, 1)]
     assert torch.equal(subsets[0], subsets[1]) and not torch.equal(subsets[0], subsets[2])
     for subset in subsets:
-        assert (subset[:, None] == wanted).flatten(2).all(2).sum() == 4
+        assert (subset[:, None] == wanted).flatten(2).all(2).any(0).sum() == 4
+    assert (Folder(Exact(), root, limit=8)((3, 6, 5))[:, None] == wanted).flatten(2).all(2).any(0).sum() == 8
     assert len(Folder(Exact(), root, limit=50)((3, 6, 5))) == 9
     cropped = Folder(Crop(), root)((1, 4, 4))
     assert cropped.shape == (9, 1, 4, 4) and cropped.dtype == torch.float32

@@ -57,7 +57,18 @@ class Square(Operator):
         return x0**2
 
 
+class Partial(Operator):
+    """y = x0², of which the left half is measured; the other half is not 0 in A(x0)."""
+
+    def forward(self, x0):
+        return x0**2
+
+    def support(self, y):
+        return (torch.arange(6) < 3).to(y.real).expand(1, 1, 6, 6)
+
+
 OPERATORS = {
+    "partial": Partial,
     "phases": PhaseRetrieval,
     "square": Square,
     "matrix": lambda: RandomMatrix(rows=5),

@@ -41,7 +41,7 @@ OURS = {
         f"solver=ddrm grid.steps=20 {KARRAS} solver.eta=1.0",
     ),
     "diffpir": _overrides(
-        "solver=diffpir grid.steps=100",
+        "solver=diffpir grid.steps=100 solver.lam=7.0",
         f"solver=diffpir grid.steps=100 {KARRAS} sampler.zeta=1.0",
         f"solver=diffpir grid.steps=100 {KARRAS} sampler.zeta=1.0 solver.lam=1.0",
     ),

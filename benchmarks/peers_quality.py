@@ -130,10 +130,11 @@ def composed(*overrides: str) -> DictConfig:
 def jobs(output: Path, count: int, tasks: Sequence[str], methods: Sequence[str]) -> Iterator[Job | None]:
     """What is to be done, in order; None where the settings of a cell are not all tried yet."""
     rows = {method: [(side, method) for side in SIDES if side == "ours" or method in THEIRS] for method in methods}
+    every = [row for sides in rows.values() for row in sides]
     for sides in rows.values():
         yield from tuning(tasks, sides)
-        yield from tests(output, tasks, sides, range(0, min(count, BATCH), BATCH))
-    yield from tests(output, tasks, [row for sides in rows.values() for row in sides], range(BATCH, count, BATCH))
+        yield from tests(output, [task for task in tasks if task == TUNED_ON[task]], sides, range(0, min(count, BATCH), BATCH))
+    yield from tests(output, tasks, every, range(0, count, BATCH))
 
 
 def tuning(tasks: Sequence[str], rows: Sequence[tuple[str, str]]) -> Iterator[Job]:

@@ -23,6 +23,8 @@ TUNED_ON = {"box": "box", "mask": "box", "blur": "blur", "sr4": "blur"}
 
 KARRAS = "grid=karras grid.rho=2 grid.largest=20 grid.smallest=0.05"
 """Levels without the very noisy and the nearly clean ones. `karras` is the same for DeepInverse."""
+RENOISE = "sampler=renoise sampler.zeta=1.0"
+"""The sampler that keeps x̃0 and draws all noise anew."""
 karras = partial(Karras, rho=2.0, largest=20.0, smallest=0.05)
 
 
@@ -34,27 +36,27 @@ OURS = {
     "ddrm": _overrides(
         "solver=ddrm grid.steps=20",
         "solver=ddrm grid.steps=100",
-        "solver=ddrm grid.steps=20 solver.eta=1.0",
+        "solver=ddrm grid.steps=100 grid=karras grid.rho=1 grid.largest=2 grid.smallest=0.02 solver.eta=0.95",
         f"solver=ddrm grid.steps=20 {KARRAS}",
         f"solver=ddrm grid.steps=20 {KARRAS} solver.eta=1.0",
     ),
     "diffpir": _overrides(
-        "solver=diffpir grid.steps=100",
+        "solver=diffpir grid.steps=100 solver.lam=7.0",
         f"solver=diffpir grid.steps=100 {KARRAS} sampler.zeta=1.0",
         f"solver=diffpir grid.steps=100 {KARRAS} sampler.zeta=1.0 solver.lam=1.0",
     ),
     "pigdm": _overrides(
-        f"solver=pigdm grid.steps=100 {KARRAS} solver.prior_variance=1.0",
-        f"solver=pigdm grid.steps=100 {KARRAS} solver.prior_variance=4.0 sampler=renoise sampler.zeta=1.0",
+        f"solver=pigdm grid.steps=100 {KARRAS} solver.prior_variance=4.0",
+        f"solver=pigdm grid.steps=100 {KARRAS} solver.prior_variance=4.0 {RENOISE}",
     ),
     "dps": _overrides(
-        "solver=dps grid.steps=100 solver.zeta=0.3",
-        f"solver=dps grid.steps=100 {KARRAS}",
         f"solver=dps grid.steps=100 {KARRAS} solver.zeta=0.5",
+        f"solver=dps grid.steps=100 {KARRAS} {RENOISE}",
+        f"solver=dps grid.steps=100 {KARRAS} {RENOISE} solver.zeta=0.5",
     ),
     "mmps": _overrides(
-        f"solver=mmps grid.steps=100 {KARRAS}",
-        f"solver=mmps grid.steps=100 {KARRAS} sampler=renoise sampler.zeta=1.0",
+        f"solver=mmps grid.steps=100 {KARRAS} {RENOISE}",
+        f"solver=mmps grid.steps=100 {KARRAS} solver.iterations=3",
     ),
 }
 EXTRAS = {

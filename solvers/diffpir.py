@@ -16,14 +16,15 @@ class DiffPIR(Guided):
 
     The sampler then moves on x̃0, and ε̂ follows it: ε̂ = (x_t − α_t x̃0)/σ_t. The paper's move is sampler=renoise with its ζ,
     which solver=diffpir selects; every other sampler works too. In the paper λ is 1 to 8 and ζ 0.3 to 1 on FFHQ with 100
-    steps of a quadratic grid. The proximal step is in closed form or by conjugate gradients where A is linear. Otherwise
-    `iterations` of nonlinear ones go from x̂0 towards a local minimum. It assumes Gaussian noise; without noise it is the projection
-    onto A x = y for a linear A.
+    steps. Its code has λ = 7; λ = 1 follows y more closely. The levels of the code are t = T − T √(i/n), i = 0 … n, sparse
+    where noise is high; those of grid=quadratic are t = T (1 − i/n)². The proximal step is in closed form or by conjugate
+    gradients where A is linear. Otherwise `iterations` of nonlinear ones go from x̂0 towards a local minimum. It assumes
+    Gaussian noise; without noise it is the projection onto A x = y for a linear A.
 
     Raises ValueError where λ is not positive or `iterations` is below 1.
     """
 
-    def __init__(self, lam: float = 7.0, iterations: int = 20) -> None:
+    def __init__(self, lam: float = 1.0, iterations: int = 20) -> None:
         if not 0.0 < lam < inf:
             raise ValueError(f"the weight of the prior must be positive and finite, got lam={lam}; set solver.lam")
         if iterations < 1:

@@ -113,6 +113,7 @@ def test_every_command_of_the_training_page_runs(folder):
 SHORT_TIMINGS = {
     "benchmarks/overhead.py": ["--pairs", "1", "--steps", "1", "--priors", "faces64", "--batches", "1", "--solvers", "dps"],
     "benchmarks/evaluation.py": ["--turns", "1", "--steps", "1", "--batch-size", "1", "--few", "0"],
+    "benchmarks/peers_quality.py": ["--methods", "daps", "--tasks", "box", "--count", "1"],
     "benchmarks/training.py": ["--steps", "5", "--batches", "1", "--precisions", "32"],
 }
 

@@ -7,10 +7,18 @@ from math import sqrt
 
 import numpy as np
 import pytest
-from closed_form import linear_bars
-from gaussian_prior import CASES, make_setting
+import torch
+from closed_form import GaussianLaw, linear_bars
+from gaussian_prior import CASES, RecordedNoise, gaussian_prior, make_setting
 
+from diffusion_priors.diffusion.denoiser import Denoiser
+from diffusion_priors.diffusion.grids import Linspace
+from diffusion_priors.diffusion.transitions import DDIM
+from diffusion_priors.operators.identity import Identity
+from diffusion_priors.operators.measurement import Measurement
+from diffusion_priors.operators.noise_models import Gaussian
 from diffusion_priors.solvers.annealing import Likelihood
+from diffusion_priors.solvers.base import Problem
 from diffusion_priors.solvers.ddnm import DDNM
 from diffusion_priors.solvers.dds import DDS
 from diffusion_priors.solvers.mmps import MMPS
@@ -158,6 +166,23 @@ def test_scaled_scoreald_compares_y_at_the_level_of_x_t(case):
     for row, state, mean, a, y, sigma_y in zip(found, x, x0, setting.matrices, setting.y, setting.sigma_y, strict=True):
         change = a.T @ (sqrt(bar) * y - a @ state) / (bar * sigma_y**2 + 1 - bar)
         np.testing.assert_allclose(row, mean + (1 - bar) / sqrt(bar) * change, rtol=1e-8, atol=1e-9)
+
+
+def test_a_small_prior_variance_goes_too_far_where_pixels_vary_together():
+    """Pixels of variance 1/4 and correlation 0.9, y a grey image: x passes the grey on its way with v = 1/4, not with v = 1."""
+    grey, side = 0.6, 64
+    law = GaussianLaw(np.zeros(side), 0.25 * (0.9 * np.ones((side, side)) + 0.1 * np.eye(side)))
+    prior, like = gaussian_prior(law, (1, 8, 8)), torch.zeros(1, 1, 8, 8, dtype=torch.float64)
+    measurement = Measurement(Identity().draw(like, [np.random.default_rng(0)]), Gaussian(), like + grey, like[:, :, :1, :1] + 0.05)
+
+    def furthest(variance):
+        solver, noise = PiGDM(variance), RecordedNoise(np.zeros((1, 1, side)))
+        problem = Problem(Denoiser(prior), measurement, DDIM(), noise, like)
+        run = solver.solve(problem, solver.plan(Linspace(50), prior.image_schedule), remember=True)
+        return max(float(x.abs().max()) for x in run.trajectory) / grey
+
+    assert furthest(0.25) > 1.4
+    assert furthest(1.0) < 1.02
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, np.inf])

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from importlib.util import find_spec
 from math import sqrt
 
 import numpy as np
 import pytest
 import torch
 from gaussian_prior import CASES, RecordedNoise, gaussian_prior, make_setting, with_rng
+from lazy import Lazy
 
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.grids import IndexGrid, Linspace
 from diffusion_priors.diffusion.image_random import image_generator
 from diffusion_priors.diffusion.transitions import DDIM, Renoise
 from diffusion_priors.operators.blur import DeblurGaussian, DeblurKernel
+from diffusion_priors.operators.inpainting import InpaintBox
 from diffusion_priors.solvers.base import Problem
 from diffusion_priors.solvers.ddrm import DDRM
 from diffusion_priors.solvers.diffpir import DiffPIR
@@ -27,8 +30,11 @@ from diffusion_priors.solvers.dps_score import DPSScore
 from diffusion_priors.solvers.mmps import MMPS
 from diffusion_priors.solvers.pigdm import PiGDM
 
-deepinv = pytest.importorskip("deepinv", reason="DeepInverse is not installed: pip install -e '.[peers]'")
-from benchmarks import deepinverse  # noqa: E402
+deepinv, deepinverse = Lazy("deepinv"), Lazy("benchmarks.deepinverse")
+pytestmark = [
+    pytest.mark.script,  # importing DeepInverse starts uname
+    pytest.mark.skipif(find_spec("deepinv") is None, reason="DeepInverse is not installed: pip install -e '.[peers]'"),
+]
 
 STEPS, SIGMA_Y = 8, 0.2
 SAME_IMAGE = ["box", "blur", "super-resolution"]
@@ -53,7 +59,7 @@ def draws_of(problem: Problem, count: int = STEPS + 1) -> np.ndarray:
     return np.random.default_rng(5).normal(size=(count, len(problem.like), problem.like[0].numel()))
 
 
-def peer_of(problem: Problem, schedule) -> deepinverse.Peer:
+def peer_of(problem: Problem, schedule):
     return deepinverse.Peer.of(problem.denoiser, schedule, problem.measurement, seed=1)
 
 
@@ -115,14 +121,6 @@ def test_the_times_given_to_deepinverse_have_the_noise_of_our_levels():
 # DDRM
 
 
-class Recording(deepinverse.WrappedDenoiser):
-    """Keeps what it is given, in [-1, 1]."""
-
-    def forward(self, x, sigma, **others):
-        self.seen = [*getattr(self, "seen", []), 2.0 * x - 1.0]
-        return super().forward(x, sigma, **others)
-
-
 class StartsFromBlack(DDRM):
     """The start where nothing is measured is N(−1, u²): zero on the scale from 0 to 1."""
 
@@ -146,11 +144,11 @@ def their_ddrm(setting, draws, monkeypatch):
     peer = peer_of(problem, setting.schedule)
     noise, spectrum = RecordedNoise(draws), problem.measurement.operator.spectrum()
     monkeypatch.setattr(torch, "randn_like", lambda like: spectrum.analyse(noise.normal(problem.like)))
-    denoiser = Recording(problem.denoiser, setting.schedule)
-    restore = deepinverse.ddrm(STEPS, deepinverse.our_sigmas)
-    x0 = restore(replace(peer, denoiser=denoiser))
+    seen = []
+    peer.denoiser.register_forward_pre_hook(lambda module, inputs: seen.append(2.0 * inputs[0] - 1.0))
+    x0 = deepinverse.ddrm(STEPS, deepinverse.our_sigmas)(peer)
     monkeypatch.undo()
-    return denoiser.seen, 2.0 * x0 - 1.0
+    return seen, 2.0 * x0 - 1.0
 
 
 @pytest.mark.parametrize("case", SAME_IMAGE)
@@ -166,6 +164,18 @@ def test_ddrm_is_ours_with_noise_over_root_2_a_black_start_and_no_small_singular
     assert_same(last, x0, 1e-4)
     _, ours = run(DDRM(), setting.problem, setting.schedule, draws)
     assert differs(last, ours) > 0.05
+
+
+@pytest.mark.parametrize(("blurred", "wanted"), [(True, 1.0), (False, sqrt(0.5))], ids=["blur", "mask"])
+def test_noise_over_root_2_is_right_for_complex_coefficients_alone(blurred, wanted):
+    """White noise of variance 1 has complex coefficients with real and imaginary parts of variance 1/2."""
+    like = torch.zeros(1, 1, 64, 64)
+    operator = DeblurGaussian(5, 1.0, "circular") if blurred else InpaintBox()
+    operator.draw(like, [np.random.default_rng(0)])
+    measurement = replace(setting_of("identity").problem.measurement, operator=operator, y=like)
+    physics = deepinverse.physics_of(measurement)
+    z = torch.randn(physics.U_adjoint(like).shape, generator=torch.Generator().manual_seed(0))
+    assert float(physics.V(z / sqrt(2.0)).std()) == pytest.approx(wanted, rel=0.04)
 
 
 @pytest.mark.parametrize("sigma_y", [0.9, 1.1])

@@ -14,9 +14,9 @@ from diffusion_priors.operators.requirements import DENSITY, INITIAL_IMAGE, LINE
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_only_phase_retrieval_is_not_linear_and_gives_no_image(name, tmp_path):
+def test_only_phase_retrieval_and_a_function_are_not_linear_and_give_no_image(name, tmp_path):
     operator = Case(name).build((16, 16), tmp_path)
-    linear = name != "phase_retrieval"
+    linear = name not in ("phase_retrieval", "custom")
     assert LINEAR.met(operator, NoNoise()) == INITIAL_IMAGE.met(operator, NoNoise()) == linear
 
 

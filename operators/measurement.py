@@ -37,7 +37,7 @@ class Measurement:
     @classmethod
     def of(cls, operator: Operator, noise_model: NoiseModel, x0: Tensor, generators: Sequence[Generator]) -> Self:
         """y = A(x0) + n, image b's noise from generator b. Entries that are not measured carry no noise, unlike in the code of DPS."""
-        return cls.given(operator, noise_model, noise_model.sample(operator(x0), generators))
+        return cls.given(operator, noise_model, noise_model.sample(operator.acquire(x0), generators))
 
     @classmethod
     def given(cls, operator: Operator, noise_model: NoiseModel, y: Tensor) -> Self:

@@ -16,10 +16,13 @@ class NoiseModel:
     """p(y | A(x0)), each image's noise from its own generator.
 
     `clean` is A(x0) and `support` says which entries of y are measured (`Operator.support`). `has_density` is False
-    where y is a function of A(x0).
+    where y is a function of A(x0), `has_gradient` where −log p(y | A(x0)) has none that a solver can follow. `gaussian` says
+    that σ_y is all there is to know of the noise; of other laws, σ_y is what a solver for Gaussian noise takes.
     """
 
     has_density = True
+    has_gradient = True
+    gaussian = False
 
     def label(self, unit: str) -> str:
         """The strength as text, for an operator whose y is in `unit`; an image's in [0, 1] units too."""
@@ -51,10 +54,13 @@ class Gaussian(NoiseModel):
     Raises ValueError for a negative σ.
     """
 
+    gaussian = True
+
     def __init__(self, sigma: float = 0.05) -> None:
         if not 0.0 <= sigma < inf:
             raise ValueError(f"a standard deviation must be finite and not negative, got sigma={sigma}; set noise_model.sigma")
-        self.std, self.has_density = sigma, sigma > 0.0
+        self.std = sigma
+        self.has_density = self.has_gradient = sigma > 0.0
 
     def label(self, unit: str) -> str:
         other = f" = {self.std / 2:g} in [0, 1]" if unit == IMAGE_UNIT else ""
@@ -108,35 +114,37 @@ class Poisson(NoiseModel):
         return f"Poisson, {self.peak:g} photons at white: sigma_y at mid-grey {2 * grey:.3g} in {unit}{other}"
 
     def sample(self, clean: Tensor, generators: Sequence[Generator]) -> Tensor:
-        rate = self._photons(clean).cpu().double().numpy()
+        rate = self.photons(clean).cpu().double().numpy()
         counts = torch.stack([torch.from_numpy(g.poisson(r)) for r, g in zip(rate, generators, strict=True)])
         return counts.to(clean) / self.peak * 2.0 - 1.0
 
     def nll(self, y: Tensor, clean: Tensor, support: Tensor) -> Tensor:
         """Σ λ − k log λ + log k!, the rate λ and the count k in photons; infinite where light came from black."""
-        rate, count = self._photons(clean), self._photons(y)
+        rate, count = self.photons(clean), self.photons(y)
         return torch.where(support > 0.0, rate - torch.xlogy(count, rate) + torch.lgamma(count + 1.0), 0.0).flatten(1).sum(1)
 
     def nll_gradient(self, y: Tensor, clean: Tensor, support: Tensor) -> Tensor:
         """peak/2 · (1 − k/λ), with λ at least `darkest`: an estimate below black is pulled up, by a finite amount."""
-        rate = self._photons(clean).clamp_min(self.darkest)
-        return support * (self.peak / 2.0) * (1.0 - self._photons(y) / rate)
+        rate = self.photons(clean).clamp_min(self.darkest)
+        return support * (self.peak / 2.0) * (1.0 - self.photons(y) / rate)
 
     def sigma(self, y: Tensor, support: Tensor) -> Tensor:
         support, axes = support.expand(y.shape), tuple(range(1, y.ndim))
         light = (((y + 1.0) / 2.0).clamp_min(0.0) * support).sum(axes) / support.sum(axes)
         return (2.0 * (light / self.peak).sqrt()).view(-1, 1, 1, 1)
 
-    def _photons(self, y: Tensor) -> Tensor:
+    def photons(self, y: Tensor) -> Tensor:
+        """Light in photons, negative light as none."""
         if y.is_complex():
             raise ValueError("Poisson noise needs a real measurement, and the operator's is complex; set noise_model=gaussian")
         return (self.peak * (y + 1.0) / 2.0).clamp_min(0.0)
 
 
 class NoNoise(NoiseModel):
-    """n = 0."""
+    """n = 0, the limit of Gaussian noise."""
 
-    has_density = False
+    has_density = has_gradient = False
+    gaussian = True
 
     def label(self, unit: str) -> str:
         return "no noise"

@@ -24,6 +24,6 @@ INITIAL_IMAGE = Requirement(
     lambda operator, noise_model: type(operator).initial_image is not Operator.initial_image,
 )
 DENSITY = Requirement(
-    "noise with a density, such as noise_model=gaussian with noise_model.sigma > 0",
-    lambda operator, noise_model: noise_model.has_density,
+    "noise with a density and its gradient, such as noise_model=gaussian with noise_model.sigma > 0",
+    lambda operator, noise_model: noise_model.has_density and noise_model.has_gradient,
 )

@@ -14,6 +14,7 @@ from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.measurement import Measurement
 from diffusion_priors.operators.noise_models import NoiseModel
+from diffusion_priors.operators.requirements import DENSITY
 from diffusion_priors.solvers.base import Solver, Step
 
 
@@ -39,6 +40,13 @@ class Method:
     def plan(self) -> list[Step]:
         """The steps of the solver. Raises ValueError where the prior's schedule does not have their levels."""
         return self.solver.plan(self.grid, self.prior.image_schedule)
+
+    def approximation(self) -> str | None:
+        """What the solver does not know of the noise, as a line to print; None where it follows the density, or the noise is Gaussian."""
+        if not self.solver.uses_measurement or self.noise_model.gaussian or DENSITY in self.solver.requires:
+            return None
+        solver, noise = type(self.solver).__name__, type(self.noise_model).__name__
+        return f"an approximation: {solver} takes {noise} noise for Gaussian noise with its standard deviation, sigma_y"
 
     def grey_measurement(self) -> Tensor:
         """The measurement (1, …) of a grey image. Raises ValueError where operator and noise model do not fit it."""

@@ -170,6 +170,8 @@ def assert_fits(config: DictConfig) -> None:
 INSIDE = {
     "annealing": ("sample", "solver=score_ald", "annealing@solver.annealing"),
     "inner": ("sample", "solver=daps", "inner@solver.inner"),
+    "kspace_mask": ("sample", "operator=mri", "kspace_mask@operator.mask"),
+    "coil_maps": ("sample", "operator=mri_multicoil", "coil_maps@operator.maps"),
     "schedule": ("sample", "prior=custom", "schedule@prior.schedule"),
     "covariance": ("sample", "prior=gaussian", "covariance@prior.covariance"),
     "means": ("sample", "prior=gmm", "means@prior.means"),

@@ -149,6 +149,8 @@ class RestorationRun:
         lines = [f"{words} · {len(self.method.plan())} steps"]
         if self.known:
             lines.append(f"{len(self.known)} of {len(self.items)} restorations are on record; resuming")
+        approximation = self.method.approximation()
+        lines += [] if approximation is None else [approximation]
         return "\n".join(lines + self.items.notices)
 
     def run(self, config: dict, text: str, title: str) -> dict | None:

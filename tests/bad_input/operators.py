@@ -15,7 +15,10 @@ BAD = {
     "three strides": (["operator=every_other_pixel", "operator.stride=[2,2,2]"], r"operator.stride=\[2, 2, 2\] is out of bounds"),
     "strokes over everything": (["operator=strokes", "operator.missing=1.0"], r"between 0 and 1 .* got 1.0; set operator.missing"),
     "no line dead": (["operator=dead_lines", "operator.rows=0.0", "operator.columns=0.01"], "leave no line missing of a 16 x 16 image"),
-    "two weights of three channels": (["operator=colorization", "operator.weights=[1.0,1.0]"], "2 weights are given for images of 3 channels"),
+    "two weights of three channels": (
+        ["operator=colorization", "operator.weights=[1.0,1.0]"],
+        "2 weights are given for images of 3 channels",
+    ),
     "a negative weight": (["operator=colorization", "operator.weights=[1.0,-1.0,1.0]"], r"got \[1.0, -1.0, 1.0\]; set operator.weights"),
     "no lobe": (["operator=super_resolution_lanczos", "operator.lobes=0"], "at least one lobe, got lobes=0; set operator.lobes"),
     "a narrow Gaussian": (["operator=super_resolution_gaussian", "operator.std=0.01"], "std=0.01 pixels of y is too narrow"),
@@ -23,7 +26,7 @@ BAD = {
     "a varying blur of no width": (["operator=deblur_varying", "operator.stds=[0.0,2.0]"], r"got \[0.0, 2.0\]; set operator.stds"),
     "a side that is no power of two": (["operator=walsh_hadamard", "prior.size=[16,24]"], "a side of 24 pixels is no power of two"),
     "more rows than there are": (["operator=walsh_hadamard", "operator.keep=1.5"], "got 1.5; set operator.keep"),
-    "all frequencies": (["operator=fourier_random", "operator.keep=1.0"], "got 1.0; set operator.keep"),
+    "less than all frequencies": (["operator=fourier_random", "operator.mask.acceleration=0.5"], "at least 1, got 0.5; set operator.mask"),
     "an operator after k-space": (
         ["operator=compose", "operator@operator.operators.first=mri", "operator@operator.operators.second=inpaint_box"],
         "InpaintBox would follow an operator whose y is complex; put that one last",
@@ -38,7 +41,10 @@ BAD = {
     "an unknown setting of a function": ([*CUSTOM, "+operator.function.sher=0.1"], "sher is unknown; darkened takes x0, share"),
     "a function that is not linear": (LINEAR, "darkened is not linear: .* use operator=custom"),
     "a solver for linear operators": ([*CUSTOM, "solver=diffpir"], "DiffPIR needs a linear operator"),
-    "an adjoint that is none": ([*PHYSICS, "+operator.physics.exact=false"], "the adjoint of Ghosted is wrong: .* set operator.own_adjoint"),
+    "an adjoint that is none": (
+        [*PHYSICS, "+operator.physics.exact=false"],
+        "the adjoint of Ghosted is wrong: .* operator.own_adjoint",
+    ),
     "a range of a linear physics": ([*PHYSICS, "operator.pixel_range=[0.0,1.0]"], "Ghosted is linear, .* drop operator.pixel_range"),
 }
 ROWS = [Bad("sample.py", what, overrides, says=says) for what, (overrides, says) in BAD.items()]

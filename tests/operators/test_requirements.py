@@ -9,15 +9,20 @@ from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.blur import DeblurMotion
 from diffusion_priors.operators.identity import Identity
 from diffusion_priors.operators.linear import LinearOperator
+from diffusion_priors.operators.noise.laplace import Laplace
+from diffusion_priors.operators.noise.salt_and_pepper import SaltAndPepper
+from diffusion_priors.operators.noise.uniform import Uniform
 from diffusion_priors.operators.noise_models import Gaussian, NoNoise, Poisson
 from diffusion_priors.operators.requirements import DENSITY, INITIAL_IMAGE, LINEAR, SPECTRUM
 
+NONLINEAR = {"blur_nonlinear", "coded_diffraction", "custom", "gamma", "hdr", "jpeg", "phase_retrieval", "quantisation", "saturation"}
+
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_only_phase_retrieval_and_a_function_are_not_linear_and_give_no_image(name, tmp_path):
+def test_only_magnitudes_without_phases_and_a_function_give_no_image_to_start_from(name, tmp_path):
     operator = Case(name).build((16, 16), tmp_path)
-    linear = name not in ("phase_retrieval", "custom")
-    assert LINEAR.met(operator, NoNoise()) == INITIAL_IMAGE.met(operator, NoNoise()) == linear
+    assert LINEAR.met(operator, NoNoise()) == (name not in NONLINEAR)
+    assert INITIAL_IMAGE.met(operator, NoNoise()) == (name not in ("coded_diffraction", "custom", "phase_retrieval"))
 
 
 def test_a_spectrum_depends_on_the_boundary():
@@ -35,5 +40,6 @@ def test_a_nonlinear_operator_gives_an_image_if_it_says_how():
 
 
 def test_a_density_depends_on_the_noise_alone():
-    met = [DENSITY.met(Identity(), noise) for noise in (Gaussian(0.1), Poisson(10.0), Gaussian(0.0), NoNoise())]
-    assert met == [True, True, False, False]
+    """Uniform noise has one, but not its gradient; salt-and-pepper noise has one where the other values carry Gaussian noise."""
+    noises = (Gaussian(0.1), Poisson(10.0), Laplace(), SaltAndPepper(), Gaussian(0.0), NoNoise(), Uniform(), SaltAndPepper(0.1, 0.0))
+    assert [DENSITY.met(Identity(), noise) for noise in noises] == [True] * 4 + [False] * 4

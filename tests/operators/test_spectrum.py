@@ -7,6 +7,7 @@ import pytest
 import torch
 from operator_cases import ALL, WITH_SPECTRUM, components, dense, generators, norms, random_images
 
+from diffusion_priors.operators.kspace_masks import RandomColumns
 from diffusion_priors.operators.mri import MRI
 
 every_spectrum = pytest.mark.parametrize("case", WITH_SPECTRUM, ids=str)
@@ -84,7 +85,7 @@ def test_white_noise_stays_white_noise(case, tmp_path):
 def test_a_measured_column_of_k_space_determines_its_mirror_image():
     """x0 is real: s² is ½ where one of the two columns was measured, 1 where both were, and A⁺y is better than Aᴴy."""
     x = random_images(1, 1, 8, 16)
-    operator = MRI(acceleration=4.0, random_columns=True).draw(x, generators([3]))
+    operator = MRI(RandomColumns(4.0)).draw(x, generators([3]))
     mask = operator.mask.flatten()
     frequencies = torch.arange(16) - 8
     mirrored = torch.stack([mask[(8 - f) % 16] for f in frequencies])

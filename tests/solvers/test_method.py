@@ -15,12 +15,17 @@ from diffusion_priors.diffusion.schedules import Linear
 from diffusion_priors.diffusion.transitions import FixedSmall, LearnedRange
 from diffusion_priors.operators.identity import Identity
 from diffusion_priors.operators.inpainting import InpaintBox
-from diffusion_priors.operators.noise_models import Gaussian, Poisson
+from diffusion_priors.operators.noise.laplace import Laplace
+from diffusion_priors.operators.noise_models import Gaussian, NoNoise, Poisson
 from diffusion_priors.solvers.base import NotApplicable
+from diffusion_priors.solvers.daps import DAPS
 from diffusion_priors.solvers.ddrm import DDRM
 from diffusion_priors.solvers.dps import DPS
+from diffusion_priors.solvers.inner_chains import Langevin
+from diffusion_priors.solvers.inner_samplers import Exact
 from diffusion_priors.solvers.method import Method
 from diffusion_priors.solvers.sdedit import SDEdit
+from diffusion_priors.solvers.unconditional import Unconditional
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +58,13 @@ def test_parts_that_fit_are_accepted(method):
     method.check_compatible()
     assert len(method.plan()) == 4 and method.image_shape == (3, 16, 16)
     assert method.grey_measurement().shape == (1, 3, 16, 16)
+
+
+def test_a_solver_for_gaussian_noise_says_that_it_approximates(method):
+    """Not where the noise is Gaussian or absent, y is not used, or the solver follows the density itself."""
+    said = replace(method, noise_model=Laplace(0.1)).approximation()
+    assert said == "an approximation: DPS takes Laplace noise for Gaussian noise with its standard deviation, sigma_y"
+    assert "Poisson noise" in replace(method, noise_model=Poisson(9.0), solver=DAPS(Exact())).approximation()
+    exact = [{}, {"noise_model": NoNoise()}]
+    exact += [{"noise_model": Laplace(0.1), "solver": solver} for solver in (DAPS(Langevin()), Unconditional())]
+    assert all(replace(method, **changes).approximation() is None for changes in exact)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import pytest
 import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -19,6 +20,7 @@ from torch import Generator, Tensor
 
 import conf
 from diffusion_priors.diffusion.image_random import image_generator
+from diffusion_priors.operators import jpeg, rounding
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.blur import Convolution
 from diffusion_priors.operators.linear import LinearOperator
@@ -151,6 +153,12 @@ def random_like(y: Tensor, seed: int = 0) -> Tensor:
     if not y.is_complex():
         return random_images(*y.shape, seed=seed, dtype=y.dtype)
     return torch.view_as_complex(random_images(*y.shape, 2, seed=seed)).to(y.dtype)
+
+
+def without_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Operators that round (`Operator.rounds`) no longer do: what is left has the slope that they use as a gradient."""
+    for module in (rounding, jpeg):
+        monkeypatch.setattr(module, "rounded", lambda x: x)
 
 
 def norms(x: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ SET = {  # what a yaml leaves to the user
     "prior/training": ["prior.path=x"],
     "operator/inpaint_mask": ["operator.path=x"],
     "operator/deblur_kernel": ["operator.path=x"],
-    "operator/custom": ["operator.function._target_=own_operators.darkened"],
+    "operator/custom": ["operator.function._target_=own_operators.exposed"],
     "operator/custom_linear": ["operator.function._target_=own_operators.ghosted", "+operator.function.strength=0.2"],
     "operator/deepinv": ["operator.physics._target_=own_operators.Ghosted", "+operator.physics.strength=0.2"],
 }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bad_input import Bad
 
-CUSTOM = ["operator=custom", "operator.function._target_=own_operators.darkened"]
-LINEAR = ["operator=custom_linear", "operator.function._target_=own_operators.darkened"]
+CUSTOM = ["operator=custom", "operator.function._target_=own_operators.exposed"]
+LINEAR = ["operator=custom_linear", "operator.function._target_=own_operators.exposed"]
 PHYSICS = ["operator=deepinv", "operator.physics._target_=own_operators.Ghosted"]
 
 BAD = {
@@ -38,8 +38,8 @@ BAD = {
     "a composition for a spectral solver": (["operator=compose", "solver=ddrm"], "DDRM needs an operator with a known singular value"),
     "no function": (["operator=custom"], "operator.function._target_ is not set; add operator.function._target_=VALUE"),
     "a function that is not there": (["operator=custom", "operator.function._target_=own_operators.nothing"], "cannot be imported"),
-    "an unknown setting of a function": ([*CUSTOM, "+operator.function.sher=0.1"], "sher is unknown; darkened takes x0, share"),
-    "a function that is not linear": (LINEAR, "darkened is not linear: .* use operator=custom"),
+    "an unknown setting of a function": ([*CUSTOM, "+operator.function.gian=2.0"], "gian is unknown; exposed takes x0, gain"),
+    "a function that is not linear": (LINEAR, "exposed is not linear: .* use operator=custom"),
     "a solver for linear operators": ([*CUSTOM, "solver=diffpir"], "DiffPIR needs a linear operator"),
     "an adjoint that is none": (
         [*PHYSICS, "+operator.physics.exact=false"],

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 from operator_cases import generators, norms, random_images, random_like
-from own_operators import Ghosted, darkened, ghosted
+from own_operators import Ghosted, exposed, ghosted
 from torch import Tensor
 
 from diffusion_priors.operators.custom import Custom, CustomLinear
@@ -40,15 +40,15 @@ def small(x0: Tensor) -> Tensor:
 def test_a_function_or_an_object_of_a_class_is_the_forward_model(function, gain):
     x = random_images(2, 3, 6, 8)
     torch.testing.assert_close(drawn(Custom(function), x)(x), gain * x, rtol=1e-15, atol=0)
-    y = drawn(Custom(partial(darkened, share=0.1)), x)(x)
-    torch.testing.assert_close(y, x - 0.1 * x**3, rtol=1e-15, atol=0)
+    y = drawn(Custom(partial(exposed, gain=0.5)), x)(x)
+    torch.testing.assert_close(y, (0.5 * x).tanh(), rtol=1e-14, atol=0)
 
 
 def test_the_gradient_of_a_function_is_its_derivative():
     x, v = random_images(2, 3, 6, 8), random_images(2, 3, 6, 8, seed=1)
-    y, pull_back = drawn(Custom(darkened), x).linearise(x)
-    torch.testing.assert_close(pull_back(v), (1.0 - 0.75 * x**2) * v, rtol=1e-13, atol=1e-14)
-    assert torch.equal(y, darkened(x))
+    y, pull_back = drawn(Custom(exposed), x).linearise(x)
+    torch.testing.assert_close(pull_back(v), 1.5 * (1.0 - y**2) * v, rtol=1e-13, atol=1e-14)
+    assert torch.equal(y, exposed(x))
 
 
 def test_a_linear_function_has_its_adjoint_and_its_inverse():
@@ -66,7 +66,7 @@ def test_a_measurement_is_an_image_where_its_unit_says_so():
     assert grey.as_image(small(x)) is not None and grey.initial_image(small(x)) is None
     y = other(x)
     assert other.as_image(y) is None and other.initial_image(y).dtype == x.dtype and other.unit == "k-space"
-    named = drawn(Custom(darkened, "volts"), x)
+    named = drawn(Custom(exposed, "volts"), x)
     assert named.as_image(x) is None and named.initial_image(x) is None
 
 

@@ -52,7 +52,7 @@ def write_kernel(folder: Path, sides: tuple[int, int]) -> Path:
 PATHS = {"inpaint_mask": write_mask, "deblur_kernel": write_kernel}
 """Operator → the function that writes a file for its mandatory `path`."""
 
-FUNCTIONS = {"custom": "own_operators.darkened", "custom_linear": "own_operators.ghosted", "deepinv": "own_operators.Ghosted"}
+FUNCTIONS = {"custom": "own_operators.exposed", "custom_linear": "own_operators.ghosted", "deepinv": "own_operators.Ghosted"}
 """Operator → the function or class that stands for a user's own."""
 POWERS_OF_TWO = {"walsh_hadamard"}
 """Operators that accept no other sides."""

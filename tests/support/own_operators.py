@@ -22,9 +22,9 @@ class EveryFourthColumn(LinearOperator):
         return torch.fft.fft2(x0, norm="ortho")[..., ::4]
 
 
-def darkened(x0, share=0.25):
-    """y = x0 − share · x0³: a function, not linear, for operator=custom."""
-    return x0 - share * x0**3
+def exposed(x0, gain=1.5):
+    """y = tanh(gain · x0): a function, not linear, for operator=custom."""
+    return (gain * x0).tanh()
 
 
 def ghosted(x0, strength=0.4):

@@ -9,6 +9,7 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from diffusion_priors.images.budget import PixelBudget
@@ -126,7 +127,9 @@ def to_image(x: Tensor) -> Image.Image:
     return Image.fromarray(bits.squeeze(0).numpy() if len(bits) == 1 else bits.permute(1, 2, 0).numpy())
 
 
-def save_image(path: Path, x: Tensor) -> None:
-    """(C, H, W) in [-1, 1] → a PNG."""
-    image = to_image(x)
-    write_whole(path, lambda stream: image.save(stream, "PNG"))
+def save_image(path: Path, x: Tensor, description: str | None = None) -> None:
+    """(C, H, W) in [-1, 1] → a PNG, with a description in it where there is one."""
+    image, text = to_image(x), PngInfo()
+    if description is not None:
+        text.add_itxt("Description", description)
+    write_whole(path, lambda stream: image.save(stream, "PNG", pnginfo=text))

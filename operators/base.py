@@ -11,6 +11,7 @@ from numpy.random import Generator
 from torch import Tensor, nn
 
 from diffusion_priors.images.fit import Fit
+from diffusion_priors.operators.drawing import Drawing
 
 PullBack = Callable[[Tensor], Tensor]
 """v shaped like y → Re(Jᴴv) shaped like x0."""
@@ -84,6 +85,14 @@ class Operator(nn.Module):
         An operator that always gives one overrides this: solvers which need one look for that.
         """
         return y if self.has_image_shape(y) else None
+
+    def drawing(self, y: Tensor) -> Drawing | None:
+        """y as one looks at it in its field, where it is no image; None where there is no such way."""
+        return None
+
+    def first_look(self, y: Tensor) -> tuple[str, Tensor] | None:
+        """(its name, a reconstruction of the shape of x0) that the field looks at before any restoration; None where it has none."""
+        return None
 
     def has_image_shape(self, y: Tensor) -> bool:
         return not y.is_complex() and y.shape[1:] == self.image_shape[1:]

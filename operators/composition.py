@@ -11,6 +11,7 @@ from numpy.random import Generator
 from torch import Tensor, nn
 
 from diffusion_priors.operators.base import IMAGE_UNIT, Operator, PullBack
+from diffusion_priors.operators.drawing import Drawing
 from diffusion_priors.operators.identity import Identity
 from diffusion_priors.operators.linear import LinearOperator
 from diffusion_priors.operators.separable import Separable
@@ -44,6 +45,7 @@ class Composition(Operator):
         super().__init__()
         self.chain = nn.ModuleList(chain)
         self.random = any(operator.random for operator in chain)
+        self.rounds = any(operator.rounds for operator in chain)
         units = {operator.unit for operator in chain}
         last = chain[-1].unit if chain[-1].unit != IMAGE_UNIT else Operator.unit
         self.unit = IMAGE_UNIT if units == {IMAGE_UNIT} else last
@@ -71,6 +73,11 @@ class Composition(Operator):
             x0 = operator(x0)
         return x0
 
+    def acquire(self, x0: Tensor) -> Tensor:
+        for operator in self.operators:
+            x0 = operator.acquire(x0)
+        return x0
+
     def linearise(self, x0: Tensor) -> tuple[Tensor, PullBack]:
         """(A(x0), pull_back) from those of A_1, …, A_n: the chain rule."""
         pull_backs = []
@@ -90,6 +97,14 @@ class Composition(Operator):
 
     def as_image(self, y: Tensor) -> Tensor | None:
         return self.operators[-1].as_image(y) if self.unit == IMAGE_UNIT else None
+
+    def drawing(self, y: Tensor) -> Drawing | None:
+        return self.operators[-1].drawing(y)
+
+    def first_look(self, y: Tensor) -> tuple[str, Tensor] | None:
+        """That of A_n, where its images have the shape of x0."""
+        last = self.operators[-1]
+        return last.first_look(y) if last.image_shape == self.image_shape else None
 
     def has_image_shape(self, y: Tensor) -> bool:
         return self.unit == IMAGE_UNIT and super().has_image_shape(y)

@@ -10,6 +10,7 @@ from numpy.random import Generator
 from torch import Tensor
 
 from diffusion_priors.operators.coil_maps import CoilMaps
+from diffusion_priors.operators.drawing import Drawing, root_sum_of_squares
 from diffusion_priors.operators.kspace_masks import KSpaceMask
 from diffusion_priors.operators.linear import LinearOperator
 from diffusion_priors.operators.spectrum import Fourier
@@ -35,6 +36,13 @@ class MaskedKSpace(LinearOperator):
 
     def support(self, y: Tensor) -> Tensor:
         return self.mask
+
+    def drawing(self, y: Tensor) -> Drawing:
+        return Drawing.logarithmic("k-space magnitude", "k_y", "k_x", root_sum_of_squares(y))
+
+    def first_look(self, y: Tensor) -> tuple[str, Tensor]:
+        """Aᴴy: what is not measured is taken for 0."""
+        return "zero-filled", self.adjoint(y)
 
 
 class MRI(MaskedKSpace):

@@ -12,6 +12,7 @@ from numpy.random import Generator
 from torch import Tensor
 
 from diffusion_priors.operators.base import Operator, uniform
+from diffusion_priors.operators.drawing import Drawing, root_sum_of_squares
 
 SIDES = (-2, -1)
 
@@ -33,6 +34,9 @@ class FourierMagnitudes(Operator):
 
     def field(self, x0: Tensor) -> Tensor:
         return self.low + (self.high - self.low) / 2.0 * (x0 + 1.0)
+
+    def drawing(self, y: Tensor) -> Drawing:
+        return Drawing.logarithmic("Fourier magnitude", "k_y", "k_x", root_sum_of_squares(y))
 
 
 class PhaseRetrieval(FourierMagnitudes):
@@ -97,6 +101,11 @@ class CodedDiffraction(FourierMagnitudes):
     def forward(self, x0: Tensor) -> Tensor:
         coded = torch.polar(torch.ones_like(self.phase), self.phase)[:, :, None] * self.field(x0)[:, None]
         return torch.fft.fftshift(torch.fft.fft2(coded, norm="ortho"), SIDES).abs().flatten(1, 2) / self.masks**0.5
+
+    def drawing(self, y: Tensor) -> Drawing:
+        patterns = root_sum_of_squares(y.unflatten(1, (self.masks, -1)).flatten(0, 1))
+        side_by_side = patterns.unflatten(0, (-1, self.masks)).transpose(1, 2).flatten(2)
+        return Drawing.logarithmic("diffraction patterns", "k_y", f"k_x of {self.masks} masks", side_by_side)
 
     def has_image_shape(self, y: Tensor) -> bool:
         """Never: diffraction patterns are no image, even where there is one of the shape of x0."""

@@ -15,6 +15,7 @@ from scipy.sparse.linalg import svds
 from torch import Tensor
 
 from diffusion_priors.operators.array_file import read_vector
+from diffusion_priors.operators.drawing import Drawing
 from diffusion_priors.operators.linear import LinearOperator
 
 
@@ -70,6 +71,15 @@ class Tomography(LinearOperator):
         response = torch.fft.rfft(ramp.roll(-count)).real
         filtered = torch.fft.irfft(torch.fft.rfft(light, 2 * count) * response, 2 * count)[..., :count]
         return self.adjoint(filtered) * (torch.pi / len(self.degrees) * self.norm**2) - 1.0
+
+    def drawing(self, y: Tensor) -> Drawing:
+        """The absorption: y + A(1), which is 0 where a ray misses the image."""
+        absorption = (y + self(torch.ones_like(self.adjoint(y)))).mean(1)
+        angles = f"{self.degrees[0]:g}° to {self.degrees[-1]:g}°"
+        return Drawing.linear("sinogram", angles, "detector", absorption)
+
+    def first_look(self, y: Tensor) -> tuple[str, Tensor]:
+        return "filtered back projection", self.filtered_back_projection(y)
 
     def has_image_shape(self, y: Tensor) -> bool:
         """Never: a sinogram is no image, even where it happens to have the shape of one."""

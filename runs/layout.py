@@ -3,6 +3,8 @@
 config.yaml             the resolved configuration, the command and the versions
 records.jsonl           one record per image and sample; process 3 appends to records.3.jsonl until the end of the run
 images/<id>/            truth.png  measurement.png or measurement.safetensors  noisy.png  restoration-<sample>.png
+                        drawing.png and first-look.png, of a measurement that is no image: as its field looks at it, and a
+                        quick reconstruction
                         mean.png and std.png, of the samples
 posterior.jsonl         the scores of each image's posterior mean
 figure.png, reliability.png, report.html
@@ -42,6 +44,7 @@ LEADERBOARD = "leaderboard.csv"
 EXACT_TABLE = "table.csv"
 
 TRUTH, MEASUREMENT, NOISY, MEAN, STD = "truth", "measurement", "noisy", "mean", "std"
+DRAWING, FIRST_LOOK = "drawing", "first-look"
 """The kinds of images that a run keeps of each input; `restoration` names the kind of one sample."""
 
 WHITE = 0.25

@@ -17,11 +17,14 @@ build, checks = Lazy("diffusion_priors.conf.build"), Lazy("diffusion_priors.conf
 
 SETTINGS = {"sample": SampleSettings, "evaluate": EvaluateSettings, "train": TrainSettings}
 SET = {  # what a yaml leaves to the user
-    "custom": ["prior.network._target_=broken_networks.Shrink", "prior.checkpoint=null"],
-    "folder": ["prior.path=x"],
-    "training": ["prior.path=x"],
-    "inpaint_mask": ["operator.path=x"],
-    "deblur_kernel": ["operator.path=x"],
+    "prior/custom": ["prior.network._target_=broken_networks.Shrink", "prior.checkpoint=null"],
+    "prior/folder": ["prior.path=x"],
+    "prior/training": ["prior.path=x"],
+    "operator/inpaint_mask": ["operator.path=x"],
+    "operator/deblur_kernel": ["operator.path=x"],
+    "operator/custom": ["operator.function._target_=own_operators.exposed"],
+    "operator/custom_linear": ["operator.function._target_=own_operators.ghosted", "+operator.function.strength=0.2"],
+    "operator/deepinv": ["operator.physics._target_=own_operators.Ghosted", "+operator.physics.strength=0.2"],
 }
 
 
@@ -46,7 +49,7 @@ CHOICES = [
 
 @pytest.mark.parametrize(("script", "group", "option"), CHOICES, ids=lambda part: part)
 def test_every_option_of_every_script_passes(script, group, option):
-    own = SET.get(option, []) if group in ("prior", "operator") else []
+    own = SET.get(f"{group}/{option}", [])
     training = ["data.root=x"] if script == "train" else []
     betas = ["schedule.betas=x"] if option == "betas" else []
     config = hydra.compose(script, overrides=[f"{group}={option}", *training, *betas, *own])

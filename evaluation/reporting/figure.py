@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from diffusion_priors.evaluation.reporting.format import number, spec_of
 from diffusion_priors.runs.files import write_whole
-from diffusion_priors.runs.layout import MEASUREMENT, TRUTH, RunLayout, restoration
-from diffusion_priors.runs.reading.png import png_or_none
+from diffusion_priors.runs.layout import DRAWING, FIRST_LOOK, MEASUREMENT, TRUTH, RunLayout, restoration
+from diffusion_priors.runs.reading.png import description, png_or_none
 from diffusion_priors.runs.reading.records import records_by_image
 
 TILE, GAP, LABEL, TITLE = 192, 8, 40, 34
@@ -57,7 +57,7 @@ def write_figure(root: Path, records: list[dict], title: str, rows: int = 8, sam
 
 
 def figure_tiles(root: Path, records: list[dict], rows: int, samples: int) -> list[list[Tile]]:
-    """A row per image: ground truth and measurement, as far as they are images, then restorations.
+    """A row per image: ground truth and measurement, or what is drawn of one that is no image, then restorations.
 
     An image that has neither fills up to `rows` rows with its samples.
     """
@@ -65,6 +65,7 @@ def figure_tiles(root: Path, records: list[dict], rows: int, samples: int) -> li
     drawn = []
     for name, own in records_by_image(records).items():
         inputs = [(layout.image(name, kind), label(kind, own[0])) for kind in (TRUTH, MEASUREMENT)]
+        inputs += [(layout.image(name, kind), None) for kind in (DRAWING, FIRST_LOOK)]
         restorations = [(layout.image(name, restoration(r["sample"])), label("restoration", r)) for r in own]
         tiles, shown = _tiles(inputs), _tiles(restorations)
         width = samples if tiles else SAMPLES_ALONE
@@ -74,8 +75,15 @@ def figure_tiles(root: Path, records: list[dict], rows: int, samples: int) -> li
     return [row for row in drawn if row]
 
 
-def _tiles(files: list[tuple[Path, str]]) -> list[Tile]:
-    return [(text, image) for path, text in files if (image := png_or_none(path)) is not None]
+def _tiles(files: Sequence[tuple[Path, str | None]]) -> list[Tile]:
+    """The images that exist, with the text beside the path, or with what the image says of itself."""
+    found = [(text, png_or_none(path)) for path, text in files]
+    return [(described(image) if text is None else text, image) for text, image in found if image is not None]
+
+
+def described(image: Image.Image) -> str:
+    """The name and the axes of a drawing."""
+    return "\n".join(description(image).split("; ")[:2])
 
 
 def label(kind: str, record: dict) -> str:

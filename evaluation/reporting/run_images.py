@@ -9,8 +9,8 @@ from pathlib import Path
 
 from diffusion_priors.evaluation.reporting.format import number, score
 from diffusion_priors.evaluation.reporting.image_records import ImageRecords
-from diffusion_priors.runs.layout import MEAN, MEASUREMENT, NOISY, STD, TRUTH, RunLayout, restoration
-from diffusion_priors.runs.reading.png import png_or_none
+from diffusion_priors.runs.layout import DRAWING, FIRST_LOOK, MEAN, MEASUREMENT, NOISY, STD, TRUTH, RunLayout, restoration
+from diffusion_priors.runs.reading.png import description, png_or_none
 
 SAMPLES, EMBEDDED_BYTES = 8, 32 * 2**20
 """The most samples shown of one image, and the most bytes of images in a page, so that it opens."""
@@ -109,7 +109,8 @@ def shots_of(layout: RunLayout, image: ImageRecords, metrics: Sequence[str], sam
     inputs = (layout.image(image.id, MEASUREMENT), layout.measurement(image.id), layout.image(image.id, TRUTH))
     alone = not any(path.is_file() for path in inputs)
     several = len(image.records) > 1
-    named = [(MEASUREMENT, "Measurement", scores(image.records[0], metrics, "_measurement")), (NOISY, "Noisy", ())]
+    named = [(MEASUREMENT, "Measurement", scores(image.records[0], metrics, "_measurement"))]
+    named += [(DRAWING, "Measurement", ()), (FIRST_LOOK, "First look", ()), (NOISY, "Noisy", ())]
     for record in image.restored[: samples_alone if alone else SAMPLES]:
         name = f"Sample {record['sample']}" if several else "Sample" if alone else "Restoration"
         named.append((restoration(record["sample"]), name, scores(record, (*metrics, "residual"))))
@@ -122,10 +123,12 @@ def shots_of(layout: RunLayout, image: ImageRecords, metrics: Sequence[str], sam
 
 
 def shot(path: Path, kind: str, name: str, scores: tuple[str, ...]) -> Shot | None:
-    """None where there is no whole PNG."""
+    """None where there is no whole PNG. What is shown of a measurement describes itself, in place of scores."""
     image = png_or_none(path)
     if image is None:
         return None
+    if kind in (DRAWING, FIRST_LOOK):
+        scores = tuple(description(image).split("; "))
     return Shot(kind, name, scores, f"data:image/png;base64,{b64encode(path.read_bytes()).decode()}", image.size)
 
 

@@ -16,6 +16,7 @@ from diffusion_priors.images.fit import Fit
 from diffusion_priors.images.formats import LARGE, open_image
 from diffusion_priors.images.io import as_bits, image_size, read_image
 from diffusion_priors.operators.base import Operator
+from diffusion_priors.runs.layout import DRAWING, FIRST_LOOK
 from diffusion_priors.runs.printable import printable
 
 
@@ -34,11 +35,20 @@ class Batch(NamedTuple):
         return self._replace(truth=truth, measured=measured)
 
 
+class View(NamedTuple):
+    """An image (C, h, w) in [-1, 1], saved as this `kind` with a text that says what it is. It is no restoration and has no scores."""
+
+    kind: str
+    text: str
+    image: Tensor
+
+
 class Restored(NamedTuple):
     """One finished batch: `x0` and `truth` (B, C, H, W) in [-1, 1], `y`, and one record per item, as records.jsonl holds it.
 
-    `measurement_image` is y as an image, at its own size. `start` (B, C, H, W) is the noised image that the solver
-    started from. Each is None where it does not exist. A batch that was interrupted has no items.
+    `measurement_image` is y as an image, at its own size; `views` is what is shown of a y that is none. `start`
+    (B, C, H, W) is the noised image that the solver started from. Each is None where it does not exist. A batch that was
+    interrupted has no items.
     """
 
     ids: tuple[str, ...]
@@ -49,6 +59,23 @@ class Restored(NamedTuple):
     records: list[dict]
     start: Tensor | None = None
     measurement_image: Tensor | None = None
+    views: list[list[View]] | None = None
+
+
+def views_of(operator: Operator, y: Tensor) -> list[list[View]]:
+    """For each measurement: its drawing, and the reconstruction that its field looks at first, as far as the operator has them."""
+    views: list[list[View]] = [[] for _ in y]
+    if operator.as_image(y) is not None:
+        return views
+    drawing, look = operator.drawing(y), operator.first_look(y)
+    if drawing is not None:
+        for own, text, image in zip(views, drawing.captions(), drawing.images(), strict=True):
+            own.append(View(DRAWING, text, image))
+    if look is not None:
+        name, images = look
+        for own, image in zip(views, images, strict=True):
+            own.append(View(FIRST_LOOK, name, image))
+    return views
 
 
 class Items(Dataset):

@@ -203,6 +203,8 @@ def save_images(layout: RunLayout, done: Restored, b: int) -> None:
     for kind, images in kinds.items():
         if images is not None:
             save_image(layout.image(record["id"], kind), images[b])
+    for view in done.views[b] if done.views else []:
+        save_image(layout.image(record["id"], view.kind), view.image, view.text)
     if done.y is not None and done.measurement_image is None:
         content = save({"y": done.y[b].cpu().contiguous()})
         write_whole(layout.measurement(record["id"]), lambda stream: stream.write(content))

@@ -13,7 +13,7 @@ from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
 from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.evaluation.metrics.per_image import Metrics
-from diffusion_priors.evaluation.restoration.batches import Batch, Restored, measurement_hash
+from diffusion_priors.evaluation.restoration.batches import Batch, Restored, measurement_hash, views_of
 from diffusion_priors.evaluation.restoration.groups import groups_of, joined
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.measurement import Measurement
@@ -99,7 +99,8 @@ class RestorationModule(pl.LightningModule):
         records = self.records(batch, measurement, solution, seconds)
         y = None if measurement is None else measurement.y
         image = None if y is None else self.operator.as_image(y)
-        return Restored(batch.ids, batch.samples, batch.truth, y, solution.x0, records, solution.start, image)
+        views = None if y is None else views_of(self.operator, y)
+        return Restored(batch.ids, batch.samples, batch.truth, y, solution.x0, records, solution.start, image, views)
 
     def _observe(self, problem: Problem, progress: Progress) -> bool:
         """True ends the solver's walk."""

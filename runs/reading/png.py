@@ -29,6 +29,11 @@ def read_png(path: Path) -> Image.Image:
     return image
 
 
+def description(image: Image.Image) -> str:
+    """The text that says what a PNG shows; empty where it has none."""
+    return " ".join(str(image.info.get("Description", "")).split())[:200]
+
+
 def png_or_none(path: Path) -> Image.Image | None:
     """The decoded image; None where there is none that can be read."""
     try:

@@ -121,12 +121,12 @@ NUMBERS = [
     Bad("sample.py", "no angle", ["operator=tomography", "operator.angles=0"], "at least one angle, got 0; set operator.angles"),
     Bad("sample.py", "a JPEG beyond quality", ["operator=jpeg", "operator.quality=100"], "between 1 and 95, got 100; set operator.qual"),
     Bad("sample.py", "one level", ["operator=quantisation", "operator.levels=1"], "2 to 65536 levels, got 1; set operator.levels"),
-    Bad("sample.py", "a gain that clips nothing", ["operator=hdr", "operator.gain=1"], "got 1.0; set operator.gain"),
+    Bad("sample.py", "a gain that clips nothing", ["operator=hdr", "operator.gain=1"], "got 1; set operator.gain"),
     Bad(
         "sample.py",
         "a range of pixels upside down",
         ["operator=phase_retrieval", "operator.pixel_range=[1,0]"],
-        r"got \[1.0, 0.0\]; set operator.pixel_range",
+        r"got \[1, 0\]; set operator.pixel_range",
     ),
     Bad("sample.py", "no coil", ["operator=mri_multicoil", "operator.maps.coils=0"], "at least one coil, got 0; set operator.maps.coils"),
     Bad(

@@ -15,6 +15,7 @@ from diffusion_priors.operators.colour import Colorization
 from diffusion_priors.operators.composition import Composition, compose
 from diffusion_priors.operators.identity import Identity
 from diffusion_priors.operators.inpainting import InpaintMask, InpaintRandom
+from diffusion_priors.operators.kspace_masks import Equispaced
 from diffusion_priors.operators.linear import LinearOperator
 from diffusion_priors.operators.mri import MRI
 from diffusion_priors.operators.noise_models import NoNoise
@@ -83,14 +84,14 @@ def test_it_is_linear_and_has_a_spectrum_only_where_that_is_known():
 
 
 def test_the_gradient_of_a_nonlinear_composition_is_the_chain_rule():
-    """Against autograd through all of them; what an operator gives as its own pull-back is used."""
+    """Against autograd through all of them; an operator's own pull-back, and what its device measures, are used."""
     x = random_images(2, 1, 12, 16)
     operator = drawn(composed(DeblurGaussian(5, 0.8), PhaseRetrieval()), x)
     y = operator(x) + 0.1 * random_like(operator(x), seed=3)
     leaf = x.clone().requires_grad_()
     (expected,) = torch.autograd.grad(measurement(operator, y).nll(leaf).sum(), leaf)
     torch.testing.assert_close(measurement(operator, y).nll_gradient(x), expected, rtol=1e-10, atol=1e-11)
-    assert operator.as_image(y) is None and operator.initial_image(y) is None and operator.unit == PhaseRetrieval.unit
+    assert operator.as_image(y) is None and operator.initial_image(y) is None and operator.unit == PhaseRetrieval().unit
 
     class Surrogate(Operator):
         def forward(self, x0):
@@ -99,21 +100,28 @@ def test_the_gradient_of_a_nonlinear_composition_is_the_chain_rule():
         def linearise(self, x0):
             return x0.round(), lambda v: v
 
+        def acquire(self, x0):
+            return x0.floor()
+
     straight = drawn(composed(DeblurGaussian(5, 0.8), Surrogate()), x)
     blur = drawn(DeblurGaussian(5, 0.8), x)
     assert type(straight) is Composition
+    torch.testing.assert_close(straight.acquire(x), blur(x).floor(), rtol=0, atol=0)
     torch.testing.assert_close(straight.linearise(x)[1](y[..., :12, :16]), blur.adjoint(y[..., :12, :16]), rtol=1e-12, atol=1e-13)
 
 
 def test_a_complex_measurement_comes_last():
     """Blur, then k-space: Re⟨A x, y⟩ = ⟨x, Aᴴy⟩ and y is no image. Nothing follows k-space."""
     x = random_images(2, 3, 12, 16)
-    operator = drawn(composed(DeblurMotion(5), MRI()), x)
+    operator = drawn(composed(DeblurMotion(5), MRI(Equispaced())), x)
     y = random_like(operator(x), seed=1)
     torch.testing.assert_close(inner(operator(x), y), inner(x, operator.adjoint(y)), rtol=1e-11, atol=0)
+    name, first = operator.first_look(y)
+    assert name == "zero-filled" and first.shape == x.shape and operator.drawing(y).name == "k-space magnitude"
+    assert composed(SuperResolution(2), MRI(Equispaced())).draw(x, generators(range(2))).first_look(y[..., :6, :8]) is None
     assert operator.as_image(y) is None and operator.unit == MRI.unit and components(y).shape[1] == 2 * 3 * 12 * 16
     with pytest.raises(ValueError, match="InpaintRandom would follow an operator whose y is complex; put that one last"):
-        drawn(composed(MRI(), InpaintRandom()), x)
+        drawn(composed(MRI(Equispaced()), InpaintRandom()), x)
 
 
 def test_what_went_through_no_image_is_no_image():

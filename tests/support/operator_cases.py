@@ -52,6 +52,8 @@ def write_kernel(folder: Path, sides: tuple[int, int]) -> Path:
 PATHS = {"inpaint_mask": write_mask, "deblur_kernel": write_kernel}
 """Operator → the function that writes a file for its mandatory `path`."""
 
+FUNCTIONS = {"custom": "own_operators.exposed", "custom_linear": "own_operators.ghosted", "deepinv": "own_operators.Ghosted"}
+"""Operator → the function or class that stands for a user's own."""
 POWERS_OF_TWO = {"walsh_hadamard"}
 """Operators that accept no other sides."""
 
@@ -80,7 +82,7 @@ class Case:
     def kind(self) -> type[Operator]:
         """The class; for a function that of what it returns."""
         target = get_object(self.config._target_)
-        return target if inspect.isclass(target) else type(instantiate(self.config, _convert_="all"))
+        return target if inspect.isclass(target) else type(self.build((16, 16), Path()))
 
     @property
     def linear(self) -> bool:
@@ -103,7 +105,8 @@ class Case:
     def build(self, sides: tuple[int, int], folder: Path) -> Operator:
         config = self.config
         for key in OmegaConf.missing_keys(config):
-            config[key] = str(PATHS[self.name](folder, sides))
+            value = FUNCTIONS[self.name] if self.name in FUNCTIONS else str(PATHS[self.name](folder, sides))
+            OmegaConf.update(config, key, value)
         if self.boundary is not None:
             config.boundary = self.boundary
         return instantiate(config, _convert_="all")

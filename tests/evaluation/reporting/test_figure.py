@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from PIL import Image
 from written_run import WrittenRun
 
 from diffusion_priors.evaluation.reporting.figure import LABEL, TILE, draw_figure, figure_tiles
+from diffusion_priors.images.io import save_image
 
 
 def test_the_figure_shows_every_image_at_its_place():
@@ -17,6 +19,16 @@ def test_the_figure_shows_every_image_at_its_place():
         for i, row in enumerate(colours)
     ]
     assert found == [[(255, 0, 0), (0, 255, 0)], [(0, 0, 255)]]
+
+
+def test_a_figure_shows_what_is_drawn_of_a_measurement_with_its_axes(tmp_path):
+    run = WrittenRun(tmp_path, ["a"], size=16)
+    (tmp_path / "images" / "a" / "measurement.png").unlink()
+    save_image(tmp_path / "images" / "a" / "drawing.png", torch.zeros(1, 30, 23), "sinogram; angle × detector; black 0, white 1")
+    save_image(tmp_path / "images" / "a" / "first-look.png", torch.zeros(3, 16, 16), "back projection")
+    (row,) = figure_tiles(run.write(), run.records, 8, 4)
+    assert [text for text, _ in row[1:3]] == ["sinogram\nangle × detector", "back projection"]
+    assert [text.split("\n")[0] for text, _ in row] == ["truth", "sinogram", "back projection", "sample 0"]
 
 
 def test_a_figure_without_the_image_of_a_measurement_shows_the_others(tmp_path):

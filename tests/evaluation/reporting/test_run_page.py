@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from html_page import HtmlPage
 from written_run import WrittenRun
@@ -16,6 +17,7 @@ from diffusion_priors.evaluation.reporting import run_page as report
 from diffusion_priors.evaluation.reporting.image_records import read_images
 from diffusion_priors.evaluation.reporting.run_images import cards_of, representative
 from diffusion_priors.evaluation.reporting.run_page import write_report
+from diffusion_priors.images.io import save_image
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 61, 200])
@@ -99,6 +101,22 @@ def test_a_measurement_that_is_not_an_image_has_no_shot_and_no_scores(tmp_path):
     for name in ("a", "b"):
         (root / "images" / name / "truth.png").unlink()
     assert [shot.name for shot in report_images.load_shots(root, cards_of(read_images(root)), (), 8)[0].shots] == ["Restoration"]
+
+
+def test_what_is_drawn_of_a_measurement_has_its_axes_and_no_scores(tmp_path):
+    run = WrittenRun(tmp_path, ["a"], size=16)
+    (tmp_path / "images" / "a" / "measurement.png").unlink()
+    text = "sinogram; 0° to 174° × detector; black 0, white 1.2"
+    save_image(tmp_path / "images" / "a" / "drawing.png", torch.zeros(1, 30, 23), text)
+    save_image(tmp_path / "images" / "a" / "first-look.png", torch.zeros(3, 16, 16), "filtered back projection")
+    root = run.write()
+    shots = report_images.load_shots(root, cards_of(read_images(root)), WrittenRun.metrics, 8)[0].shots
+    assert [(shot.kind, shot.scores) for shot in shots[:2]] == [
+        ("drawing", ("sinogram", "0° to 174° × detector", "black 0, white 1.2")),
+        ("first-look", ("filtered back projection",)),
+    ]
+    page = HtmlPage(write_report(root).read_text())
+    assert "sinogram" in page.text and "filtered back projection" in page.text
 
 
 def test_what_a_solver_reports_of_itself_is_a_column(tmp_path):

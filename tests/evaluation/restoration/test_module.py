@@ -24,10 +24,14 @@ from diffusion_priors.evaluation.metrics.per_image import Metrics
 from diffusion_priors.evaluation.restoration.batches import Batch, Batches, CleanImages, Items
 from diffusion_priors.evaluation.restoration.folder import save_images
 from diffusion_priors.evaluation.restoration.frozen import FrozenImages, freeze
+from diffusion_priors.images.io import to_image
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.identity import Identity
+from diffusion_priors.operators.kspace_masks import Equispaced
+from diffusion_priors.operators.mri import MRI
 from diffusion_priors.operators.noise_models import Gaussian
-from diffusion_priors.runs.layout import MEASUREMENT, TRUTH, RunLayout
+from diffusion_priors.runs.layout import DRAWING, FIRST_LOOK, MEASUREMENT, TRUTH, RunLayout
+from diffusion_priors.runs.reading.png import description, read_png
 from diffusion_priors.solvers.base import Solver
 from diffusion_priors.solvers.dps import DPS
 from diffusion_priors.solvers.unconditional import Unconditional
@@ -70,6 +74,22 @@ def test_a_y_that_is_no_image_is_kept_as_a_tensor_and_gets_no_scores(tmp_path, o
         kept = load_file(layout.measurement(record["id"]))["y"]
         assert torch.equal(kept, done.y[b]) and kept.dtype == done.y.dtype
         assert not layout.image(record["id"], MEASUREMENT).exists() and layout.image(record["id"], TRUTH).exists()
+
+
+@pytest.mark.parametrize("images_per_call", [None, 1])
+def test_a_y_that_is_no_image_is_drawn_and_has_no_scores(tmp_path, images_per_call):
+    """drawing.png and first-look.png say what they are; neither is measurement.png. An image that is measured has none of them."""
+    done = module(MRI(Equispaced(2.0)), DPS(0.1), images_per_call=images_per_call).predict_step(batch("a", "b"))
+    layout, operator = RunLayout(tmp_path), MRI(Equispaced(2.0)).draw(done.truth, [None, None])
+    for b, name in enumerate("ab"):
+        save_images(layout, done, b)
+        drawing, look = (read_png(layout.image(name, kind)) for kind in (DRAWING, FIRST_LOOK))
+        assert description(drawing) == "k-space magnitude; k_y × k_x; black -60 dB, white 0 dB" and drawing.mode == "L"
+        assert description(look) == "zero-filled"
+        assert np.array_equal(np.asarray(look), np.asarray(to_image(operator.adjoint(done.y)[b])))
+        assert not layout.image(name, MEASUREMENT).exists() and layout.measurement(name).exists()
+        assert all(done.records[b][f"{metric}_measurement"] is None for metric in ("psnr", "ssim"))
+    assert module(Identity(), DPS(0.1)).predict_step(batch("a")).views == [[]]
 
 
 @pytest.mark.parametrize("operator", [PhaseRetrieval, EveryFourthColumn])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from closed_form import linear_bars
+from configured import make_sampler
 from gaussian_prior import CASES, RecordedNoise, bars_of, make_setting, state, step_of, with_rng
 
 from diffusion_priors.diffusion.grids import Linspace
@@ -20,6 +21,7 @@ from diffusion_priors.solvers.mcg import MCG
 from diffusion_priors.solvers.red_diff import REDDiff
 from diffusion_priors.solvers.repaint import RePaint
 from diffusion_priors.solvers.travel import Travelled
+from diffusion_priors.solvers.unconditional import Unconditional
 
 BARS = linear_bars()
 JUMPS = [(990, 900), (500, 320), (40, 4), (40, None)]
@@ -198,6 +200,15 @@ def test_adam_dps_moves_by_torchs_adam():
         z = draws[k + 1] if k + 1 < len(draws) else np.zeros_like(draws[0])
         plain, _ = problem_move(setting, x, step, z)
         np.testing.assert_allclose(found[k + 1].flatten(), plain.flatten() + (offset.detach() - before), rtol=1e-7, atol=1e-8)
+
+
+def test_adam_dps_keeps_the_memory_of_its_sampler():
+    """At ζ = 0 a walk with a multistep sampler is the unconditional one."""
+    setting = make_setting("blur", sampler=make_sampler("dpmpp_2m"))
+    plan = AdamDPS().plan(Linspace(6), setting.schedule)
+    draws = np.random.default_rng(1).normal(size=(1, 3, setting.law.side))
+    found, wanted = (solver.solve(setting.record(draws), plan).x0 for solver in (AdamDPS(zeta=0.0), Unconditional()))
+    assert torch.equal(found, wanted)
 
 
 def problem_move(setting, x, step, z):

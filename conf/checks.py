@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,7 +72,7 @@ def check_part(value: Any, hint: Any, name: str) -> None:
     """
     kinds, inner = _kinds(hint)
     if isinstance(value, DictConfig) and ("_target_" in value or OmegaConf.is_missing(value, "_target_")):
-        _check_target(value, kinds, name)
+        _check_target(value, kinds, name, called_later=get_origin(hint) is Callable)
     elif isinstance(value, DictConfig) and inner is not None:
         for key in value:
             check_part(value[key], inner, dotted(name, key))
@@ -88,9 +88,14 @@ def check_part(value: Any, hint: Any, name: str) -> None:
             check_value(name, plain(value), _without_classes(hint))
 
 
-def _check_target(config: DictConfig, kinds: tuple[type, ...], name: str) -> None:
-    """A node with a `_target_`: what it names can be built, is one of `kinds`, and takes the arguments given."""
+def _check_target(config: DictConfig, kinds: tuple[type, ...], name: str, called_later: bool = False) -> None:
+    """A node with a `_target_`: what it names can be built, is one of `kinds`, and takes the arguments given.
+
+    Where a callable is wanted, `_partial_` may leave a function's first argument to the call, or building a class to it. Values
+    for such a class, which is often of another library, are not compared with its annotations.
+    """
     target = _imported(config, name)
+    called_later = called_later and config.get("_partial_") is True
     wanted = tuple(kind for kind in kinds if kind not in PLAIN)
     made = target if inspect.isclass(target) else annotations(target).get("return")
     if wanted and inspect.isclass(made) and not any(_is_a(made, kind) for kind in wanted):
@@ -101,12 +106,14 @@ def _check_target(config: DictConfig, kinds: tuple[type, ...], name: str) -> Non
     hints = argument_hints(target)
     open_ended = _is_open_ended(target)
     for key in config:
-        if key == "_target_":
+        if key == "_target_" or (key == "_partial_" and called_later):
             continue
         if key not in hints and (str(key).startswith("_") or not open_ended):
             raise Stop(f"{dotted(name, key)} is unknown; {target.__name__} takes {', '.join(arguments(target)) or 'no argument'}")
-        check_part(config[key], hints.get(key, Any), dotted(name, key))
-    absent = [key for key in required(target) if key not in config]
+        own = Any if called_later and inspect.isclass(target) else hints.get(key, Any)
+        check_part(config[key], own, dotted(name, key))
+    needed = required(target)[1 if called_later and not inspect.isclass(target) else 0 :]
+    absent = [key for key in needed if key not in config]
     if absent:
         raise Stop(f"{name}.{absent[0]} is not set; add +{name}.{absent[0]}=VALUE")
 

@@ -63,9 +63,10 @@ class Operator(nn.Module):
         return self(x0)
 
     def repeat(self, k: int) -> Self:
-        """The drawn operator for `k` copies of each image, the copies of an image next to each other."""
+        """The drawn operator for `k` copies of each image, the copies of an image next to each other; operators in it likewise."""
         images, *shape = self.image_shape
         repeated = copy(self)
+        repeated._modules = _repeated_modules(self._modules, k)
         repeated._buffers = {name: _repeated(buffer, images, k, f"{type(self).__name__}.{name}") for name, buffer in self._buffers.items()}
         repeated.image_shape = torch.Size([images * k, *shape])
         return repeated
@@ -107,6 +108,20 @@ class Operator(nn.Module):
                 return torch.autograd.grad(y, x0, v.clone(), retain_graph=True)[0]
 
         return y.detach(), pull_back
+
+
+def _repeated_modules(modules: dict[str, nn.Module | None], k: int) -> dict[str, nn.Module | None]:
+    """The operators among them repeated, also those inside lists; other modules are shared."""
+    found: dict[str, nn.Module | None] = {}
+    for name, module in modules.items():
+        if isinstance(module, Operator):
+            found[name] = module.repeat(k)
+        elif module is not None and any(isinstance(inner, Operator) for inner in module.modules()):
+            found[name] = container = copy(module)
+            container._modules = _repeated_modules(module._modules, k)
+        else:
+            found[name] = module
+    return found
 
 
 def _repeated(buffer: Tensor | None, images: int, k: int, name: str) -> Tensor | None:

@@ -88,6 +88,21 @@ class RandomColumns(Accelerated):
         return self.with_center((uniform(generators, 1, 1, width, like=like) < self.share(width)).to(like))
 
 
+class RandomFrequencies(Accelerated):
+    """Each entry outside the centre is measured with the same probability, per image (Candès, Romberg & Tao 2006, without a centre)."""
+
+    random = True
+    sides = 2
+
+    def __call__(self, like: Tensor, generators: Sequence[Generator]) -> Tensor:
+        entries = like.shape[-2] * like.shape[-1]
+        centre = torch.zeros(1, 1, *like.shape[-2:], dtype=torch.bool, device=like.device)
+        centre[..., self.center(like.shape[-2]), self.center(like.shape[-1])] = True
+        dense = int(centre.sum())
+        share = max(0.0, entries / self.acceleration - dense) / max(1, entries - dense)
+        return ((uniform(generators, 1, *like.shape[-2:], like=like) < share) | centre).to(like)
+
+
 class PoissonDisc(Accelerated):
     """Single entries at random, no two closer than a distance: the largest for which enough of them fit, per image.
 

@@ -72,6 +72,25 @@ class Fourier:
 
 
 @dataclass(frozen=True, eq=False)
+class Orthogonal:
+    """V is an orthogonal transform with a fast algorithm: `forward`(x) = Vᴴx, `inverse`(c) = V c, `left`(y) = Uᴴy in the shape of x0."""
+
+    s: Tensor
+    forward: Callable[[Tensor], Tensor]
+    inverse: Callable[[Tensor], Tensor]
+    left: Callable[[Tensor], Tensor]
+
+    def analyse(self, x: Tensor) -> Tensor:
+        return self.forward(x)
+
+    def synthesise(self, c: Tensor) -> Tensor:
+        return self.inverse(c)
+
+    def measured(self, y: Tensor) -> Tensor:
+        return torch.where(self.s > 0.0, self.left(y), 0.0)
+
+
+@dataclass(frozen=True, eq=False)
 class Stored:
     """A decomposition whose factors are kept in double precision and rounded once per draw."""
 

@@ -17,11 +17,14 @@ build, checks = Lazy("diffusion_priors.conf.build"), Lazy("diffusion_priors.conf
 
 SETTINGS = {"sample": SampleSettings, "evaluate": EvaluateSettings, "train": TrainSettings}
 SET = {  # what a yaml leaves to the user
-    "custom": ["prior.network._target_=broken_networks.Shrink", "prior.checkpoint=null"],
-    "folder": ["prior.path=x"],
-    "training": ["prior.path=x"],
-    "inpaint_mask": ["operator.path=x"],
-    "deblur_kernel": ["operator.path=x"],
+    "prior/custom": ["prior.network._target_=broken_networks.Shrink", "prior.checkpoint=null"],
+    "prior/folder": ["prior.path=x"],
+    "prior/training": ["prior.path=x"],
+    "operator/inpaint_mask": ["operator.path=x"],
+    "operator/deblur_kernel": ["operator.path=x"],
+    "operator/custom": ["operator.function._target_=own_operators.exposed"],
+    "operator/custom_linear": ["operator.function._target_=own_operators.ghosted", "+operator.function.strength=0.2"],
+    "operator/deepinv": ["operator.physics._target_=own_operators.Ghosted", "+operator.physics.strength=0.2"],
 }
 
 
@@ -46,12 +49,25 @@ CHOICES = [
 
 @pytest.mark.parametrize(("script", "group", "option"), CHOICES, ids=lambda part: part)
 def test_every_option_of_every_script_passes(script, group, option):
-    own = SET.get(option, []) if group in ("prior", "operator") else []
+    own = SET.get(f"{group}/{option}", [])
     training = ["data.root=x"] if script == "train" else []
     betas = ["schedule.betas=x"] if option == "betas" else []
     config = hydra.compose(script, overrides=[f"{group}={option}", *training, *betas, *own])
     assert checks.settings_of(config, SETTINGS[script]).seed == 0
     checks.check_groups(config, SETTINGS[script], groups(script), build.INSIDE_OTHERS if script == "train" else ())
+
+
+def test_the_operators_of_a_composition_are_chosen_one_by_one():
+    """Another, one more, one less, and their values; each is compared with its own class."""
+    place = "operator@operator.operators"
+    overrides = [f"{place}.first=deblur_motion", "operator.operators.first.size=7", f"~{place}.third", f"+{place}.last=inpaint_box"]
+    config = hydra.compose("sample", overrides=["operator=compose", *overrides])
+    checks.check_groups(config, SampleSettings, build.SAMPLE)
+    built = build.build(config.operator).operators
+    assert [type(one).__name__ for one in built] == ["DeblurMotion", "SuperResolution", "InpaintBox"] and built[0].size == 7
+    config = hydra.compose("sample", overrides=["operator=compose", "operator.operators.first.size=large"])
+    with pytest.raises(Stop, match=r"operator\.operators\.first\.size='large' is of the wrong kind"):
+        checks.check_groups(config, SampleSettings, build.SAMPLE)
 
 
 EXPERIMENTS = [(script, option) for script in SETTINGS for option in groups_of(script).get("experiment", [])]

@@ -76,9 +76,9 @@ def built(node: object, path: str = "") -> Iterator[tuple[str, dict]]:
 
 
 def packages(defaults: list) -> set[str]:
-    """The keys that a defaults list fills: `annealing` for `/annealing@annealing: likelihood`."""
+    """The keys that a defaults list fills: `annealing` for `/annealing@annealing: likelihood`, `operators` for `/…@operators.first: …`."""
     filled = (str(next(iter(entry))) for entry in defaults if isinstance(entry, dict))
-    return {name.rsplit("@", 1)[-1].rsplit("/", 1)[-1] for name in filled if not name.startswith("override ")}
+    return {name.rsplit("@", 1)[-1].rsplit("/", 1)[-1].split(".")[0] for name in filled if not name.startswith("override ")}
 
 
 def arguments(target: str) -> dict[str, inspect.Parameter]:

@@ -22,10 +22,16 @@ NOT_RUN = {
     "-m pytest": "these are the tests; .ci/run runs it",
     "prior.checkpoint.path=ffhq_10m.pt": "the checkpoint has to be downloaded by hand",
     "prior.checkpoint.url=URL": "it downloads the checkpoint",
+    "operator=deepinv": "DeepInverse may be missing; tests/operators/test_deepinverse.py uses it where it is installed",
 }
 """Commands of README.md that no test runs, by words that only they have, and why."""
 
-IN_A_COPY = {"python sample.py solver=my_solver", "python sample.py operator=grey"}
+IN_A_COPY = {
+    "python sample.py solver=my_solver",
+    "python sample.py operator=grey",
+    "python sample.py operator=custom operator.function._target_=my_camera.exposed +operator.function.gain=3.0",
+    "python sample.py operator=custom_linear operator.function._target_=my_camera.shaken solver=diffpir",
+}
 """Commands that need the listings of the page."""
 
 SHORT = ["grid.steps=2", "metrics.lpips=null", "trainer.accelerator=cpu"]

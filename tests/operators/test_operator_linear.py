@@ -28,6 +28,18 @@ BATCHES = [(1, 1), (1, 3), (3, 1), (3, 3)]
 """(images, channels)."""
 
 
+NO_IMAGE = {
+    "coded_diffraction",
+    "fourier_random",
+    "mri",
+    "mri_multicoil",
+    "phase_retrieval",
+    "random_matrix",
+    "tomography",
+    "walsh_hadamard",
+}
+
+
 def drawn_tensors(operator: nn.Module) -> dict[str, Tensor]:
     """What a draw fixed: the mask, the kernel, the matrices."""
     return dict(operator.named_buffers())
@@ -189,10 +201,10 @@ def test_a_repeated_operator_treats_each_copy_as_the_image(case, tmp_path):
 
 @every_linear_operator
 def test_the_pseudoinverse_of_an_image_does_not_depend_on_the_batch(case, tmp_path):
-    """To rounding; iterations of conjugate gradients agree one by one, here the first twenty."""
+    """To rounding; iterations of conjugate gradients agree one by one, here the first ten: later ones amplify rounding."""
     x = random_images(2, 1, *case.sides(seed=8, most=20))
     together, alone = case.drawn(x, tmp_path, ids=(4, 7)), case.drawn(x[1:], tmp_path, ids=(7,))
-    together.cg_iterations = alone.cg_iterations = 20
+    together.cg_iterations = alone.cg_iterations = 10
     y = together(x)
     expected = alone.pinv(y[1:])
     assert norms(together.pinv(y)[1:] - expected) <= 1e-10 * norms(expected)
@@ -247,13 +259,14 @@ def test_a_measurement_as_an_image(case, tmp_path):
     operator = case.drawn(x, tmp_path)
     y = operator(x)
     shown, initial = operator.as_image(y), operator.initial_image(y)
-    assert shown is None or (torch.equal(shown, y) and not y.is_complex() and y.shape[1] == 3)
-    if case.name in ("random_matrix", "phase_retrieval", "coded_diffraction", "mri", "mri_multicoil", "tomography"):
+    assert shown is None or (torch.equal(shown, y) and not y.is_complex() and y.shape[1] in (1, 3))
+    if case.name in NO_IMAGE:
         assert shown is None
     if operator.has_image_shape(y) or case.name.startswith("super_resolution"):
         assert shown is not None
     assert (shown is None) == (operator.unit != "[-1, 1]")
-    assert (initial is None) == (case.name in ("phase_retrieval", "coded_diffraction"))
+    if operator.linear or case.name in ("phase_retrieval", "coded_diffraction"):
+        assert (initial is None) == (not operator.linear)
     if initial is not None:
         assert initial.shape == x.shape
         bound = residual_bound(operator, x) if operator.linear else 1e-10 * norms(y)

@@ -7,8 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from operator_cases import BOUNDARIES, generators, random_images
+from PIL import Image
 
-from diffusion_priors.operators.resampling import SuperResolution, SuperResolutionBicubic, cubic
+from diffusion_priors.operators.resampling import (
+    SuperResolution,
+    SuperResolutionBicubic,
+    SuperResolutionGaussian,
+    SuperResolutionLanczos,
+    cubic,
+)
 
 NUMPY = {"circular": "wrap", "reflect": "reflect", "symmetric": "symmetric", "zero": "constant"}
 
@@ -70,6 +77,46 @@ def test_bicubic_reduction_keeps_constants_and_ramps(factor):
     centres = (torch.arange(8, dtype=torch.float64) + 0.5) * factor - 0.5
     y = drawn(SuperResolutionBicubic(factor), ramp)(ramp)
     torch.testing.assert_close(y[..., 2:-2], centres[2:-2].expand_as(y[..., 2:-2]), rtol=1e-12, atol=0)
+
+
+@every_factor
+def test_lanczos_reduction_is_that_of_pillow_in_the_interior(factor):
+    """Its weights have 32 bits; row j reads pixels within 3 factor of its centre."""
+    x = random_images(1, 1, 9 * factor, 11 * factor)
+    pixels = Image.fromarray(x[0, 0].float().numpy())
+    expected = torch.tensor(np.array(pixels.resize((11, 9), Image.Resampling.LANCZOS)), dtype=torch.float64)
+    y = drawn(SuperResolutionLanczos(factor), x)(x)[0, 0]
+    torch.testing.assert_close(y[3:-3, 3:-3], expected[3:-3, 3:-3], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("lobes", [1, 2, 4])
+@pytest.mark.parametrize("std", [0.3, 0.7])
+def test_reductions_are_weighted_means_with_their_kernels(lobes, std):
+    """Row by row with the formulas of the kernels, in the middle of a long row of pixels."""
+    x, factor = random_images(1, 1, 60, 60), 3
+    distance = (np.arange(60) - 28.0) / factor  # pixel 9 of y is the mean of the pixels 27 to 29 and their surroundings
+    lanczos = np.where(np.abs(distance) < lobes, np.sinc(distance) * np.sinc(distance / lobes), 0.0)
+    gauss = np.where(np.abs(distance) <= 4 * std, np.exp(-(distance**2) / (2 * std**2)), 0.0)
+    for operator, weights in ((SuperResolutionLanczos(factor, lobes), lanczos), (SuperResolutionGaussian(factor, std), gauss)):
+        weights = weights / weights.sum()
+        expected = weights @ x[0, 0].numpy() @ weights
+        assert drawn(operator, x)(x)[0, 0, 9, 9].item() == pytest.approx(expected, abs=1e-13)
+
+
+@pytest.mark.parametrize("operator", [SuperResolutionBicubic, SuperResolutionLanczos, SuperResolutionGaussian])
+@pytest.mark.parametrize("boundary", ["circular", "reflect", "symmetric"])
+def test_reductions_keep_constants(operator, boundary):
+    ones = torch.ones(1, 1, 12, 20, dtype=torch.float64)
+    y = drawn(operator(boundary=boundary), ones)(ones)
+    torch.testing.assert_close(y, torch.ones_like(y), rtol=1e-13, atol=0)
+
+
+def test_kernels_that_see_nothing_are_refused():
+    with pytest.raises(ValueError, match=r"lobes=0; set operator\.lobes"):
+        SuperResolutionLanczos(lobes=0)
+    for std in (0.0, -1.0, 0.06, float("nan")):
+        with pytest.raises(ValueError, match=rf"std={std} pixels of y is too narrow .* raise operator\.std"):
+            SuperResolutionGaussian(std=std)
 
 
 def test_the_cubic_kernel_interpolates_and_reproduces_parabolas():

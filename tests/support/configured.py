@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from operator_cases import FUNCTIONS
 from PIL import Image
 from torch import Tensor, nn
 
@@ -51,17 +52,20 @@ def make_sampler(name: str) -> Sampler:
 
 def make_operator(name: str, folder: Path) -> Operator:
     """The operator of conf/operator/<name>.yaml; where it wants a file, one is written to `folder`."""
-    node = composed("operator", name)
-    wanted = {}
-    if OmegaConf.is_missing(node, "path"):
-        rng = np.random.default_rng(0)
-        if "kernel" in name:
-            wanted["path"] = str(folder / "kernel.npy")
-            np.save(wanted["path"], rng.uniform(size=(3, 5)) / 7.5)
-        else:
-            wanted["path"] = str(folder / "mask.png")
-            Image.fromarray((rng.uniform(size=SHAPE[1:]) < 0.7).astype(np.uint8) * 255).save(wanted["path"])
-    return instantiate(node, **wanted, _convert_="all")
+    node = OmegaConf.create(OmegaConf.to_container(composed("operator", name)))
+    for key in OmegaConf.missing_keys(node):
+        OmegaConf.update(node, key, FUNCTIONS[name] if name in FUNCTIONS else _written(name, folder))
+    return instantiate(node, _convert_="all")
+
+
+def _written(name: str, folder: Path) -> str:
+    """The path of a file for an operator."""
+    rng = np.random.default_rng(0)
+    if "kernel" in name:
+        np.save(folder / "kernel.npy", rng.uniform(size=(3, 5)) / 7.5)
+        return str(folder / "kernel.npy")
+    Image.fromarray((rng.uniform(size=SHAPE[1:]) < 0.7).astype(np.uint8) * 255).save(folder / "mask.png")
+    return str(folder / "mask.png")
 
 
 class CountBackward(torch.autograd.Function):

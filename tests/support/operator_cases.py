@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import get_args
 
@@ -20,6 +22,7 @@ import conf
 from diffusion_priors.diffusion.image_random import image_generator
 from diffusion_priors.operators import jpeg, rounding
 from diffusion_priors.operators.base import Operator
+from diffusion_priors.operators.blur import Convolution
 from diffusion_priors.operators.linear import LinearOperator
 from diffusion_priors.operators.measurement import Measurement
 from diffusion_priors.operators.noise_models import Gaussian
@@ -49,6 +52,11 @@ def write_kernel(folder: Path, sides: tuple[int, int]) -> Path:
 PATHS = {"inpaint_mask": write_mask, "deblur_kernel": write_kernel}
 """Operator → the function that writes a file for its mandatory `path`."""
 
+FUNCTIONS = {"custom": "own_operators.exposed", "custom_linear": "own_operators.ghosted", "deepinv": "own_operators.Ghosted"}
+"""Operator → the function or class that stands for a user's own."""
+POWERS_OF_TWO = {"walsh_hadamard"}
+"""Operators that accept no other sides."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -67,27 +75,38 @@ class Case:
         config = OmegaConf.load(CONFIGS[self.name])
         for key, option in (chosen(config.pop("defaults", [])) | dict([self.choice] if self.choice else [])).items():
             group, place = key.removeprefix("/").split("@")
-            config[place] = OmegaConf.load(FOLDER / group / f"{option}.yaml")
+            OmegaConf.update(config, place, OmegaConf.load(FOLDER / group / f"{option}.yaml"))
         return config
 
     @property
+    def kind(self) -> type[Operator]:
+        """The class; for a function that of what it returns."""
+        target = get_object(self.config._target_)
+        return target if inspect.isclass(target) else type(self.build((16, 16), Path()))
+
+    @property
     def linear(self) -> bool:
-        return issubclass(get_object(self.config._target_), LinearOperator)
+        return issubclass(self.kind, LinearOperator)
 
     @property
     def has_spectrum(self) -> bool:
-        return get_object(self.config._target_).has_spectrum or (self.linear and self.boundary == "circular")
+        """By the class, or where the blur of any kernel is circular."""
+        return self.kind.has_spectrum or (issubclass(self.kind, Convolution) and self.boundary == "circular")
 
     def sides(self, seed: int = 0, least: int = 16, most: int = 28) -> tuple[int, int]:
         """A random height and width that the operator accepts; they differ."""
-        factor = self.config.get("factor", 1)
-        counts = random.Random(f"{self}{seed}").sample(range(-(-least // factor), most // factor + 1), 2)
+        source = random.Random(f"{self}{seed}")
+        if self.name in POWERS_OF_TWO:
+            return tuple(source.sample((8, 16), 2))
+        factor = prod(part.get("factor", 1) for part in (self.config, *self.config.get("operators", {}).values()))
+        counts = source.sample(range(-(-least // factor), most // factor + 1), 2)
         return counts[0] * factor, counts[1] * factor
 
     def build(self, sides: tuple[int, int], folder: Path) -> Operator:
         config = self.config
         for key in OmegaConf.missing_keys(config):
-            config[key] = str(PATHS[self.name](folder, sides))
+            value = FUNCTIONS[self.name] if self.name in FUNCTIONS else str(PATHS[self.name](folder, sides))
+            OmegaConf.update(config, key, value)
         if self.boundary is not None:
             config.boundary = self.boundary
         return instantiate(config, _convert_="all")
@@ -104,11 +123,12 @@ def chosen(defaults: Iterable) -> dict[str, str]:
 
 
 def cases(name: str) -> list[Case]:
-    """A case per boundary, or one for each option inside an operator that needs no file."""
+    """A case per boundary, or one for each option inside an operator that needs no file; operators inside one have cases of their own."""
     config = OmegaConf.load(CONFIGS[name])
     defaults, others = chosen(config.get("defaults", [])), []
     for key, default in defaults.items():
-        files = sorted((FOLDER / key.removeprefix("/").split("@")[0]).glob("*.yaml"))
+        group = key.removeprefix("/").split("@")[0]
+        files = sorted((FOLDER / group).glob("*.yaml")) if group != "operator" else []
         options = [path.stem for path in files if path.stem != default and not OmegaConf.missing_keys(OmegaConf.load(path))]
         others += [Case(name, None, (key, option)) for option in options]
     return [Case(name, boundary) for boundary in (BOUNDARIES if "boundary" in config else [None])] + others

@@ -20,3 +20,28 @@ class EveryFourthColumn(LinearOperator):
 
     def forward(self, x0):
         return torch.fft.fft2(x0, norm="ortho")[..., ::4]
+
+
+def exposed(x0, gain=1.5):
+    """y = tanh(gain · x0): a function, not linear, for operator=custom."""
+    return (gain * x0).tanh()
+
+
+def ghosted(x0, strength=0.4):
+    """y = x0 and a fainter copy three columns to the right: linear."""
+    return x0 + strength * x0.roll(3, -1)
+
+
+class Ghosted(torch.nn.Module):
+    """The same as a class in the manner of DeepInverse's linear physics, with a filter of its own."""
+
+    def __init__(self, strength=0.4, exact=True):
+        super().__init__()
+        self.register_buffer("strength", torch.tensor(strength))
+        self.exact = exact
+
+    def A(self, x):
+        return x + self.strength * x.roll(3, -1)
+
+    def A_adjoint(self, y):
+        return y + self.strength * y.roll(-3 if self.exact else 3, -1)

@@ -1,0 +1,130 @@
+"""Operators next to DeepInverse's on equal settings, and its physics as operators. Skipped where it is not installed."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from operator_cases import generators, norms, random_images
+
+from diffusion_priors.operators.blur import DeblurKernel
+from diffusion_priors.operators.colour import Colorization
+from diffusion_priors.operators.deepinv import deepinv
+from diffusion_priors.operators.inpainting import InpaintRandom
+from diffusion_priors.operators.resampling import SuperResolution, SuperResolutionBicubic
+
+pytestmark = [
+    pytest.mark.slow,  # importing DeepInverse takes 8 seconds
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+SHAPE = (3, 24, 32)
+
+
+@pytest.fixture(scope="module")
+def physics():
+    return pytest.importorskip("deepinv").physics
+
+
+def drawn(operator, x):
+    return operator.draw(x, generators(range(len(x))))
+
+
+def test_inpainting_is_equal(physics):
+    """A, Aᴴ, A⁺ and the proximal step, each image with its own mask."""
+    x, z = random_images(2, *SHAPE), random_images(2, *SHAPE, seed=1)
+    ours = drawn(InpaintRandom(0.4), x)
+    theirs = physics.Inpainting(img_size=SHAPE, mask=ours.mask.expand(-1, 3, -1, -1))
+    y = ours(x)
+    assert torch.equal(theirs.A(x), y) and torch.equal(theirs.A_adjoint(z), ours.adjoint(z))
+    torch.testing.assert_close(theirs.A_dagger(y), ours.pinv(y), rtol=1e-12, atol=1e-12)
+    weight = 0.3  # theirs: argmin γ/2 ‖A x − y‖² + ½ ‖x − z‖²
+    expected = z + ours.tikhonov(y - ours(z), weight)
+    torch.testing.assert_close(theirs.prox_l2(z, y, gamma=1.0 / weight), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("boundary", "padding"), [("circular", "circular"), ("reflect", "reflect"), ("zero", "constant")])
+@pytest.mark.parametrize("shape", [(5, 3), (3, 7)])
+def test_blur_is_equal(physics, boundary, padding, shape, tmp_path):
+    """A true convolution with an asymmetric kernel of odd sides, and its adjoint."""
+    kernel = np.random.default_rng(0).uniform(size=shape)
+    np.save(tmp_path / "kernel.npy", kernel / kernel.sum())
+    x, z = random_images(2, *SHAPE), random_images(2, *SHAPE, seed=1)
+    ours = drawn(DeblurKernel(str(tmp_path / "kernel.npy"), boundary), x)
+    theirs = physics.Blur(filter=torch.tensor(kernel / kernel.sum())[None, None], padding=padding)
+    torch.testing.assert_close(theirs.A(x), ours(x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(theirs.A_adjoint(z), ours.adjoint(z), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_bicubic_reduction_is_equal_where_its_reflection_repeats_the_edge(physics, factor):
+    """Their padding="reflect" is our boundary="symmetric", as in MATLAB."""
+    x = random_images(2, *SHAPE)
+    theirs = physics.DownsamplingMatlab(factor=factor, padding="reflect")
+    torch.testing.assert_close(theirs.A(x), drawn(SuperResolutionBicubic(factor, "symmetric"), x)(x), rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(theirs.A(x), drawn(SuperResolutionBicubic(factor, "reflect"), x)(x), atol=0.05)
+
+
+@pytest.mark.parametrize(("factor", "ahead"), [(2, 0), (4, 1)])
+def test_block_averages_are_equal_up_to_the_place_of_their_samples(physics, factor, ahead):
+    """Theirs average the pixels 4j − 1 to 4j + 2, ours 4j to 4j + 3; with a factor of 2 both average 2j and 2j + 1."""
+    x = random_images(2, *SHAPE)
+    block = torch.full((1, 1, factor, factor), factor**-2.0, dtype=torch.float64)
+    theirs = physics.Downsampling(img_size=SHAPE, filter=block, factor=factor, padding="circular")
+    found = theirs.A(x.roll((-ahead, -ahead), (-2, -1)))
+    torch.testing.assert_close(found, drawn(SuperResolution(factor), x)(x), rtol=1e-12, atol=1e-12)
+
+
+def test_the_grey_of_an_image_is_its_luma(physics):
+    x = random_images(2, *SHAPE).float()
+    ours = drawn(Colorization((0.299, 0.587, 0.114)), x)(x)
+    torch.testing.assert_close(physics.Decolorize().A(x), ours, rtol=0, atol=1e-3)
+
+
+PHYSICS = {
+    "Denoising": (SHAPE, {}),
+    "Inpainting": (SHAPE, {"img_size": SHAPE, "mask": 0.5}),
+    "Demosaicing": (SHAPE, {"img_size": SHAPE}),
+    "BlurFFT": (SHAPE, {"img_size": SHAPE, "filter": torch.rand(1, 1, 5, 5)}),
+    "Downsampling": (SHAPE, {"img_size": SHAPE, "filter": "bicubic", "factor": 2}),
+    "DownsamplingMatlab": (SHAPE, {"factor": 2}),
+    "Decolorize": (SHAPE, {}),
+    "Tomography": ((1, 24, 24), {"angles": 10, "img_width": 24}),
+    "CompressedSensing": (SHAPE, {"m": 20, "img_size": SHAPE}),
+    "SinglePixelCamera": ((1, 16, 32), {"m": 40, "img_size": (1, 16, 32)}),
+    "StructuredRandom": (SHAPE, {"img_size": SHAPE, "output_size": SHAPE}),
+    "MRI": ((2, 24, 32), {"img_size": (2, 24, 32)}),
+}
+
+
+@pytest.mark.parametrize("name", PHYSICS)
+def test_a_linear_physics_is_an_operator(physics, name):
+    """Its own adjoint passes, `pinv` by our conjugate gradients explains y, and both adjoints agree."""
+    shape, settings = PHYSICS[name]
+    x = random_images(2, *shape).float()
+    own, exact = (drawn(deepinv(partial(getattr(physics, name), **settings), own_adjoint=choice), x) for choice in (True, False))
+    y = own(x)
+    torch.testing.assert_close(own.adjoint(y), exact.adjoint(y), rtol=1e-4, atol=1e-4)
+    assert own.linear and (norms(own(own.pinv(y)) - y) <= 0.02 * norms(y)).all()
+
+
+def test_what_is_no_adjoint_is_named(physics):
+    """Tomography's approximate one is also its backward pass, so that automatic differentiation does not help."""
+    x = random_images(1, 1, 24, 24).float()
+    tomography = partial(physics.Tomography, angles=10, img_width=24, adjoint_via_backprop=False)
+    for own_adjoint, advice in ((True, "set operator.own_adjoint=false"), (False, "adjoint_via_backprop=true")):
+        with pytest.raises(ValueError, match=rf"the adjoint of Tomography is wrong: .* {advice}"):
+            drawn(deepinv(tomography, own_adjoint=own_adjoint), x)
+    spectral = partial(physics.CompressiveSpectralImaging, img_size=SHAPE)
+    x = random_images(1, *SHAPE).float()
+    with pytest.raises(ValueError, match="the adjoint of CompressiveSpectralImaging is wrong"):
+        drawn(deepinv(spectral), x)
+    drawn(deepinv(spectral, own_adjoint=False), x)
+
+
+def test_a_parameter_that_a_physics_ignores_is_refused(physics):
+    with pytest.raises(ValueError, match=r"'fast': True.* are ignored.; leave out operator\.physics\.NAME"):
+        deepinv(partial(physics.CompressedSensing, m=20, img_size=SHAPE, fast=True))

@@ -44,7 +44,13 @@ BEST_OF_N = Statistic(
     "the best sample of each image, chosen for each metric with the ground truth: an optimistic bound",
     "best of {n} samples, each metric on its own",
 )
-STATISTICS = (MEASUREMENT, SINGLE, POSTERIOR_MEAN, BEST_OF_N)
+LEAST_RESIDUAL = Statistic(
+    "least_residual",
+    "least residual",
+    "the sample of each image that explains its measurement best, chosen without the ground truth",
+    "least residual of {n} samples",
+)
+STATISTICS = (MEASUREMENT, SINGLE, POSTERIOR_MEAN, LEAST_RESIDUAL, BEST_OF_N)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field, FiniteFloat
 from typing_extensions import TypedDict
 
-from diffusion_priors.evaluation.scores import BEST_OF_N, MEASUREMENT, POSTERIOR_MEAN, SINGLE, metric_of
+from diffusion_priors.evaluation.scores import BEST_OF_N, LEAST_RESIDUAL, MEASUREMENT, POSTERIOR_MEAN, SINGLE, metric_of
 from diffusion_priors.evaluation.statistics import Estimate, estimate
 from diffusion_priors.runs.reading.records import records_by_image
 
@@ -113,6 +113,7 @@ def summarise(
     }
     if num_samples > 1:
         statistics[POSTERIOR_MEAN.key] = {name: entry(estimate([one[name] for one in posterior])) for name in metrics}
+        statistics[LEAST_RESIDUAL.key] = {name: over(groups, lambda own, name=name: of_least_residual(own, name)) for name in metrics}
         statistics[BEST_OF_N.key] = {name: over(groups, lambda own, name=name: best(own, name)) for name in metrics}
     return {
         "title": title,
@@ -153,3 +154,9 @@ def best(records: Sequence[dict], name: str) -> float | None:
     """The best score among the samples of an image."""
     values = [record[name] for record in records if record[name] is not None]
     return max(values, key=lambda value: metric_of(name).gain * value, default=None)
+
+
+def of_least_residual(records: Sequence[dict], name: str) -> float | None:
+    """The score of the sample with the least ‖y − A(x0)‖: an image and its ambiguities have samples of very different residuals."""
+    measured = [record for record in records if record["residual"] is not None]
+    return min(measured, key=lambda record: record["residual"])[name] if measured else None

@@ -42,9 +42,9 @@ class Drawing:
         return (2.0 * (self.values - low) / (high - low).clamp_min(torch.finfo(low.dtype).tiny) - 1.0)[:, None]
 
     def captions(self) -> list[str]:
-        """What is drawn; rows × columns; its scale: for each measurement."""
+        """What is drawn; rows by columns; its scale: for each measurement."""
         ends = zip(self.low.tolist(), self.high.tolist(), strict=True)
-        drawn = f"{self.name}; {self.rows} × {self.columns}"
+        drawn = f"{self.name}; {self.rows} by {self.columns}"
         return [f"{drawn}; black {low:.3g}{self.unit}, white {high:.3g}{self.unit}" for low, high in ends]
 
 

@@ -95,6 +95,7 @@ def test_the_printed_table_is_the_summary(whole):
         "measurement": "measurement",
         "single": f"single sample of {SAMPLES}",
         "posterior_mean": f"posterior mean of {SAMPLES} samples",
+        "least_residual": f"least residual of {SAMPLES} samples",
         "best_of_n": f"best of {SAMPLES} samples",
     }
     for key, label in rows.items():
@@ -152,6 +153,9 @@ def test_the_summary_follows_from_the_records(whole):
         own = by_image(metric)
         assert_estimate(found["statistics"]["single"][metric], [np.mean(values) for values in own])
         assert_estimate(found["statistics"]["best_of_n"][metric], [max(values) for values in own])
+        chosen = [np.argmin(residuals) for residuals in by_image("residual")]
+        least = [values[sample] for values, sample in zip(own, chosen, strict=True)]
+        assert_estimate(found["statistics"]["least_residual"][metric], least)
         assert_estimate(found["statistics"]["measurement"][metric], [values[0] for values in by_image(f"{metric}_measurement")])
         assert_estimate(found["statistics"]["posterior_mean"][metric], [one[metric] for one in posterior(whole / "run")])
     assert_estimate(found["statistics"]["single"]["residual"], [np.mean(values) for values in by_image("residual")])

@@ -65,8 +65,6 @@ class Restored(NamedTuple):
 def views_of(operator: Operator, y: Tensor) -> list[list[View]]:
     """For each measurement: its drawing, and the reconstruction that its field looks at first, as far as the operator has them."""
     views: list[list[View]] = [[] for _ in y]
-    if operator.as_image(y) is not None:
-        return views
     drawing, look = operator.drawing(y), operator.first_look(y)
     if drawing is not None:
         for own, text, image in zip(views, drawing.captions(), drawing.images(), strict=True):

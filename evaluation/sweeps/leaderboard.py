@@ -16,7 +16,7 @@ from diffusion_priors.evaluation.reporting.charts import inline_svg, png
 from diffusion_priors.evaluation.reporting.finished_run import FinishedRun
 from diffusion_priors.evaluation.reporting.format import counted, heading, spec_of
 from diffusion_priors.evaluation.reporting.html import render
-from diffusion_priors.evaluation.scores import BEST_OF_N, MEASUREMENT, POSTERIOR_MEAN, SINGLE, metric_of
+from diffusion_priors.evaluation.scores import BEST_OF_N, LEAST_RESIDUAL, MEASUREMENT, POSTERIOR_MEAN, SINGLE, metric_of
 from diffusion_priors.evaluation.statistics import Estimate
 from diffusion_priors.evaluation.sweeps.jobs import read_jobs
 from diffusion_priors.evaluation.sweeps.parameters import NOT_SET, Parameter, plain, words
@@ -60,7 +60,7 @@ def _csv_row(board: Leaderboard, rank: int | str, job: FinishedRun, difference: 
     summary = job.summary or {}
     row = {"rank": rank, "folder": board.name(job)} | {p.key: plain(p.of(job)) for p in board.parameters}
     row |= {key: summary.get(key) for key in ("images", "records", "failed")}
-    for statistic in (SINGLE, POSTERIOR_MEAN, BEST_OF_N, MEASUREMENT):
+    for statistic in (SINGLE, POSTERIOR_MEAN, LEAST_RESIDUAL, BEST_OF_N, MEASUREMENT):
         for metric in (*board.metrics, *(["residual"] if statistic is SINGLE else [])):
             row |= _csv_estimate(f"{statistic.key}.{metric}", job.estimate(statistic.key, metric))
     row |= {"nfe_forward": job.cost("nfe_forward"), "nfe_vjp": job.cost("nfe_vjp")}

@@ -37,6 +37,18 @@ def test_the_units_are_images_and_failures_have_no_score():
     assert found["first_failure"] == "b: not finite after step 3"
 
 
+def test_a_sample_can_be_chosen_by_its_residual_alone():
+    """Whatever its scores are: the ground truth has no part in it. A failed sample is never chosen, and without y there is no choice."""
+    records = two_samples()
+    for one, residual in zip(records, (0.05, 0.07, 0.06, None), strict=True):
+        one["residual"] = residual
+    found = of(records, (), 2)["statistics"]["least_residual"]
+    assert found["psnr"]["mean"] == 20.0 and found["lpips"]["mean"] == pytest.approx(0.5)
+    for one in records:
+        one["residual"] = None
+    assert of(records, (), 2)["statistics"]["least_residual"]["psnr"] is None
+
+
 def test_one_sample_has_no_posterior_statistics():
     found = of([record("a", psnr=10.0, ssim=0.5)])
     assert {*found["statistics"]} == {"measurement", "single"}

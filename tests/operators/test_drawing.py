@@ -19,14 +19,14 @@ def test_decibels_are_of_the_largest_magnitude():
     magnitude = torch.tensor([1.0, 0.1, 0.01, 0.0]).view(1, 2, 2) * torch.tensor([3.0, 500.0]).view(2, 1, 1)
     drawing = Drawing.logarithmic("a", "b", "c", magnitude)
     torch.testing.assert_close(drawing.images(), torch.tensor([1.0, 1 / 3, -1 / 3, -1.0]).view(1, 1, 2, 2).repeat(2, 1, 1, 1))
-    assert drawing.captions() == ["a; b × c; black -60 dB, white 0 dB"] * 2
+    assert drawing.captions() == ["a; b by c; black -60 dB, white 0 dB"] * 2
     assert Drawing.logarithmic("a", "b", "c", torch.zeros(1, 2, 2)).images().isfinite().all()
 
 
 def test_a_linear_scale_runs_from_the_least_to_the_largest_value():
     drawing = Drawing.linear("a", "b", "c", torch.tensor([[[2.0, 3.0], [4.0, 6.0]], [[0.0, 0.0], [0.0, 0.0]]]))
     assert drawing.images()[0].flatten().tolist() == [-1.0, -0.5, 0.0, 1.0] and drawing.images()[1].isfinite().all()
-    assert drawing.captions() == ["a; b × c; black 2, white 6", "a; b × c; black 0, white 0"]
+    assert drawing.captions() == ["a; b by c; black 2, white 6", "a; b by c; black 0, white 0"]
 
 
 def test_channels_and_coils_are_drawn_together():
@@ -65,7 +65,7 @@ def test_the_fields_have_their_own_drawings():
     sinogram = tomography.drawing(tomography(x))
     light = tomography(x + 1.0)[:, 0]
     torch.testing.assert_close(sinogram.values, light, rtol=1e-11, atol=1e-12)
-    assert sinogram.captions()[0].startswith("sinogram; 0° to 150° × detector; black 0, white ")
+    assert sinogram.captions()[0].startswith("sinogram; 0° to 150° by detector; black 0, white ")
     patterns = coded.drawing(coded(x))
     assert patterns.values.shape == (2, 16, 60)
     expected = Drawing.logarithmic("", "", "", coded(x)[:, 1]).values

@@ -24,10 +24,10 @@ def test_the_figure_shows_every_image_at_its_place():
 def test_a_figure_shows_what_is_drawn_of_a_measurement_with_its_axes(tmp_path):
     run = WrittenRun(tmp_path, ["a"], size=16)
     (tmp_path / "images" / "a" / "measurement.png").unlink()
-    save_image(tmp_path / "images" / "a" / "drawing.png", torch.zeros(1, 30, 23), "sinogram; angle × detector; black 0, white 1")
+    save_image(tmp_path / "images" / "a" / "drawing.png", torch.zeros(1, 30, 23), "sinogram; angle by detector; black 0, white 1")
     save_image(tmp_path / "images" / "a" / "first-look.png", torch.zeros(3, 16, 16), "back projection")
     (row,) = figure_tiles(run.write(), run.records, 8, 4)
-    assert [text for text, _ in row[1:3]] == ["sinogram\nangle × detector", "back projection"]
+    assert [text for text, _ in row[1:3]] == ["sinogram\nangle by detector", "back projection"]
     assert [text.split("\n")[0] for text, _ in row] == ["truth", "sinogram", "back projection", "sample 0"]
 
 

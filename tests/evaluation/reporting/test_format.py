@@ -85,7 +85,7 @@ def test_statistics_are_named_by_the_number_of_samples():
         SINGLE.named(1) == "restoration" and SINGLE.named(4) == "single sample of 4" and BEST_OF_N.named(4).startswith("best of 4 samples")
     )
     assert (SINGLE.prefix, POSTERIOR_MEAN.prefix, BEST_OF_N.prefix) == ("", "posterior mean: ", "best of N: ")
-    assert len({statistic.key for statistic in STATISTICS}) == len({statistic.label for statistic in STATISTICS}) == 4
+    assert len({statistic.key for statistic in STATISTICS}) == len({statistic.label for statistic in STATISTICS}) == 5
 
 
 def test_an_estimate_survives_a_dictionary():

@@ -106,13 +106,13 @@ def test_a_measurement_that_is_not_an_image_has_no_shot_and_no_scores(tmp_path):
 def test_what_is_drawn_of_a_measurement_has_its_axes_and_no_scores(tmp_path):
     run = WrittenRun(tmp_path, ["a"], size=16)
     (tmp_path / "images" / "a" / "measurement.png").unlink()
-    text = "sinogram; 0° to 174° × detector; black 0, white 1.2"
+    text = "sinogram; 0° to 174° by detector; black 0, white 1.2"
     save_image(tmp_path / "images" / "a" / "drawing.png", torch.zeros(1, 30, 23), text)
     save_image(tmp_path / "images" / "a" / "first-look.png", torch.zeros(3, 16, 16), "filtered back projection")
     root = run.write()
     shots = report_images.load_shots(root, cards_of(read_images(root)), WrittenRun.metrics, 8)[0].shots
     assert [(shot.kind, shot.scores) for shot in shots[:2]] == [
-        ("drawing", ("sinogram", "0° to 174° × detector", "black 0, white 1.2")),
+        ("drawing", ("sinogram", "0° to 174° by detector", "black 0, white 1.2")),
         ("first-look", ("filtered back projection",)),
     ]
     page = HtmlPage(write_report(root).read_text())

@@ -84,7 +84,7 @@ def test_a_y_that_is_no_image_is_drawn_and_has_no_scores(tmp_path, images_per_ca
     for b, name in enumerate("ab"):
         save_images(layout, done, b)
         drawing, look = (read_png(layout.image(name, kind)) for kind in (DRAWING, FIRST_LOOK))
-        assert description(drawing) == "k-space magnitude; k_y × k_x; black -60 dB, white 0 dB" and drawing.mode == "L"
+        assert description(drawing) == "k-space magnitude; k_y by k_x; black -60 dB, white 0 dB" and drawing.mode == "L"
         assert description(look) == "zero-filled"
         assert np.array_equal(np.asarray(look), np.asarray(to_image(operator.adjoint(done.y)[b])))
         assert not layout.image(name, MEASUREMENT).exists() and layout.measurement(name).exists()

@@ -87,7 +87,7 @@ def through_file(image: np.ndarray, quality: int) -> np.ndarray:
     """(H, W) or (H, W, 3) uint8 → what a JPEG file holds of it."""
     file = BytesIO()
     Image.fromarray(np.ascontiguousarray(image)).save(file, "JPEG", quality=quality)
-    return np.asarray(Image.open(file))
+    return np.asarray(Image.open(file, formats=["JPEG"]))
 
 
 def quantisation_tables(quality: int) -> Tensor:

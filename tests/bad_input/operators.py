@@ -40,7 +40,7 @@ BAD = {
     "a function that is not there": (["operator=custom", "operator.function._target_=own_operators.nothing"], "cannot be imported"),
     "an unknown setting of a function": ([*CUSTOM, "+operator.function.gian=2.0"], "gian is unknown; exposed takes x0, gain"),
     "a function that is not linear": (LINEAR, "exposed is not linear: .* use operator=custom"),
-    "a solver for linear operators": ([*CUSTOM, "solver=diffpir"], "DiffPIR needs a linear operator"),
+    "a solver for linear operators": ([*CUSTOM, "solver=ddnm"], "DDNM needs a linear operator"),
     "an adjoint that is none": (
         [*PHYSICS, "+operator.physics.exact=false"],
         "the adjoint of Ghosted is wrong: .* operator.own_adjoint",

@@ -72,7 +72,7 @@ BAD = {
     "nan kernel": (["operator=deblur_kernel", "operator.path=nan.npy"], "1 entries that are not finite"),
     "zero kernel": (["operator=deblur_kernel", "operator.path=zero.npy"], "sums to zero"),
     "unknown solver": (["solver=magic"], f"solver=magic is unknown; choose one of {', '.join(SOLVERS)}"),
-    "unknown operator": (["operator=magic"], "operator=magic is unknown; choose one of deblur_gaussian"),
+    "unknown operator": (["operator=magic"], "operator=magic is unknown; choose one of blur_nonlinear"),
     "unknown key": (["solver.zta=1"], "solver.zta is unknown; known here: _target_, zeta"),
     "unknown new key": (["+seeds=1"], "seeds is unknown"),
     "wrong kind": (["solver.zeta=large"], "solver.zeta='large' is of the wrong kind"),

@@ -11,7 +11,7 @@ from closed_form import linear_bars
 from gaussian_prior import make_setting
 
 from diffusion_priors.diffusion.grids import Linspace
-from diffusion_priors.diffusion.samplers import DPMSolver2M
+from diffusion_priors.diffusion.multistep import DPMSolver2M
 from diffusion_priors.diffusion.transitions import DDIM
 from diffusion_priors.solvers.ddnm import DDNM
 from diffusion_priors.solvers.ddnm_plus import DDNMPlus

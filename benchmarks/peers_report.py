@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from peers_settings import EXTRAS, KARRAS, TASKS, THEIRS
 from tabulate import tabulate
 
 from diffusion_priors.evaluation.statistics import paired
@@ -47,12 +48,13 @@ def read(output: Path) -> list[dict]:
 
 
 def rows_of(results: list[dict]) -> list[Row]:
-    """The tested rows, in the order of the results."""
+    """The tested rows, in the order of the settings."""
     groups: dict[tuple[str, str, str, str], list[dict]] = {}
     for result in results:
         if result["stage"] == "test":
             groups.setdefault((*(result["cell"][key] for key in ("task", "side", "method")), result["setting"]), []).append(result)
-    return [_row(key, batches) for key, batches in groups.items()]
+    place = {name: number for number, name in enumerate([*TASKS, *THEIRS, *EXTRAS, *SIDES])}
+    return [_row(key, groups[key]) for key in sorted(groups, key=lambda key: [place[name] for name in (key[0], key[2], key[1])])]
 
 
 def _row(key: tuple[str, str, str, str], batches: list[dict]) -> Row:
@@ -86,7 +88,7 @@ def by_method(rows: Sequence[Row], task: str) -> str:
             images = min(len(row.scores["psnr"]) for row in sides.values())
             table.append([f"`{method}`", images, *("" if row is None else values(row) for row in (theirs, ours)), *pair])
     heads = ["method", "images", "DeepInverse: PSNR, LPIPS", "this project", "PSNR, difference", "LPIPS, difference"]
-    return tabulate(table, heads, tablefmt="pipe", disable_numparse=True)
+    return _markdown(table, heads)
 
 
 def best_of(rows: Sequence[Row], side: str, score: str, ids: set[str]) -> Row | None:
@@ -108,13 +110,20 @@ def best(rows: Sequence[Row]) -> str:
                 shown = [f"`{row.method}` {row.mean(score, ids):.{digits}f}" for row in (theirs, ours)]
                 table.append([task, score.upper(), len(ids), *shown, difference(ours, theirs, score)])
     heads = ["task", "score", "images", "best of DeepInverse", "best of this project", "difference"]
-    return tabulate(table, heads, tablefmt="pipe", disable_numparse=True)
+    return _markdown(table, heads)
 
 
 def chosen(rows: Sequence[Row]) -> str:
     """The settings that were chosen, and the network evaluations of an image."""
-    table = [[row.task, f"`{row.method}`", SIDES[row.side], row.setting, f"{row.forwards:.0f}", f"{row.vjps:.0f}"] for row in rows]
-    return tabulate(table, ["task", "method", "side", "setting", "forward", "vjp"], tablefmt="pipe", disable_numparse=True)
+    table = []
+    for row in rows:
+        setting = row.setting.replace(KARRAS, "KARRAS").removeprefix(f"solver={row.method} ")
+        table.append([row.task, f"`{row.method}`", SIDES[row.side], f"`{setting}`", f"{row.forwards:.0f} + {row.vjps:.0f}"])
+    return _markdown(table, ["task", "method", "side", "setting", "NFE forward + vjp"])
+
+
+def _markdown(table: list[list], heads: list[str]) -> str:
+    return tabulate(table, heads, tablefmt="pipe", disable_numparse=True)
 
 
 def as_csv(results: list[dict]) -> str:
@@ -137,4 +146,5 @@ def report(output: Path) -> str:
     write_whole(output / "scores.csv", lambda stream: stream.write(text.encode()))
     tasks = dict.fromkeys(row.task for row in rows)
     sections = [f"### {task}\n\n{by_method(rows, task)}" for task in tasks]
-    return "\n\n".join([*sections, f"### The best of each side\n\n{best(rows)}", f"### Settings\n\n{chosen(rows)}"])
+    settings = f"### Settings\n\n{chosen(rows)}\n\nKARRAS stands for `{KARRAS}`."
+    return "\n\n".join([*sections, f"### The best of each side\n\n{best(rows)}", settings])

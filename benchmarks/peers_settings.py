@@ -39,7 +39,7 @@ OURS = {
         "solver=ddrm grid.steps=100 grid=karras grid.rho=1 grid.largest=2 grid.smallest=0.02 solver.eta=0.95",
         f"solver=ddrm grid.steps=20 {KARRAS}",
         f"solver=ddrm grid.steps=20 {KARRAS} solver.eta=1.0",
-        f"solver=ddrm grid.steps=100 {KARRAS}",
+        f"solver=ddrm grid.steps=100 {KARRAS} solver.cutoff=0.5",
     ),
     "diffpir": _overrides(
         "solver=diffpir grid.steps=100 solver.lam=7.0",

@@ -9,13 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from peers_settings import EXTRAS, KARRAS, TASKS, THEIRS
+from peers_jobs import Cell, best_setting
+from peers_settings import EXTRAS, KARRAS, SIDES, TASKS, THEIRS
 from tabulate import tabulate
 
 from diffusion_priors.evaluation.statistics import paired
 from diffusion_priors.runs.files import write_whole
 
-SIDES = {"deepinv": "DeepInverse", "ours": "this project"}
+NAMES = dict(zip(SIDES, ("DeepInverse", "this project"), strict=True))
 SCORES = {"psnr": (2, max), "ssim": (3, max), "lpips": (4, min)}
 """Score → its decimals, and which of two values is better."""
 COLUMNS = ["stage", "task", "side", "method", "setting", "image", "psnr", "ssim", "lpips", "forwards", "vjps", "seconds"]
@@ -35,7 +36,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        return f"{self.method}, {SIDES[self.side]}"
+        return f"{self.method}, {NAMES[self.side]}"
 
     def mean(self, score: str, ids: Iterable[str] | None = None) -> float:
         values = [self.scores[score][name] for name in (self.scores[score] if ids is None else ids)]
@@ -47,11 +48,11 @@ def read(output: Path) -> list[dict]:
     return [json.loads(path.read_text()) for path in sorted((output / "results").glob("*.json"))]
 
 
-def rows_of(results: list[dict]) -> list[Row]:
-    """The tested rows, in the order of the settings."""
+def rows_of(output: Path, results: list[dict]) -> list[Row]:
+    """The tested rows with the setting that the tuning chose, in the order of the settings."""
     groups: dict[tuple[str, str, str, str], list[dict]] = {}
     for result in results:
-        if result["stage"] == "test":
+        if result["stage"] == "test" and result["setting"] == best_setting(output, Cell(**result["cell"])):
             groups.setdefault((*(result["cell"][key] for key in ("task", "side", "method")), result["setting"]), []).append(result)
     place = {name: number for number, name in enumerate([*TASKS, *THEIRS, *EXTRAS, *SIDES])}
     return [_row(key, groups[key]) for key in sorted(groups, key=lambda key: [place[name] for name in (key[0], key[2], key[1])])]
@@ -118,7 +119,7 @@ def chosen(rows: Sequence[Row]) -> str:
     table = []
     for row in rows:
         setting = row.setting.replace(KARRAS, "KARRAS").removeprefix(f"solver={row.method} ")
-        table.append([row.task, f"`{row.method}`", SIDES[row.side], f"`{setting}`", f"{row.forwards:.0f} + {row.vjps:.0f}"])
+        table.append([row.task, f"`{row.method}`", NAMES[row.side], f"`{setting}`", f"{row.forwards:.0f} + {row.vjps:.0f}"])
     return _markdown(table, ["task", "method", "side", "setting", "NFE forward + vjp"])
 
 
@@ -141,7 +142,7 @@ def as_csv(results: list[dict]) -> str:
 def report(output: Path) -> str:
     """The tables as Markdown; the CSV goes to `output`."""
     results = read(output)
-    rows = rows_of(results)
+    rows = rows_of(output, results)
     text = as_csv(results)
     write_whole(output / "scores.csv", lambda stream: stream.write(text.encode()))
     tasks = dict.fromkeys(row.task for row in rows)

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from peers_jobs import Cell, best_setting
+from peers_settings import EXTRAS, KARRAS, SIDES, TASKS, THEIRS
 from tabulate import tabulate
 
 from diffusion_priors.evaluation.statistics import paired
 from diffusion_priors.runs.files import write_whole
 
-SIDES = {"deepinv": "DeepInverse", "ours": "this project"}
+NAMES = dict(zip(SIDES, ("DeepInverse", "this project"), strict=True))
 SCORES = {"psnr": (2, max), "ssim": (3, max), "lpips": (4, min)}
 """Score → its decimals, and which of two values is better."""
 COLUMNS = ["stage", "task", "side", "method", "setting", "image", "psnr", "ssim", "lpips", "forwards", "vjps", "seconds"]
@@ -34,7 +36,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        return f"{self.method}, {SIDES[self.side]}"
+        return f"{self.method}, {NAMES[self.side]}"
 
     def mean(self, score: str, ids: Iterable[str] | None = None) -> float:
         values = [self.scores[score][name] for name in (self.scores[score] if ids is None else ids)]
@@ -46,13 +48,14 @@ def read(output: Path) -> list[dict]:
     return [json.loads(path.read_text()) for path in sorted((output / "results").glob("*.json"))]
 
 
-def rows_of(results: list[dict]) -> list[Row]:
-    """The tested rows, in the order of the results."""
+def rows_of(output: Path, results: list[dict]) -> list[Row]:
+    """The tested rows with the setting that the tuning chose, in the order of the settings."""
     groups: dict[tuple[str, str, str, str], list[dict]] = {}
     for result in results:
-        if result["stage"] == "test":
+        if result["stage"] == "test" and result["setting"] == best_setting(output, Cell(**result["cell"])):
             groups.setdefault((*(result["cell"][key] for key in ("task", "side", "method")), result["setting"]), []).append(result)
-    return [_row(key, batches) for key, batches in groups.items()]
+    place = {name: number for number, name in enumerate([*TASKS, *THEIRS, *EXTRAS, *SIDES])}
+    return [_row(key, groups[key]) for key in sorted(groups, key=lambda key: [place[name] for name in (key[0], key[2], key[1])])]
 
 
 def _row(key: tuple[str, str, str, str], batches: list[dict]) -> Row:
@@ -86,7 +89,7 @@ def by_method(rows: Sequence[Row], task: str) -> str:
             images = min(len(row.scores["psnr"]) for row in sides.values())
             table.append([f"`{method}`", images, *("" if row is None else values(row) for row in (theirs, ours)), *pair])
     heads = ["method", "images", "DeepInverse: PSNR, LPIPS", "this project", "PSNR, difference", "LPIPS, difference"]
-    return tabulate(table, heads, tablefmt="pipe", disable_numparse=True)
+    return _markdown(table, heads)
 
 
 def best_of(rows: Sequence[Row], side: str, score: str, ids: set[str]) -> Row | None:
@@ -108,13 +111,20 @@ def best(rows: Sequence[Row]) -> str:
                 shown = [f"`{row.method}` {row.mean(score, ids):.{digits}f}" for row in (theirs, ours)]
                 table.append([task, score.upper(), len(ids), *shown, difference(ours, theirs, score)])
     heads = ["task", "score", "images", "best of DeepInverse", "best of this project", "difference"]
-    return tabulate(table, heads, tablefmt="pipe", disable_numparse=True)
+    return _markdown(table, heads)
 
 
 def chosen(rows: Sequence[Row]) -> str:
     """The settings that were chosen, and the network evaluations of an image."""
-    table = [[row.task, f"`{row.method}`", SIDES[row.side], row.setting, f"{row.forwards:.0f}", f"{row.vjps:.0f}"] for row in rows]
-    return tabulate(table, ["task", "method", "side", "setting", "forward", "vjp"], tablefmt="pipe", disable_numparse=True)
+    table = []
+    for row in rows:
+        setting = row.setting.replace(KARRAS, "KARRAS").removeprefix(f"solver={row.method} ")
+        table.append([row.task, f"`{row.method}`", NAMES[row.side], f"`{setting}`", f"{row.forwards:.0f} + {row.vjps:.0f}"])
+    return _markdown(table, ["task", "method", "side", "setting", "NFE forward + vjp"])
+
+
+def _markdown(table: list[list], heads: list[str]) -> str:
+    return tabulate(table, heads, tablefmt="pipe", disable_numparse=True)
 
 
 def as_csv(results: list[dict]) -> str:
@@ -132,9 +142,10 @@ def as_csv(results: list[dict]) -> str:
 def report(output: Path) -> str:
     """The tables as Markdown; the CSV goes to `output`."""
     results = read(output)
-    rows = rows_of(results)
+    rows = rows_of(output, results)
     text = as_csv(results)
     write_whole(output / "scores.csv", lambda stream: stream.write(text.encode()))
     tasks = dict.fromkeys(row.task for row in rows)
     sections = [f"### {task}\n\n{by_method(rows, task)}" for task in tasks]
-    return "\n\n".join([*sections, f"### The best of each side\n\n{best(rows)}", f"### Settings\n\n{chosen(rows)}"])
+    settings = f"### Settings\n\n{chosen(rows)}\n\nKARRAS stands for `{KARRAS}`."
+    return "\n\n".join([*sections, f"### The best of each side\n\n{best(rows)}", settings])

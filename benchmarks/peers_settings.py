@@ -39,6 +39,7 @@ OURS = {
         "solver=ddrm grid.steps=100 grid=karras grid.rho=1 grid.largest=2 grid.smallest=0.02 solver.eta=0.95",
         f"solver=ddrm grid.steps=20 {KARRAS}",
         f"solver=ddrm grid.steps=20 {KARRAS} solver.eta=1.0",
+        f"solver=ddrm grid.steps=100 {KARRAS} solver.cutoff=0.5",
     ),
     "diffpir": _overrides(
         "solver=diffpir grid.steps=100 solver.lam=7.0",
@@ -106,6 +107,7 @@ THEIRS: dict[str, dict[str, Callable[[], Callable]]] = {
         "20 steps on the levels of the prior": partial(_ddrm_on, steps=20),
         "20 steps on Karras' levels": partial(_ddrm_on, karras, steps=20),
         "20 steps on Karras' levels, eta=1": partial(_ddrm_on, karras, steps=20, eta=1.0),
+        "100 steps on Karras' levels": partial(_ddrm_on, karras, steps=100),
     },
     "diffpir": {
         "lambda_=7 zeta=0.1": _diffpir,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import torch
 from torch import Tensor
 
 from diffusion_priors.diffusion.levels import NoiseLevel
+from diffusion_priors.operators.measurement import Measurement
 from diffusion_priors.operators.requirements import SPECTRUM
 from diffusion_priors.solvers.base import Info, Problem, Solver, Step
 
@@ -22,20 +25,30 @@ class DDRM(Solver):
     leaves the data out of the last step; here that is the third branch. ε̂ follows from x̂0; V is orthogonal, so z is
     drawn in the image. The paper takes 20 steps; σ_y is that of Gaussian noise.
 
-    Raises ValueError where η or η_b lies outside [0, 1].
+    The second branch puts the noise of y in the place of ε̂, the same at every step. Singular values up to `cutoff` σ_y, where y
+    says little, count as 0: those coefficients then keep ε̂. The paper has a cutoff of 0, the code of DeepInverse 0.5.
+
+    Raises ValueError where η or η_b lies outside [0, 1], and for a negative cutoff.
     """
 
     requires = (SPECTRUM,)
 
-    def __init__(self, eta: float = 0.85, eta_b: float = 1.0) -> None:
+    def __init__(self, eta: float = 0.85, eta_b: float = 1.0, cutoff: float = 0.0) -> None:
         for name, value in (("eta", eta), ("eta_b", eta_b)):
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"{name} must lie in [0, 1], got {value}; set solver.{name}")
-        self.eta, self.eta_b = eta, eta_b
+        if not 0.0 <= cutoff < inf:
+            raise ValueError(f"the cutoff must be finite and not negative, got {cutoff}; set solver.cutoff")
+        self.eta, self.eta_b, self.cutoff = eta, eta_b, cutoff
+
+    def singular_values(self, measurement: Measurement) -> Tensor:
+        """Those of A above the cutoff, and 0."""
+        s = measurement.linear_operator.spectrum().s
+        return torch.where(s > self.cutoff * measurement.sigma_y, s, 0.0)
 
     def init(self, problem: Problem, start: NoiseLevel) -> Tensor:
         measurement, spectrum = problem.measurement, problem.measurement.linear_operator.spectrum()
-        s, noise = spectrum.s, start.alpha * measurement.sigma_y
+        s, noise = self.singular_values(measurement), start.alpha * measurement.sigma_y
         z = spectrum.analyse(problem.rng.normal(problem.like))
         seen = (s > 0.0) & (s * start.sigma >= noise)
         target = torch.where(seen, start.alpha * spectrum.measured(measurement.y) / s, 0.0)
@@ -44,7 +57,7 @@ class DDRM(Solver):
 
     def step(self, state: Tensor, step: Step, problem: Problem) -> tuple[Tensor, Tensor, Info]:
         (now, then, _), measurement, spectrum = step, problem.measurement, problem.measurement.linear_operator.spectrum()
-        s, noise, keep = spectrum.s, then.alpha * measurement.sigma_y, (1.0 - self.eta**2) ** 0.5
+        s, noise, keep = self.singular_values(measurement), then.alpha * measurement.sigma_y, (1.0 - self.eta**2) ** 0.5
         x0 = problem.denoiser(state, now).x0
         mean, measured = spectrum.analyse(x0), spectrum.measured(measurement.y)
         z = spectrum.analyse(problem.rng.normal(problem.like))

@@ -26,15 +26,17 @@ def test_an_overexposed_photo_is_clipped_on_both_sides():
 
 
 @pytest.mark.parametrize("gamma", [0.45, 1.0, 2.2])
-def test_gamma_is_a_power_of_the_light_with_a_straight_toe(gamma):
-    """2 ((x + 1)/2)^γ − 1 down to a thousandth of white; the tangent below, also for an estimate below black."""
+def test_gamma_is_a_power_of_the_light_and_straight_outside(gamma):
+    """2 ((x + 1)/2)^γ − 1 from a thousandth of white to white; its tangents below and above. An image above white is taken for white."""
     operator, x = Gamma(gamma), torch.linspace(-1.2, 1.2, 241, dtype=torch.float64).view(1, 1, 1, -1)
     y, light = operator(x), (x + 1.0) / 2.0
-    above = light > 1e-3
-    torch.testing.assert_close(y[above], 2.0 * light[above].pow(gamma) - 1.0, rtol=1e-12, atol=1e-12)
+    below, above = light <= 1e-3, light > 1.0
+    inside = ~below & ~above
+    torch.testing.assert_close(y[inside], 2.0 * light[inside].pow(gamma) - 1.0, rtol=1e-12, atol=1e-12)
     tangent = 1e-3**gamma + gamma * 1e-3 ** (gamma - 1) * (light - 1e-3)
-    torch.testing.assert_close(y[~above], 2.0 * tangent[~above] - 1.0, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(operator.initial_image(y), x, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(y[below], 2.0 * tangent[below] - 1.0, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(y[above], 2.0 * (1.0 + gamma * (light[above] - 1.0)) - 1.0, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(operator.initial_image(y), x.clamp_max(1.0), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("strength", [0.01, 4.0])
@@ -46,7 +48,11 @@ def test_a_sensor_saturates_exponentially(strength):
     torch.testing.assert_close(y, torch.tensor(expected), rtol=1e-10, atol=1e-10)
     assert ((y - x).abs().max() < 0.01) == (strength < 0.1)
     torch.testing.assert_close(operator.initial_image(y), x, rtol=1e-6, atol=1e-6)
-    assert operator.initial_image(y + 0.5).isfinite().logical_or(y + 0.5 >= 1.0).all()
+    torch.testing.assert_close(operator.initial_image(y + 0.5)[y + 0.5 >= 1.0], torch.ones_like(y)[y + 0.5 >= 1.0], rtol=0, atol=1e-9)
+    outside = torch.tensor([-3.0, 3.0], dtype=torch.float64).view(1, 1, 1, 2)
+    slope = strength / -np.expm1(-strength)
+    lines = torch.tensor([-1.0 - 2.0 * slope, 1.0 + 2.0 * slope * np.exp(-strength)], dtype=torch.float64).view(1, 1, 1, 2)
+    torch.testing.assert_close(operator(outside), lines, rtol=1e-9, atol=1e-9)
 
 
 def test_light_adds_up_in_a_nonlinear_blur():

@@ -56,7 +56,8 @@ def restore(prior, solver, operator, sampler):
 @pytest.mark.parametrize("name", ["gaussian", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gmm", "empirical"))])
 def test_every_solver_and_operator_run_on_it(name, solver, tmp_path):
     prior, method, applicable = make_prior(name), make_solver(solver), []
-    for option in options("operator"):
+    few = ["identity", "inpaint_box", "super_resolution", "random_matrix", "mri", "phase_retrieval"]
+    for option in options("operator") if name == "gaussian" else few:
         operator = make_operator(option, tmp_path)
         try:
             method.check(operator, Gaussian(0.05), FixedSmall())

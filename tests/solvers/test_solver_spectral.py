@@ -147,7 +147,13 @@ def test_a_solver_that_needs_a_density_of_the_move_refuses_a_sampler_without_one
 
 
 @pytest.mark.parametrize(
-    ("make", "key"), [(lambda: DDRM(eta=1.2), "eta"), (lambda: DDRM(eta_b=-0.1), "eta_b"), (lambda: DiffPIR(0.0), "lam")]
+    ("make", "key"),
+    [
+        (lambda: DDRM(eta=1.2), "eta"),
+        (lambda: DDRM(eta_b=-0.1), "eta_b"),
+        (lambda: DDRM(cutoff=-1.0), "cutoff"),
+        (lambda: DiffPIR(0.0), "lam"),
+    ],
 )
 def test_values_out_of_bounds_are_refused(make, key):
     with pytest.raises(ValueError, match=rf"set solver\.{key}"):

@@ -173,6 +173,13 @@ def test_the_table_of_groups_names_the_options_that_exist():
         assert set(re.findall(r"`(\w+)`", row)) == options(group) - NOT_LISTED.get(group, set()), group
 
 
+@pytest.mark.parametrize(("heading", "group"), [("| solver | method |", "solver"), ("| operator | what it measures |", "operator")])
+def test_the_tables_of_methods_and_operators_have_every_option_once(heading, group):
+    table = (ROOT / "README.md").read_text(encoding="utf-8").split(heading)[1].split("\n\n")[0]
+    named = [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(named) == sorted(options(group))
+
+
 def test_the_rooms_of_both_pages_are_the_folders_of_the_project():
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")

@@ -55,9 +55,10 @@ def restore(prior, solver, operator, sampler):
 @pytest.mark.parametrize("solver", options("solver"))
 @pytest.mark.parametrize("name", ["gaussian", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gmm", "empirical"))])
 def test_every_solver_and_operator_run_on_it(name, solver, tmp_path):
+    """Two solvers meet every operator, the others six: a solver sees an operator only through its methods."""
     prior, method, applicable = make_prior(name), make_solver(solver), []
     few = ["identity", "inpaint_box", "super_resolution", "random_matrix", "mri", "phase_retrieval"]
-    for option in options("operator") if name == "gaussian" else few:
+    for option in options("operator") if name == "gaussian" and solver in ("dps", "diffpir") else few:
         operator = make_operator(option, tmp_path)
         try:
             method.check(operator, Gaussian(0.05), FixedSmall())

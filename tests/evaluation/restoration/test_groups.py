@@ -65,10 +65,9 @@ def test_without_groups_rounding_depends_on_the_batch(tmp_path):
     assert differing(one, three)
 
 
-@pytest.mark.parametrize("operator", ["inpaint_random", "deblur_gaussian"])
 @pytest.mark.parametrize("name", options("solver"))
-def test_every_solver_has_the_same_bits_in_any_batch(name, operator, tmp_path):
-    one, three = (restored(name, operator, tmp_path, batch_size, 2, steps=2)[0] for batch_size in (1, 3))
+def test_every_solver_has_the_same_bits_in_any_batch(name, tmp_path):
+    one, three = (restored(name, "inpaint_random", tmp_path, batch_size, 2, steps=2)[0] for batch_size in (1, 3))
     assert differing(one, three) == []
 
 

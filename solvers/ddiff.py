@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from math import inf
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from diffusion_priors.diffusion.denoiser import Denoised
 from diffusion_priors.diffusion.levels import NoiseLevel
-from diffusion_priors.solvers.base import Guided, Info, Problem, Step, Walk
+from diffusion_priors.solvers.base import Info, Problem, Step, Walk
+from diffusion_priors.solvers.proximal import Proximal
 
 
 class Memory(NamedTuple):
@@ -19,7 +19,7 @@ class Memory(NamedTuple):
     lifted: Tensor | None = None
 
 
-class DDiff(Guided):
+class DDiff(Proximal):
     """u ← u + x − x̂0(x_t), x = prox(x̂0 − u, ρ), x_s = α_s (x + u) + √(σ_s² − c²) ε̂ + τ z, ρ = λ σ_y²/u_t² (DDiff, Kim et al. 2026).
 
     ADMM for max log p(y | x) + log p(x): DiffPIR with the scaled dual u, which starts at 0 and gathers what y and the prior
@@ -33,11 +33,7 @@ class DDiff(Guided):
     """
 
     def __init__(self, lam: float = 7.0, iterations: int = 20) -> None:
-        if not 0.0 < lam < inf:
-            raise ValueError(f"the weight of the prior must be positive and finite, got lam={lam}; set solver.lam")
-        if iterations < 1:
-            raise ValueError(f"the proximal step needs at least one iteration, got iterations={iterations}; set solver.iterations")
-        self.lam, self.iterations = lam, iterations
+        super().__init__(lam, iterations)
 
     def init(self, problem: Problem, start: NoiseLevel) -> Walk:
         x, sampler = super().init(problem, start)
@@ -49,8 +45,7 @@ class DDiff(Guided):
         dual = 0.0 * denoised.x0 if lifted is None else lifted - denoised.x0
 
         def primal(denoised: Denoised, level: NoiseLevel) -> Denoised:
-            weight = self.lam * problem.measurement.sigma_y**2 / level.noise_to_signal**2
-            return denoised._replace(x0=problem.measurement.prox(denoised.x0 - dual, weight, self.iterations))
+            return denoised._replace(x0=self.prox(denoised.x0 - dual, level, problem))
 
         def estimate(x: Tensor, level: NoiseLevel) -> Denoised:
             return primal(problem.denoiser(x, level), level)

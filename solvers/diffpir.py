@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from math import inf
-
 from torch import Tensor
 
 from diffusion_priors.diffusion.denoiser import Denoised
 from diffusion_priors.diffusion.levels import NoiseLevel
-from diffusion_priors.solvers.base import Guided, Problem
+from diffusion_priors.solvers.base import Problem
+from diffusion_priors.solvers.proximal import Proximal
 
 
-class DiffPIR(Guided):
+class DiffPIR(Proximal):
     """x̃0 = argmin_x ‖y − A x‖²/(2 σ_y²) + (λ/2) ‖x − x̂0‖²/u², u = σ_t/α_t (Zhu et al. 2023, Alg. 1), i.e. prox with ρ = λ σ_y²/u².
 
     The sampler then moves on x̃0, and ε̂ follows it: ε̂ = (x_t − α_t x̃0)/σ_t. The paper's move is sampler=renoise with its ζ,
@@ -25,13 +24,8 @@ class DiffPIR(Guided):
     """
 
     def __init__(self, lam: float = 1.0, iterations: int = 20) -> None:
-        if not 0.0 < lam < inf:
-            raise ValueError(f"the weight of the prior must be positive and finite, got lam={lam}; set solver.lam")
-        if iterations < 1:
-            raise ValueError(f"the proximal step needs at least one iteration, got iterations={iterations}; set solver.iterations")
-        self.lam, self.iterations = lam, iterations
+        super().__init__(lam, iterations)
 
     def estimate(self, x: Tensor, level: NoiseLevel, problem: Problem) -> Denoised:
-        denoised, measurement = problem.denoiser(x, level), problem.measurement
-        weight = self.lam * measurement.sigma_y**2 / level.noise_to_signal**2
-        return denoised._replace(x0=measurement.prox(denoised.x0, weight, self.iterations))
+        denoised = problem.denoiser(x, level)
+        return denoised._replace(x0=self.prox(denoised.x0, level, problem))

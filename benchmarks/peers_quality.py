@@ -13,26 +13,23 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from time import perf_counter, sleep
 
-import hydra
 import torch
 from filelock import FileLock, Timeout
-from hydra.utils import instantiate
-from omegaconf import DictConfig
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+from configured import configured, faces64  # noqa: E402
 from peers_jobs import BATCH, Job, jobs, mean  # noqa: E402
 from peers_settings import EXTRAS, OURS, TASKS, THEIRS  # noqa: E402
 
 from diffusion_priors.diffusion.denoiser import Denoiser  # noqa: E402
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator  # noqa: E402
-from diffusion_priors.diffusion.priors.folder import from_folder  # noqa: E402
 from diffusion_priors.evaluation.metrics.lpips import LPIPS  # noqa: E402
 from diffusion_priors.evaluation.metrics.per_image import Metrics  # noqa: E402
 from diffusion_priors.evaluation.restoration.batches import CleanImages  # noqa: E402
@@ -46,7 +43,7 @@ class Bench:
     """The images, the prior and the scores of a run. `rows` counts the images that the network has seen since it was set to 0."""
 
     def __init__(self, tuning: Path, images: Path, count: int, trunk: str | None) -> None:
-        prior = from_folder(str(ROOT / "diffusion" / "weights" / "faces64"))
+        prior = faces64()
         prior.network.to(memory_format=torch.channels_last).register_forward_hook(self._count)
         self.schedule, self.denoiser, self.rows = prior.image_schedule, Denoiser(prior), 0
         self.tuning, self.images = (CleanImages(str(folder), prior.channels, prior.size, Crop()) for folder in (tuning, images))
@@ -64,10 +61,9 @@ class Bench:
         source = self.tuning if job.stage == "tune" else self.images
         numbers = range(job.first, min(job.first + BATCH, len(source)))
         ids, truth = [source.ids[i] for i in numbers], torch.stack([source.given(i) for i in numbers])
-        config = composed(*TASKS[job.cell.task])
+        task = configured(*TASKS[job.cell.task])
         generators = [image_generator(0, name, "measurement") for name in ids]
-        operator = instantiate(config.operator).draw(truth, generators)
-        measurement = Measurement.of(operator, instantiate(config.noise_model), truth, generators)
+        measurement = Measurement.of(task.operator.draw(truth, generators), task.noise_model, truth, generators)
         self.denoiser.reset()
         self.rows, started = 0, perf_counter()
         x0 = (self._ours if job.cell.side == "ours" else self._theirs)(job, measurement, ids)
@@ -76,11 +72,10 @@ class Bench:
         return asdict(job) | {"ids": ids} | self.metrics(x0, truth) | spent
 
     def _ours(self, job: Job, measurement: Measurement, ids: Sequence[str]) -> Tensor:
-        config = composed(*(OURS | EXTRAS)[job.cell.method][job.setting])
-        solver, sampler, grid = (instantiate(config[key]) for key in ("solver", "sampler", "grid"))
+        method = configured(*(OURS | EXTRAS)[job.cell.method][job.setting])
         rng = ImageRandom([image_generator(0, name, 0, "sampling") for name in ids])
-        problem = Problem(self.denoiser, measurement, sampler, rng, torch.zeros(measurement.operator.image_shape))
-        return solver.solve(problem, solver.plan(grid, self.schedule)).x0
+        problem = Problem(self.denoiser, measurement, method.sampler, rng, torch.zeros(measurement.operator.image_shape))
+        return method.solver.solve(problem, method.solver.plan(method.grid, self.schedule)).x0
 
     def _theirs(self, job: Job, measurement: Measurement, ids: Sequence[str]) -> Tensor:
         from deepinverse import Peer
@@ -88,13 +83,6 @@ class Bench:
         peer = Peer.of(self.denoiser, self.schedule, measurement, seed=1 + job.first)
         with torch.no_grad():
             return 2.0 * THEIRS[job.cell.method][job.setting]()(peer).float() - 1.0
-
-
-@cache
-def composed(*overrides: str) -> DictConfig:
-    """The configuration of evaluate.py with these overrides."""
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return hydra.compose("evaluate", overrides=list(overrides))
 
 
 def work(output: Path, todo: Callable[[], Iterable[Job | None]], run: Callable[[Job], dict]) -> None:

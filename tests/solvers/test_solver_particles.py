@@ -19,7 +19,7 @@ from diffusion_priors.operators.inpainting import InpaintBox
 from diffusion_priors.operators.noise_models import Gaussian, NoNoise
 from diffusion_priors.solvers.base import NotApplicable
 from diffusion_priors.solvers.mcg_diff import MCGDiff
-from diffusion_priors.solvers.resampling import Cloud, effective_size, systematic
+from diffusion_priors.solvers.resampling import Cloud, effective_size, half_squares, systematic
 from diffusion_priors.solvers.tds import TDS
 
 BARS = linear_bars()
@@ -27,6 +27,12 @@ P, V = 4, 0.6
 
 
 # Resampling
+
+
+def test_the_weight_of_a_large_image_is_summed_in_double_precision():
+    """A weight is exp of a sum over 10^6 pixels: an error of the sum is a relative error of the weight."""
+    squares = torch.full((1, 1, 1, 1000, 1001), 0.1)
+    torch.testing.assert_close(half_squares(squares), 500_500.0 * squares.double()[..., 0, 0, 0], rtol=1e-12, atol=0.0)
 
 
 def test_systematic_resampling_takes_each_particle_in_proportion_to_its_weight():

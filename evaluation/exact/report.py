@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from diffusion_priors.evaluation.exact.overview import overview
 from diffusion_priors.evaluation.exact.plots import draw
 from diffusion_priors.evaluation.exact.table import csv_text, headings, markdown, read, rows, text
 from diffusion_priors.evaluation.reporting.charts import inline_svg, png
@@ -14,7 +15,7 @@ from diffusion_priors.runs.files import write_whole
 def write_report(root: Path) -> str:
     """Write table.csv, table.md, plots/ and report.html of the runs under `root`; return the text for the terminal."""
     runs = read(root)
-    figures = draw(runs)
+    figures = ({"overview": overview(runs)} if several(runs) else {}) | draw(runs)
     plots = {name: png(figure) for name, figure in figures.items()}
     files = {"table.csv": csv_text(runs).encode(), "table.md": markdown(runs).encode()}
     files |= {f"plots/{name}.png": content for name, content in plots.items()}
@@ -23,3 +24,8 @@ def write_report(root: Path) -> str:
     charts = {name: inline_svg(figure, figure.get_suptitle()) for name, figure in figures.items()}
     page = render("exact_posterior.html.j2", root / "report.html", {"headings": headings(runs), "rows": rows(runs), "charts": charts})
     return f"{text(runs)}\n\nreport: {page}"
+
+
+def several(runs: list[dict]) -> bool:
+    """Whether the runs compare at least two solvers."""
+    return len({run["solver"] for run in runs}) > 1

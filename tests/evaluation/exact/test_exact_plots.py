@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from diffusion_priors.evaluation.exact import plots
+from diffusion_priors.evaluation.exact.overview import overview
 from diffusion_priors.evaluation.reporting.charts import PAGE_COLOURS, STYLE, inline_svg
 
 
@@ -87,3 +88,28 @@ def test_on_a_page_text_and_axes_follow_its_colours():
         text = str(inline_svg(drawn(kind, 2), kind))
         assert "var(--soft)" in text and "fill: #ffffff" not in text
         assert not [colour for colour in PAGE_COLOURS if f"stroke: {colour}" in text or f"fill: {colour}" in text]
+
+
+def run(solver: str, problem: str, w2: float | None, spread: float | None = 1.0) -> dict:
+    return {"solver": solver, "problem": problem, "distances": {"w2": w2, "spread": spread}, "floor": {"w2": 0.2}}
+
+
+def test_the_overview_ranks_solvers_by_their_distances_and_takes_the_best_run_of_each():
+    runs = [run("far", "box", 4.0), run("near", "box", 0.3, 0.9), run("near", "box", 0.4, 0.7), run("lost", "box", None, None)]
+    runs += [run("lost", "blur", None, None), run("far", "blur", 40.0, 1.5), run("near", "blur", 0.2)]
+    figure = overview(sorted(runs, key=lambda one: (one["problem"], one["distances"]["w2"] or float("inf"))))
+    left, right = figure.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == ["near", "far", "lost"]
+    assert [label.get_text() for label in left.get_xticklabels()] == ["blur", "box"]
+    cells = [{text.get_position(): text.get_text() for text in axes.texts} for axes in (left, right)]
+    assert cells[0] == {(0, 0): "1.0", (1, 0): "1.5", (0, 1): "> 100", (1, 1): "20.0"}
+    assert cells[1] == {(0, 0): "1.00", (1, 0): "0.90", (0, 1): "1.50", (1, 1): "1.00"}
+
+
+@pytest.mark.parametrize("problems", [1, 2, 8])
+def test_no_title_of_the_overview_covers_another(problems):
+    figure = overview([run(f"solver_{k}", f"problem_{p}", 0.2 + k) for p in range(problems) for k in range(28)])
+    figure.draw_without_rendering()
+    boxes = [figure._suptitle.get_window_extent(), *(axes.title.get_window_extent() for axes in figure.axes)]
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert not any(one.overlaps(other) for k, one in enumerate(boxes) for other in boxes[:k])

@@ -116,7 +116,7 @@ def run_in_copy(command: str, copy: Path, *extra: str) -> subprocess.CompletedPr
     )
 
 
-@pytest.mark.script
+@pytest.mark.slow
 def test_the_listings_of_both_pages_run(copy):
     """As they are pasted. Each `sample.py` command leaves a finite restoration, and the tests find the new files."""
     chosen = [*sorted(IN_A_COPY), *filter(added, commands("CONTRIBUTING.md"))]

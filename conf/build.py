@@ -17,6 +17,7 @@ from diffusion_priors.conf.checks import check_groups, check_part
 from diffusion_priors.conf.command import NotApplicableStop, Stop, one_line, refusing
 from diffusion_priors.conf.settings import EvaluateSettings, SampleSettings, TrainSettings
 from diffusion_priors.diffusion.samplers import Sampler
+from diffusion_priors.diffusion.tiles import Tile
 from diffusion_priors.evaluation.exact.experiment import ExactExperiment
 from diffusion_priors.evaluation.exact.problem import ExactProblem
 from diffusion_priors.evaluation.metrics.per_image import Metrics
@@ -25,7 +26,9 @@ from diffusion_priors.evaluation.restoration.frozen import measurement_spec
 from diffusion_priors.evaluation.restoration.images import ImageSet
 from diffusion_priors.evaluation.restoration.run import RestorationRun
 from diffusion_priors.evaluation.sweeps.paper_table import PaperTable
+from diffusion_priors.images.find import find_images
 from diffusion_priors.images.fit import Fit
+from diffusion_priors.images.io import image_size
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.noise_models import NoiseModel
 from diffusion_priors.runs.trainer import TrainerSettings
@@ -34,8 +37,10 @@ from diffusion_priors.solvers.method import Method
 from diffusion_priors.training.run import Training
 
 METHOD = get_type_hints(Method)
-SAMPLE = METHOD | {"fit": Fit, "metrics": Metrics, "trainer": TrainerSettings}
-EVALUATE = METHOD | {name: get_type_hints(RestorationRun)[name] for name in ("data", "metrics", "trainer", "callbacks", "logger")}
+SAMPLE = METHOD | {"tile": Tile, "fit": Fit, "metrics": Metrics, "trainer": TrainerSettings}
+EVALUATE = (
+    METHOD | {"tile": Tile} | {name: get_type_hints(RestorationRun)[name] for name in ("data", "metrics", "trainer", "callbacks", "logger")}
+)
 TRAIN = {
     name: get_type_hints(Training)[name]
     for name in ("weighting", "optimiser", "lr_schedule", "trainer", "validation", "export", "logger", "data", "prior")
@@ -54,11 +59,12 @@ def build_sample(config: DictConfig, settings: SampleSettings, output_dir: Path,
     given = {"root": settings.input, "degraded": settings.measurement}
     if None not in given.values():
         raise Stop("input= is a clean image and measurement= a degraded one; give one of them")
-    method = Method(**build_parts(config, overrides))
+    images = settings.input or settings.measurement or str(BUNDLED_FACES / "face-1.png")
+    method = Method(**build_parts(config, overrides, images))
     if not method.solver.uses_measurement and any(value is not None for value in given.values()):
         raise Stop("this solver looks at no image; leave out input= and measurement=, or choose another solver")
     if method.solver.uses_measurement and all(value is None for value in given.values()):
-        given["root"] = config.input = str(BUNDLED_FACES / "face-1.png")
+        given["root"] = config.input = images
     with refusing():
         data = ImageSet(build(config.fit), **given)
     return build_run(config, settings, method=method, data=data, output=output_dir, resume=False)
@@ -68,19 +74,26 @@ def build_evaluation(config: DictConfig, settings: EvaluateSettings, output_dir:
     """The run that a composed evaluate.yaml describes. Raises Stop for values of the wrong kind, before anything is loaded."""
     check_groups(config, EvaluateSettings, EVALUATE)
     check_part(config.table, PaperTable | None, "table")
-    method = Method(**build_parts(config, overrides))
     sources = ("root", "degraded", "measurements")
+    images = config.data.root or config.data.degraded or str(BUNDLED_FACES)
+    method = Method(**build_parts(config, overrides, images))
     if method.solver.uses_measurement and all(config.data[source] is None for source in sources):
-        config.data.root = str(BUNDLED_FACES)
+        config.data.root = images
     parts = {name: build(config[name]) for name in ("data", "callbacks", "logger")}
     return build_run(config, settings, method=method, output=output_dir, repair=settings.repair, **parts)
 
 
-def build_parts(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
-    """The parts of a method, by their group. They are compared with each other before the prior loads its weights."""
+def build_parts(config: DictConfig, overrides: Sequence[str], images: str | Sequence[str]) -> dict[str, Any]:
+    """The parts of a method, by their group. They are compared with each other before the prior loads its weights.
+
+    Where the network sees tiles and their `image_size` is not set, it is that of the first of `images`.
+    """
     parts = {part: build(config[part]) for part in METHOD if part != "prior"}
     check_applicable(parts["solver"], parts["operator"], parts["noise_model"], parts["sampler"], overrides)
-    return parts | {"prior": build(config.prior)}
+    with refusing():
+        if config.tile.get("image_size", 0) is None and parts["solver"].uses_measurement:
+            config.tile.image_size = [*image_size(find_images(images).paths[0])[0]]
+        return parts | {"prior": build(config.tile)(build(config.prior))}
 
 
 def check_applicable(solver: Solver, operator: Operator, noise_model: NoiseModel, sampler: Sampler, overrides: Sequence[str]) -> None:
@@ -126,8 +139,10 @@ def build_exact(config: DictConfig, settings: EvaluateSettings, overrides: Seque
     for key in ("root", "degraded", "measurements", "freeze"):
         if config.data[key] is not None:
             raise Stop(f"exact_problem= draws its own images and measures them; leave out data.{key}, or exact_problem=")
+    if "image_size" in config.tile:
+        raise Stop("exact_problem= has images of the prior's size; leave out tile=, or exact_problem=")
     check_groups(config, EvaluateSettings, EXACT, [*EVALUATE])
-    method = Method(**build_parts(config, overrides))
+    method = Method(**build_parts(config, overrides, []))
     with refusing():
         return ExactExperiment(method=method, exact_problem=build(config.exact_problem), seed=settings.seed, batch_size=settings.batch_size)
 

@@ -117,13 +117,13 @@ class Prior:
         return output.shape[1] == 2 * self.channels
 
 
-def checked_size(size: Sequence[int]) -> tuple[int, int]:
-    """(height, width). Raises ValueError for anything else than two positive whole numbers, and for images that no memory holds."""
+def checked_size(size: Sequence[int], key: str = "prior.size") -> tuple[int, int]:
+    """(height, width). Raises ValueError, naming `key`, for anything else than two positive whole numbers and for images too large."""
     if len(size) != 2 or not all(isinstance(side, int) for side in size) or min(size) < 1:
-        raise ValueError(f"an image's sides must be two positive whole numbers, got {list(size)}; set prior.size=[height,width]")
+        raise ValueError(f"an image's sides must be two positive whole numbers, got {list(size)}; set {key}=[height,width]")
     height, width = size
     if height * width > MOST_PIXELS:
-        raise ValueError(f"an image has at most {MOST_PIXELS} pixels here, got {height} x {width}; set prior.size=[height,width]")
+        raise ValueError(f"an image has at most {MOST_PIXELS} pixels here, got {height} x {width}; set {key}=[height,width]")
     return height, width
 
 

@@ -181,6 +181,13 @@ NUMBERS = [
         )
         for key, says in {name: rf"exact_problem\.{name} must be \d+ to 1000000" for name in ("samples", "posteriors", "axes")}.items()
     ),
+    Bad(
+        "evaluate.py",
+        "an exact problem in tiles",
+        ["exact_problem=box", "tile=overlapping"],
+        "leave out tile=, or exact_problem=",
+        alone=True,
+    ),
     Bad("evaluate.py", "an exact problem and an unknown key", ["exact_problem=box", "+foo=1"], "foo is unknown; known here", alone=True),
     Bad(
         "evaluate.py",

@@ -57,6 +57,19 @@ BAD = {
     ),
     "several devices": (["trainer=cpu", "trainer.devices=2"], "sample.py uses one device, got trainer.devices=2"),
     "an image for a solver without one": (["solver=unconditional"], "this solver looks at no image; leave out input= and measurement="),
+    "tiles of no image": (
+        ["tile=overlapping", "input=null", "solver=unconditional"],
+        "tiles must cover an image of some size; set tile.image_size=",
+    ),
+    "an image smaller than a tile": (
+        ["tile=overlapping", "tile.image_size=[8,40]"],
+        "an image of 8 x 40 is smaller than a tile, which has the prior's 16 x 16",
+    ),
+    "tiles that share all": (["tile=overlapping", "tile.overlap=16"], "can share 0 to 15 pixels, got 16; set tile.overlap"),
+    "tiles larger than any memory": (
+        ["tile=overlapping", "tile.image_size=[100000,100000]"],
+        "at most 16777216 pixels here, got 100000 x 100000; set tile.image_size",
+    ),
     "an unknown objective": (["objective=speed"], "objective=speed is unknown; choose one of psnr, ssim, lpips"),
     "missing image": (["input=nowhere.png"], "no image at nowhere.png"),
     "unreadable image": (["input=text.png"], "cannot use the image text.png"),

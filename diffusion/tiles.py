@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import product
 from math import ceil
 from typing import Any, Protocol
 
@@ -59,25 +61,28 @@ class TiledNetwork(nn.Module):
 
     A network's output is x̂0 up to a part that is linear in x, so that the fused output is that of the fused x̂0. w_k falls to zero
     linearly where a tile ends inside the image. One tile is computed at a time; a vector-Jacobian product computes the tile again,
-    so that memory grows with the tile and not with the image.
+    so that memory grows with the tile and not with the image. `after_tile` is called with the number of tiles done and that of all.
     """
 
     def __init__(self, network: nn.Module, size: tuple[int, int], overlap: int) -> None:
         super().__init__()
         self.network, self.size, self.overlap = network, size, overlap
+        self.after_tile: Callable[[int, int], None] | None = None
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         run = self._again if torch.is_grad_enabled() and x.requires_grad else self.network
         total, weights = None, x.new_zeros(x.shape[-2:])
-        for top, down in self._places(x.shape[-2], 0):
-            for left, across in self._places(x.shape[-1], 1):
-                place = (..., slice(top, top + self.size[0]), slice(left, left + self.size[1]))
-                window = down.to(x)[:, None] * across.to(x)
-                output = run(x[place], t)
-                if total is None:
-                    total = output.new_zeros(*output.shape[:2], *x.shape[-2:])
-                total[place] += window * output
-                weights[place] += window
+        tiles = list(product(self._places(x.shape[-2], 0), self._places(x.shape[-1], 1)))
+        for number, ((top, down), (left, across)) in enumerate(tiles):
+            place = (..., slice(top, top + self.size[0]), slice(left, left + self.size[1]))
+            window = down.to(x)[:, None] * across.to(x)
+            output = run(x[place], t)
+            if total is None:
+                total = output.new_zeros(*output.shape[:2], *x.shape[-2:])
+            total[place] += window * output
+            weights[place] += window
+            if self.after_tile is not None:
+                self.after_tile(number + 1, len(tiles))
         return total / weights  # type: ignore[operator]  # there is at least one tile
 
     def _again(self, x: Tensor, t: Tensor) -> Tensor:

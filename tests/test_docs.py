@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from documentation import ROOT, commands, draw_faces, fenced, inline_commands, run, run_all, write_user_package
+from PIL import Image
 
 pytestmark = [pytest.mark.script, pytest.mark.slow]
 
@@ -70,6 +71,13 @@ def test_every_command_of_a_page_runs(page, least, expected, folder):
     assert len(commands(page)) >= least
     run_all(commands(page), folder, extra)
     assert expected <= files(folder)
+
+
+def test_the_command_of_the_page_about_large_images_runs(folder):
+    """The whole photo of 256 x 256 pixels, in tiles of 32 x 32."""
+    run_all(commands("docs/large_images.md"), folder, lambda command: [*SHRUNK, "output_dir=large"])
+    with Image.open(next((folder / "large" / "images").rglob("restoration*.png"))) as restored:
+        assert restored.size == (256, 256)
 
 
 def test_the_commands_of_the_results_run(folder):

@@ -6,6 +6,7 @@ import sys
 from time import monotonic
 from typing import TextIO
 
+from torch import nn
 from tqdm import tqdm
 
 from diffusion_priors.solvers.base import Problem, Progress
@@ -15,7 +16,7 @@ class ProgressReport:
     """Called after every step of `batches` batches. Off a terminal it prints a line every `every` seconds.
 
     The residual is fetched only a few times a second, since each look waits for the device. It is left out for solvers
-    that use no measurement.
+    that use no measurement. Where a network that is watched sees the image in tiles, those of a step are shown too.
     """
 
     def __init__(self, batches: int, every: float = 10.0, stream: TextIO = sys.stderr, residual: bool = True) -> None:
@@ -42,6 +43,21 @@ class ProgressReport:
             left = (now - self.started) / self.done * (total - self.done)
             where = f"batch {self.batch}/{self.batches}, step {progress.index + 1}/{progress.total}"
             print(", ".join([where, *facts, f"{left:.0f} s left"]), file=self.stream, flush=True)
+
+    def watch(self, network: nn.Module) -> None:
+        for module in network.modules():
+            if hasattr(module, "after_tile"):
+                module.after_tile = self.tile
+
+    def tile(self, number: int, tiles: int) -> None:
+        """Called after every tile of a step."""
+        if monotonic() - self.looked < self.every:
+            return
+        self.looked = monotonic()
+        if self.bar is not None:
+            self.bar.set_postfix_str(f"tile {number}/{tiles}")
+        elif not self.terminal:
+            print(f"step {self.done + 1}, tile {number}/{tiles}", file=self.stream, flush=True)
 
     def _bar(self, total: int) -> tqdm:
         if self.bar is None:

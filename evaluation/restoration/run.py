@@ -193,6 +193,8 @@ class RestorationRun:
         batches = Batches(self.items, self.pending[trainer.global_rank :: trainer.world_size])
         runs = sum(ceil(len(group) / (self.images_per_call or len(group))) for group in batches.groups)
         progress = ProgressReport(runs, residual=self.method.solver.uses_measurement) if self.first else None
+        if progress is not None:
+            progress.watch(self.method.prior.network)
         module = self._module(progress, lambda: listener.received is not None)
         try:
             return predict(trainer, module, batches, self.batch_size, self.data.workers)

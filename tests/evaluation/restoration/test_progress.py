@@ -7,6 +7,7 @@ import io
 import torch
 
 from diffusion_priors.diffusion.levels import CLEAN
+from diffusion_priors.diffusion.tiles import TiledNetwork
 from diffusion_priors.evaluation.restoration.progress import ProgressReport
 from diffusion_priors.solvers.base import Progress
 
@@ -62,3 +63,17 @@ def test_no_residual_is_computed_for_solvers_without_a_measurement():
     for stream in (io.StringIO(), Terminal()):
         assert run(stream, 5, every=0.0, residual=False).looks == 0
         assert "residual" not in stream.getvalue() and stream.getvalue()
+
+
+def test_the_tiles_of_a_step_are_shown():
+    """A network that sees 8 x 20 pixels in tiles of 8 x 8, inside another module, off a terminal."""
+    stream, network = io.StringIO(), torch.nn.Sequential(TiledNetwork(Identity(), (8, 8), 2))
+    report = ProgressReport(1, 0.0, stream)
+    report.watch(network)
+    network[0](torch.zeros(1, 3, 8, 20), torch.zeros(1))
+    assert stream.getvalue().splitlines() == [f"step 1, tile {number}/3" for number in (1, 2, 3)]
+
+
+class Identity(torch.nn.Module):
+    def forward(self, x, t):
+        return x

@@ -52,7 +52,10 @@ class Operator(nn.Module):
         return self
 
     def file_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
-        """The (height, width) that image files must have before they are brought to `size`; None where any will do."""
+        """The (height, width) that image files must have before they are brought to `size`; None where any will do.
+
+        The operator is drawn for images of `size`. Raises ValueError where no size will do.
+        """
         return None
 
     def forward(self, x0: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from diffusion_priors.operators.blur import DeblurKernel
 from diffusion_priors.operators.colour import Colorization
 from diffusion_priors.operators.deepinv import deepinv
 from diffusion_priors.operators.inpainting import InpaintRandom
+from diffusion_priors.operators.phase_retrieval import CodedDiffraction, PhaseRetrieval
 from diffusion_priors.operators.resampling import SuperResolution, SuperResolutionBicubic
 
 pytestmark = [
@@ -82,6 +83,46 @@ def test_the_grey_of_an_image_is_its_luma(physics):
     x = random_images(2, *SHAPE).float()
     ours = drawn(Colorization((0.299, 0.587, 0.114)), x)(x)
     torch.testing.assert_close(physics.Decolorize().A(x), ours, rtol=0, atol=1e-3)
+
+
+def squared_magnitudes(physics, sides, diagonals):
+    """|F D P x|² of DeepInverse: P adds zeros around x up to `sides`, D are phases (n, C, H, W), n = 1 or 0."""
+    fft, ifft = (partial(function, norm="ortho") for function in (torch.fft.fft2, torch.fft.ifft2))
+    layers = len(diagonals) or 0.5  # half a layer is F alone
+    return physics.PhaseRetrieval(physics.StructuredRandom(SHAPE, (3, *sides), layers, fft, ifft, diagonals=diagonals))
+
+
+@pytest.mark.parametrize("pixel_range", [(0.0, 1.0), (-1.0, 1.0)])
+@pytest.mark.parametrize("masks", [0, 2])
+def test_phase_retrieval_is_equal_up_to_the_square_and_the_order(physics, pixel_range, masks):
+    """Theirs are squared magnitudes with the zero frequency in the corner; ours are magnitudes with it in the middle.
+
+    The padding and the gradient are equal, d|z|² = 2|z| d|z|. With several masks, ours share the energy of x among them.
+    """
+    x = random_images(1, *SHAPE)
+    if masks:
+        ours = drawn(CodedDiffraction(masks, pixel_range), x)
+        phases = torch.polar(torch.ones_like(ours.phase[0]), ours.phase[0])
+        theirs = [squared_magnitudes(physics, SHAPE[1:], phase.expand(1, *SHAPE)) for phase in phases]
+    else:
+        ours = drawn(PhaseRetrieval(2.0, pixel_range), x)
+        theirs = [squared_magnitudes(physics, (36, 48), torch.zeros(0))]
+    share, seen, y = len(theirs) ** 0.5, ours.field(x), ours(x)
+    squares = torch.cat([torch.fft.fftshift(one.A(seen), (-2, -1)) for one in theirs], 1)
+    torch.testing.assert_close(squares, (share * y).square(), rtol=1e-10, atol=1e-12)
+    v = random_images(*y.shape, seed=2)
+    weights = torch.fft.ifftshift(v / (2.0 * share**2 * y), (-2, -1)).chunk(len(theirs), 1)
+    slope = sum(one.A_vjp(seen, weight).real for one, weight in zip(theirs, weights, strict=True))
+    torch.testing.assert_close(ours.linearise(x)[1](v), slope * (ours.high - ours.low) / 2.0, rtol=1e-8, atol=1e-10)
+
+
+def test_their_phase_retrieval_is_an_operator_that_is_not_linear(physics):
+    """Its A_adjoint is that of the linear part."""
+    x = random_images(2, 1, 8, 12).float()
+    settings = {"img_size": (1, 8, 12), "output_size": (1, 16, 24), "n_layers": 1}
+    operator = drawn(deepinv(partial(physics.StructuredRandomPhaseRetrieval, **settings)), x)
+    assert not operator.linear and operator(x).shape == (2, 1, 16, 24)
+    torch.testing.assert_close(operator(x), operator.physics.A((x + 1.0) / 2.0))
 
 
 PHYSICS = {

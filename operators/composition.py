@@ -107,7 +107,9 @@ class Composition(Operator):
         return self.operators[-1].as_image(y) if self.unit == IMAGE_UNIT else None
 
     def drawing(self, y: Tensor) -> Drawing | None:
-        return self.operators[-1].drawing(y)
+        if self.as_image(y) is not None:
+            return None
+        return self.operators[-1].drawing(y) or super().drawing(y)
 
     def first_look(self, y: Tensor) -> tuple[str, Tensor] | None:
         """That of A_n, where its images have the shape of x0."""

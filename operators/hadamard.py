@@ -11,6 +11,7 @@ from numpy.random import Generator
 from torch import Tensor
 
 from diffusion_priors.operators.array_file import read_arrays, read_reals
+from diffusion_priors.operators.drawing import Drawing, root_sum_of_squares
 from diffusion_priors.operators.linear import LinearOperator
 from diffusion_priors.operators.spectrum import Orthogonal
 
@@ -80,6 +81,13 @@ class WalshHadamard(LinearOperator):
             lambda c: self.signs * walsh_hadamard(c),
             lambda y: y,
         )
+
+    def drawing(self, y: Tensor) -> Drawing:
+        return Drawing.logarithmic("Walsh-Hadamard magnitude", "row", "column", root_sum_of_squares(y))
+
+    def first_look(self, y: Tensor) -> tuple[str, Tensor]:
+        """Aᴴy = A⁺y: what is not measured is taken for 0."""
+        return "zero-filled", self.adjoint(y)
 
     def has_image_shape(self, y: Tensor) -> bool:
         """Never: y is no image, though it has the shape of one."""

@@ -11,6 +11,7 @@ from numpy.random import Generator, Philox
 from torch import Tensor
 
 from diffusion_priors.operators.array_file import read_reals
+from diffusion_priors.operators.drawing import Drawing
 from diffusion_priors.operators.linear import LinearOperator
 from diffusion_priors.operators.spectrum import Dense
 
@@ -70,6 +71,9 @@ class RandomMatrix(LinearOperator):
 
     def spectrum(self) -> Dense:
         return self.drawn_spectrum
+
+    def drawing(self, y: Tensor) -> Drawing:
+        return Drawing.of_numbers("random projections", y)
 
     def has_image_shape(self, y: Tensor) -> bool:
         """Never: y is no image, even where it happens to have the shape of one."""

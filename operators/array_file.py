@@ -48,7 +48,18 @@ def read_arrays(path: str, what: str, key: str = "operator.path") -> dict[str, n
         if Path(path).stat().st_size > LARGEST:
             raise ValueError(f"it has more than {LARGEST // 2**20} MiB")
         return _arrays(path)
-    except (OSError, EOFError, KeyError, TypeError, ValueError, MemoryError, SyntaxError, BadZipFile, SafetensorError) as error:
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+        MemoryError,
+        RecursionError,
+        SyntaxError,
+        BadZipFile,
+        SafetensorError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"cannot read the {what} {path}: {reason}; set {key} to an .npy or .safetensors file") from error
 

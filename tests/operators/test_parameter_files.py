@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from diffusion_priors.operators.hadamard import WalshHadamard
 from diffusion_priors.operators.inpainting import InpaintMask
+from diffusion_priors.operators.kernel_file import read_kernel
 from diffusion_priors.operators.phase_retrieval import CodedDiffraction
 from diffusion_priors.operators.random_matrix import RandomMatrix
 
@@ -72,6 +73,15 @@ def test_a_mask_may_be_an_array(tmp_path):
     x = random_images(1, 3, *SIDES)
     for suffix in ("png", "npy", "npz", "safetensors"):
         assert torch.equal(drawn(InpaintMask(str(tmp_path / f"mask.{suffix}")), x).mask[0, 0].bool(), torch.from_numpy(known))
+
+
+def test_a_kernel_may_be_an_array_of_any_format(tmp_path):
+    kernel = np.random.default_rng(0).uniform(size=(3, 5))
+    np.save(tmp_path / "kernel.npy", kernel)
+    np.savez(tmp_path / "kernel.npz", kernel)
+    save_file({"kernel": kernel}, tmp_path / "kernel.safetensors")
+    for suffix in ("npy", "npz", "safetensors"):
+        np.testing.assert_array_equal(read_kernel(str(tmp_path / f"kernel.{suffix}")), kernel)
 
 
 REFUSED = {

@@ -32,7 +32,7 @@ from diffusion_priors.diffusion.denoiser import Denoiser  # noqa: E402
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator  # noqa: E402
 from diffusion_priors.evaluation.metrics.lpips import LPIPS  # noqa: E402
 from diffusion_priors.evaluation.metrics.per_image import Metrics  # noqa: E402
-from diffusion_priors.evaluation.restoration.batches import CleanImages  # noqa: E402
+from diffusion_priors.evaluation.restoration.images import CleanImages  # noqa: E402
 from diffusion_priors.images.fit import Crop  # noqa: E402
 from diffusion_priors.operators.measurement import Measurement  # noqa: E402
 from diffusion_priors.runs.files import write_whole  # noqa: E402

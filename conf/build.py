@@ -59,7 +59,7 @@ def build_sample(config: DictConfig, settings: SampleSettings, output_dir: Path,
     given = {"root": settings.input, "degraded": settings.measurement}
     if None not in given.values():
         raise Stop("input= is a clean image and measurement= a degraded one; give one of them")
-    images = settings.input or settings.measurement or str(BUNDLED_FACES / "face-1.png")
+    images = settings.input or (None if settings.measurement else str(BUNDLED_FACES / "face-1.png"))
     method = Method(**build_parts(config, overrides, images))
     if not method.solver.uses_measurement and any(value is not None for value in given.values()):
         raise Stop("this solver looks at no image; leave out input= and measurement=, or choose another solver")
@@ -75,7 +75,7 @@ def build_evaluation(config: DictConfig, settings: EvaluateSettings, output_dir:
     check_groups(config, EvaluateSettings, EVALUATE)
     check_part(config.table, PaperTable | None, "table")
     sources = ("root", "degraded", "measurements")
-    images = config.data.root or config.data.degraded or str(BUNDLED_FACES)
+    images = config.data.root or (None if config.data.degraded or config.data.measurements else str(BUNDLED_FACES))
     method = Method(**build_parts(config, overrides, images))
     if method.solver.uses_measurement and all(config.data[source] is None for source in sources):
         config.data.root = images
@@ -83,15 +83,15 @@ def build_evaluation(config: DictConfig, settings: EvaluateSettings, output_dir:
     return build_run(config, settings, method=method, output=output_dir, repair=settings.repair, **parts)
 
 
-def build_parts(config: DictConfig, overrides: Sequence[str], images: str | Sequence[str]) -> dict[str, Any]:
+def build_parts(config: DictConfig, overrides: Sequence[str], images: str | Sequence[str] | None = None) -> dict[str, Any]:
     """The parts of a method, by their group. They are compared with each other before the prior loads its weights.
 
-    Where the network sees tiles and their `image_size` is not set, it is that of the first of `images`.
+    Where the network sees tiles and their `image_size` is not set, it is that of the first of the clean `images`.
     """
     parts = {part: build(config[part]) for part in METHOD if part != "prior"}
     check_applicable(parts["solver"], parts["operator"], parts["noise_model"], parts["sampler"], overrides)
     with refusing():
-        if config.tile.get("image_size", 0) is None and parts["solver"].uses_measurement:
+        if config.tile.get("image_size", 0) is None and images is not None and parts["solver"].uses_measurement:
             config.tile.image_size = [*image_size(find_images(images).paths[0])[0]]
         return parts | {"prior": build(config.tile)(build(config.prior))}
 
@@ -142,7 +142,7 @@ def build_exact(config: DictConfig, settings: EvaluateSettings, overrides: Seque
     if "image_size" in config.tile:
         raise Stop("exact_problem= has images of the prior's size; leave out tile=, or exact_problem=")
     check_groups(config, EvaluateSettings, EXACT, [*EVALUATE])
-    method = Method(**build_parts(config, overrides, []))
+    method = Method(**build_parts(config, overrides))
     with refusing():
         return ExactExperiment(method=method, exact_problem=build(config.exact_problem), seed=settings.seed, batch_size=settings.batch_size)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,15 +69,16 @@ class Found:
             getattr(self, name).extend(getattr(other, name))
 
 
-def find_images(where: str | Sequence[str]) -> Found:
+def find_images(where: str | Sequence[str], suffixes: Collection[str] = SUFFIXES) -> Found:
     """The images that `where` names: a file, a folder (searched recursively), a glob, or a list of these in its own order.
 
-    Below a folder, hidden files and folders, folders of runs and links to folders are left out.
+    In folders and for globs, files with these `suffixes` count. Below a folder, hidden files and folders, folders of runs and
+    links to folders are left out.
     Raises ValueError or FileNotFoundError where nothing is named or found, and for an entry that is no file.
     """
     found = Found()
     for one in [where] if isinstance(where, str) else where:
-        found.merge(_find(one))
+        found.merge(_find(one, suffixes))
     if found.unusable:
         path, reason = found.unusable[0]
         more = f" (as {len(found.unusable) - 1} more)" if len(found.unusable) > 1 else ""
@@ -87,7 +88,7 @@ def find_images(where: str | Sequence[str]) -> Found:
     return found
 
 
-def _find(where: str) -> Found:
+def _find(where: str, suffixes: Collection[str]) -> Found:
     check_path(where)
     try:
         path = Path(where).expanduser()
@@ -98,11 +99,11 @@ def _find(where: str) -> Found:
     except OSError as error:
         raise ValueError(f"no image at {where[:60]}…: {error.strerror}; give a file, a folder or a glob that exists") from error
     if is_folder:
-        found = search(path)
+        found = search(path, suffixes)
         if not found.images and not found.unusable:
             left_out = f" ({'; '.join(found.notices)})" if found.notices else ""
             raise FileNotFoundError(
-                f"no images in the folder {where}{left_out}; it should hold files like {', '.join(sorted(SUFFIXES)[:6])}"
+                f"no images in the folder {where}{left_out}; it should hold files like {', '.join(sorted(suffixes)[:6])}"
             )
         return found
     if os.path.lexists(path):
@@ -112,7 +113,7 @@ def _find(where: str) -> Found:
         else:
             found.unusable.append((path, reason))
         return found
-    found = _matches(path)
+    found = _matches(path, suffixes)
     if not found.images and not found.unusable:
         raise FileNotFoundError(f"no image at {where}; give a file, a folder or a glob that exists")
     return found
@@ -136,7 +137,7 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def search(folder: Path) -> Found:
+def search(folder: Path, suffixes: Collection[str] = SUFFIXES) -> Found:
     """The images below `folder`, sorted. Raises OSError for a folder that cannot be read, ValueError for that of a run."""
     _refuse_run(folder)
     found = Found(folders=[folder])
@@ -146,7 +147,7 @@ def search(folder: Path) -> Found:
         runs = [path for path in inside if not path.is_symlink() and is_run(path)]
         found.runs += runs
         folders[:] = [path.name for path in inside if path not in {*runs}]
-        _sort_in(found, (Path(here, name) for name in files if not name.startswith(".")), folder)
+        _sort_in(found, (Path(here, name) for name in files if not name.startswith(".")), folder, suffixes)
     found.images.sort()
     return found
 
@@ -158,7 +159,7 @@ def _refuse_run(folder: Path) -> None:
         raise ValueError(f"{folder} belongs to a run or a sweep; name its images themselves, as in '{hint}/*/truth.png'")
 
 
-def _matches(pattern: Path) -> Found:
+def _matches(pattern: Path, suffixes: Collection[str]) -> Found:
     """What a glob matches, below its part without wildcards. Images of runs count only where the pattern names their folder."""
     found = Found()
     fixed = list(pattern.parts)
@@ -180,14 +181,14 @@ def _matches(pattern: Path) -> Found:
             elif own not in found.runs:
                 found.runs.append(own)
         matches = kept
-    _sort_in(found, matches, root)
+    _sort_in(found, matches, root, suffixes)
     return found
 
 
-def _sort_in(found: Found, paths: Iterator[Path] | Sequence[Path], root: Path) -> None:
-    """Those with the suffix of an image: files to the images, others to the unusable."""
+def _sort_in(found: Found, paths: Iterator[Path] | Sequence[Path], root: Path, suffixes: Collection[str]) -> None:
+    """Those with one of these `suffixes`: files to the images, others to the unusable."""
     for path in paths:
-        if path.suffix.lower() in SUFFIXES:
+        if path.suffix.lower() in suffixes:
             reason = not_a_file(path)
             if reason is None:
                 found.images.append((path, path.relative_to(root)))

@@ -74,6 +74,21 @@ class Exact(Fit):
         return Box(0, 0, height, width)
 
 
+class Through(Fit):
+    """How `fit` brings an image file to `image_size`, for an operator that sees this image at another size, with the same view.
+
+    A file that has `image_size` already is taken whole.
+    """
+
+    def __init__(self, fit: Fit, image_size: tuple[int, int]) -> None:
+        self.fit, self.image_size = fit, image_size
+
+    def box(self, height: int, width: int, size: tuple[int, int]) -> Box:
+        if (height, width) == self.image_size:
+            return Box(0, 0, height, width)
+        return self.fit.box(height, width, self.image_size)
+
+
 def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W, C) → (*size, C): the average over each new pixel's area where it shrinks, bicubic where it grows."""
     return resize_box(Pixels.of(pixels), Box(0, 0, *pixels.shape[:2]), size)

@@ -18,6 +18,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 PostScript would hand it to Ghostscript."""
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 """The suffixes, in lower case, by which images are found in a folder."""
+ARRAYS = {".npy", ".npz", ".safetensors"}
+"""The suffixes, in lower case, of files of numbers."""
 LARGE, LARGEST = 90_000_000, 200_000_000
 """Pixels from which on an image is worth a notice, and the most that are read."""
 

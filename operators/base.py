@@ -52,7 +52,10 @@ class Operator(nn.Module):
         return self
 
     def file_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
-        """The (height, width) that image files must have before they are brought to `size`; None where any will do."""
+        """The (height, width) that image files must have before they are brought to `size`; None where any will do.
+
+        The operator is drawn for images of `size`. Raises ValueError where no size will do.
+        """
         return None
 
     def forward(self, x0: Tensor) -> Tensor:
@@ -87,8 +90,8 @@ class Operator(nn.Module):
         return y if self.has_image_shape(y) else None
 
     def drawing(self, y: Tensor) -> Drawing | None:
-        """y as one looks at it in its field, where it is no image; None where there is no such way."""
-        return None
+        """y as one looks at it in its field, where it is no image: here its numbers. None where it is an image."""
+        return Drawing.of_numbers("y", y) if self.as_image(y) is None else None
 
     def first_look(self, y: Tensor) -> tuple[str, Tensor] | None:
         """(its name, a reconstruction of the shape of x0) that the field looks at before any restoration; None where it has none."""

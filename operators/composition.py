@@ -10,6 +10,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
+from diffusion_priors.images.fit import Through
 from diffusion_priors.operators.base import IMAGE_UNIT, Operator, PullBack
 from diffusion_priors.operators.drawing import Drawing
 from diffusion_priors.operators.identity import Identity
@@ -37,8 +38,10 @@ def compose(operators: Mapping[str, Operator]) -> Operator:
 class Composition(Operator):
     """y = A_n(… A_1(x0)). Each A_i is drawn for images of the shape that A_{i−1} gives, from the image's one generator in turn.
 
-    The support is that of A_n; y is an image where every A_i gives one. A file of A_1 (a mask, a kernel) follows the fit of
-    the image files. Raises ValueError where a complex y would be the image of the next operator.
+    The support is that of A_n; y is an image where every A_i gives one. A file of any A_i (a mask, a kernel) may have the size of
+    the image that A_i sees, that of x0, or that of the image files: it then follows their crop, and is resized to what A_i sees.
+
+    Raises ValueError where a complex y would be the image of the next operator.
     """
 
     def __init__(self, chain: Sequence[Operator]) -> None:
@@ -56,13 +59,18 @@ class Composition(Operator):
         return [operator for operator in self.chain if isinstance(operator, Operator)]
 
     def file_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
-        return self.operators[0].file_size(size)
+        sizes = {operator.file_size((operator.image_shape[-2], operator.image_shape[-1])) for operator in self.operators} - {None, size}
+        if len(sizes) > 1:
+            shown = " and ".join(f"{height} x {width}" for height, width in sorted(filter(None, sizes)))
+            raise ValueError(f"files of the composition are for images of {shown}; give it masks and kernels of one size")
+        return next(iter(sizes), None)
 
     def draw(self, like: Tensor, generators: Sequence[Generator]) -> Self:
         super().draw(like, generators)
-        self.operators[0].fit = self.fit
+        size = (like.shape[-2], like.shape[-1])
         with torch.no_grad():
             for operator in self.operators:
+                operator.fit = self.fit if self.fit is None else Through(self.fit, size)
                 if like.is_complex():
                     raise ValueError(f"{type(operator).__name__} would follow an operator whose y is complex; put that one last")
                 like = operator.draw(like, generators)(like)
@@ -99,7 +107,9 @@ class Composition(Operator):
         return self.operators[-1].as_image(y) if self.unit == IMAGE_UNIT else None
 
     def drawing(self, y: Tensor) -> Drawing | None:
-        return self.operators[-1].drawing(y)
+        if self.as_image(y) is not None:
+            return None
+        return self.operators[-1].drawing(y) or super().drawing(y)
 
     def first_look(self, y: Tensor) -> tuple[str, Tensor] | None:
         """That of A_n, where its images have the shape of x0."""

@@ -25,8 +25,9 @@ def deepinv(
 
     The physics is built once, with PyTorch's generator at `seed`: what it draws then is the same for all images. One that has
     an `A_adjoint` is linear and sees x0 in [-1, 1]; DeepInverse's images lie in [0, 1], which changes the unit of y alone.
-    Another sees x0 in `pixel_range`, by default [0, 1]. `own_adjoint` says whether Aᴴ is the physics' own or that by
-    automatic differentiation. `unit` is "[-1, 1]" where y is an image.
+    Another sees x0 in `pixel_range`, by default [0, 1]. So does phase retrieval, |B x|², whose `A_adjoint` is that of B.
+    `own_adjoint` says whether Aᴴ is the physics' own or that by automatic differentiation. `unit` is "[-1, 1]" where y is an
+    image.
 
     Raises ValueError for parameters that the physics ignores, for a `pixel_range` of a linear physics, and where the adjoint is
     not that of A: so for CompressiveSpectralImaging (version 0.5.0), and for Tomography with adjoint_via_backprop=False, whose
@@ -41,7 +42,7 @@ def deepinv(
             raise ValueError(f"{warning}; leave out operator.physics.NAME") from warning
     if not isinstance(built, nn.Module) or not hasattr(built, "A"):
         raise ValueError(f"{type(built).__name__} has no A(x); set operator.physics._target_=deepinv.physics.CLASS")
-    if not hasattr(built, "A_adjoint"):
+    if not hasattr(built, "A_adjoint") or hasattr(built, "B_adjoint"):
         return DeepInverse(built, pixel_range or (0.0, 1.0), unit)
     if pixel_range is not None:
         raise ValueError(f"{type(built).__name__} is linear, so the range of its images is the unit of y alone; drop operator.pixel_range")

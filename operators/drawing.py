@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isqrt
 from typing import Self
 
 import torch
@@ -35,6 +36,22 @@ class Drawing:
         largest = magnitude.flatten(1).amax(1).clamp_min(torch.finfo(magnitude.dtype).tiny)
         values = (20.0 * (magnitude / largest.view(-1, 1, 1)).log10()).clamp_min(floor)
         return cls(name, rows, columns, " dB", values, torch.full_like(largest, floor), torch.zeros_like(largest))
+
+    @classmethod
+    def of_numbers(cls, name: str, y: Tensor) -> Self:
+        """Any y, (B, …): its last two axes, the mean over others before them; decibels where it is complex.
+
+        A list of numbers is laid out in rows of equal length, as near to a square as their count allows.
+        """
+        if min(y.shape[-2:]) == 1 or y.ndim < 3:
+            count = y.flatten(1).shape[1]
+            height = max(n for n in range(1, isqrt(count) + 1) if count % n == 0)
+            name, y = f"{name}, {count} numbers in reading order", y.reshape(len(y), 1, height, -1)
+        y = y.flatten(1, -3) if y.ndim > 3 else y[:, None]
+        rows, columns = f"{y.shape[-2]} rows", f"{y.shape[-1]} columns"
+        if y.is_complex():
+            return cls.logarithmic(f"magnitude of {name}", rows, columns, root_sum_of_squares(y))
+        return cls.linear(name if y.shape[1] == 1 else f"{name}, mean of {y.shape[1]}", rows, columns, y.mean(1))
 
     def images(self) -> Tensor:
         """(B, 1, h, w) in [-1, 1]."""

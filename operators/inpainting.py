@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -11,7 +12,9 @@ from numpy.random import Generator
 from torch import Tensor
 
 from diffusion_priors.images.fit import touched
+from diffusion_priors.images.formats import ARRAYS
 from diffusion_priors.images.io import read_grey
+from diffusion_priors.operators.array_file import read_reals
 from diffusion_priors.operators.base import IMAGE_UNIT, uniform
 from diffusion_priors.operators.linear import LinearOperator
 from diffusion_priors.operators.spectrum import Diagonal
@@ -128,7 +131,7 @@ class InpaintRandom(Inpainting):
 
 
 class InpaintMask(Inpainting):
-    """The mask is an image: a pixel is known where it is brighter than mid-grey, missing elsewhere.
+    """The mask is an image, known where it is brighter than mid-grey, or an array (H, W), known where it is not 0.
 
     A mask that is not of the images' size follows the crop and the resize of the image files, which must then all have its
     size. A pixel is known where nothing missing enters its value.
@@ -139,11 +142,7 @@ class InpaintMask(Inpainting):
     def __init__(self, path: str) -> None:
         super().__init__()
         self.path = path
-        try:
-            grey, white = read_grey(path)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"cannot read the mask {path}: {error}; set operator.path to an image") from error
-        self.known = self._usable(grey > white / 2)
+        self.known = self._usable(_bright(path))
         self.fitted: dict[tuple[int, int], Tensor] = {}
 
     def file_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
@@ -175,3 +174,14 @@ class InpaintMask(Inpainting):
             word = "missing" if known.all() else "known"
             raise ValueError(f"the mask {self.path} has nothing {word}{when}: paint known pixels white and missing ones black")
         return known
+
+
+def _bright(path: str) -> np.ndarray:
+    """(H, W) bool."""
+    if Path(path).suffix.lower() in ARRAYS:
+        return read_reals(path, "mask", ("H", "W")) != 0.0
+    try:
+        grey, white = read_grey(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read the mask {path}: {error}; set operator.path to an image") from error
+    return grey > white / 2

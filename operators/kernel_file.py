@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from diffusion_priors.images.fit import Fit, resized_kernel
-from diffusion_priors.images.formats import not_a_file
+from diffusion_priors.images.formats import ARRAYS, not_a_file
 from diffusion_priors.images.io import read_grey
+from diffusion_priors.operators.array_file import read_array
 
 SMALLEST, LARGEST = 1e-3, 1e3
 """Bounds on the sum of a kernel. Beyond them nothing of an image is left, or nothing but its brightest values."""
@@ -49,21 +50,13 @@ class KernelFile:
 
 
 def read_kernel(path: str) -> np.ndarray:
-    """(h, w) float64: an .npy array as it is, or a grey image scaled to sum 1.
-
-    An array is mapped first: what its header promises is not allocated before it is there.
+    """(h, w) float64: an array as it is, or a grey image scaled to sum 1.
 
     Raises ValueError where the file is neither, is no matrix of finite real numbers, or has a sum that is not positive,
     vanishes next to its entries, or lies outside [`SMALLEST`, `LARGEST`].
     """
-    is_array = Path(path).suffix.lower() == ".npy"
-    try:
-        if reason := not_a_file(Path(path)):
-            raise ValueError(reason)
-        kernel = np.lib.format.open_memmap(path, mode="r") if is_array else read_grey(path)[0]
-    except (OSError, EOFError, TypeError, ValueError, MemoryError, RecursionError, SyntaxError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"cannot read the kernel {path}: {reason}; set operator.path to an .npy file or an image") from error
+    is_array = Path(path).suffix.lower() in ARRAYS
+    kernel = read_array(path, "kernel") if is_array else _read_image(path)
     if kernel.ndim != 2 or kernel.size == 0 or kernel.dtype.kind not in "biuf":
         raise ValueError(f"the kernel {path} must be a matrix (height, width) of real numbers, got shape {kernel.shape}, {kernel.dtype}")
     with np.errstate(over="ignore"):
@@ -78,3 +71,13 @@ def read_kernel(path: str) -> np.ndarray:
     if is_array and not SMALLEST <= total <= LARGEST:
         raise ValueError(f"the kernel {path} sums to {total:g}, beyond [{SMALLEST:g}, {LARGEST:g}]; divide it by its sum")
     return kernel if is_array else kernel / total
+
+
+def _read_image(path: str) -> np.ndarray:
+    try:
+        if reason := not_a_file(Path(path)):
+            raise ValueError(reason)
+        return read_grey(path)[0]
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"cannot read the kernel {path}: {reason}; set operator.path to an array or an image") from error

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from numpy.random import Generator
 from torch import Tensor
 
+from diffusion_priors.operators.array_file import read_reals
 from diffusion_priors.operators.base import Operator, uniform
 from diffusion_priors.operators.drawing import Drawing, root_sum_of_squares
 
@@ -79,23 +80,31 @@ class CodedDiffraction(FourierMagnitudes):
 
     Each image has its own masks, shared by its channels. They break the symmetries of plain phase retrieval. F is the centred
     orthonormal 2D FFT, so that all patterns together have the energy of x. y is (B, L · C, H, W), mask by mask, and no image.
+    `path` is a file with your own φ instead, (L, H, W) in radians, the same for all images.
 
-    Raises ValueError for fewer than one mask, and for a `pixel_range` that does not rise.
+    Raises ValueError for fewer than one mask, a `pixel_range` that does not rise, and a file that holds no such masks.
     """
 
-    random = True
     phase: Tensor
 
-    def __init__(self, masks: int = 4, pixel_range: tuple[float, float] = (0.0, 1.0)) -> None:
+    def __init__(self, masks: int = 4, pixel_range: tuple[float, float] = (0.0, 1.0), path: str | None = None) -> None:
         super().__init__(pixel_range)
         if masks < 1:
             raise ValueError(f"coded diffraction needs at least one mask, got {masks}; set operator.masks")
-        self.masks = masks
+        self.path, self.random = path, path is None
+        self.given = None if path is None else torch.from_numpy(read_reals(path, "phase masks", ("masks", "H", "W")))
+        self.masks = masks if self.given is None else len(self.given)
         self.register_buffer("phase", None, persistent=False)
 
     def draw(self, like: Tensor, generators: Sequence[Generator]) -> Self:
         super().draw(like, generators)
-        self.phase = 2.0 * torch.pi * uniform(generators, self.masks, *like.shape[-2:], like=like)
+        if self.given is None:
+            self.phase = 2.0 * torch.pi * uniform(generators, self.masks, *like.shape[-2:], like=like)
+            return self
+        if self.given.shape[1:] != like.shape[-2:]:
+            sizes = tuple(self.given.shape[1:]), tuple(like.shape[-2:])
+            raise ValueError(f"the phase masks {self.path} are of {sizes[0]} pixels and the images are {sizes[1]}; set operator.path")
+        self.phase = self.given.to(like)[None]
         return self
 
     def forward(self, x0: Tensor) -> Tensor:

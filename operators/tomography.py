@@ -14,7 +14,7 @@ from scipy.sparse import coo_array, csr_array, vstack
 from scipy.sparse.linalg import svds
 from torch import Tensor
 
-from diffusion_priors.operators.array_file import read_vector
+from diffusion_priors.operators.array_file import read_reals
 from diffusion_priors.operators.drawing import Drawing
 from diffusion_priors.operators.linear import LinearOperator
 
@@ -40,7 +40,7 @@ class Tomography(LinearOperator):
             raise ValueError(f"tomography needs at least one angle, got {angles}; set operator.angles")
         if not 0.0 < span <= 180.0:
             raise ValueError(f"the angles must span more than 0 and at most 180 degrees, got {span}; set operator.span")
-        self.degrees = np.arange(angles) * span / angles if path is None else read_vector(path, "angles")
+        self.degrees = np.arange(angles) * span / angles if path is None else read_reals(path, "angles", ("angles",))
         self.prepared: dict[tuple[int, int], tuple[csr_array, float]] = {}
 
     def draw(self, like: Tensor, generators: Sequence[Generator]) -> Self:

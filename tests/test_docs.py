@@ -8,9 +8,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
-from documentation import ROOT, commands, draw_faces, fenced, inline_commands, run, run_all, write_user_package
+import torch
+from documentation import ROOT, commands, draw_faces, fenced, inline_commands, run, run_all, write_scans, write_user_package
 from PIL import Image
+
+from diffusion_priors.operators.tomography import Tomography
 
 pytestmark = [pytest.mark.script, pytest.mark.slow]
 
@@ -66,6 +70,9 @@ def files(folder: Path) -> set[str]:
     ],
 )
 def test_every_command_of_a_page_runs(page, least, expected, folder):
+    write_scans(folder, 32)
+    draw_faces(folder, 32, "grey")
+    np.save(folder / "sinogram.npy", np.zeros((6, 46)))
     for name in ("RUN1", "RUN2"):
         run("python evaluate.py data.root=FOLDER", folder, [f"output_dir={name}", f"seed={name[-1]}", *SHRUNK])
     assert len(commands(page)) >= least
@@ -78,6 +85,21 @@ def test_the_command_of_the_page_about_large_images_runs(folder):
     run_all(commands("docs/large_images.md"), folder, lambda command: [*SHRUNK, "output_dir=large"])
     with Image.open(next((folder / "large" / "images").rglob("restoration*.png"))) as restored:
         assert restored.size == (256, 256)
+
+
+def test_the_code_of_the_page_about_operators_makes_what_its_commands_read(folder, monkeypatch):
+    """The sinogram of scikit-image becomes y of A: that of the image in [-1, 1]. Angles are in the file; grey images have one channel."""
+    radon = pytest.importorskip("skimage.transform").radon
+    write_scans(folder, 64)
+    monkeypatch.chdir(folder)
+    image, angles = np.random.default_rng(0).uniform(size=(64, 64)), np.load("angles.npy")
+    np.save("radon.npy", radon(image, angles, circle=False).T)
+    for block in fenced("docs/operators.md", "python"):
+        exec(block, {})
+    assert {Image.open(path).mode for path in Path("grey").iterdir()} == {"L"} and len(list(Path("grey").iterdir())) == 4
+    x0 = torch.from_numpy(2.0 * image - 1.0)[None, None]
+    expected = Tomography(path="angles.npy").draw(x0, [None])(x0)[0, 0]
+    np.testing.assert_allclose(np.load("sinogram.npy"), expected, atol=1e-5)
 
 
 def test_the_commands_of_the_results_run(folder):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from documentation import ROOT, commands, draw_faces, listings, run_all, write_user_package
+from documentation import ROOT, commands, draw_faces, listings, run_all, write_scans, write_user_package
 from PIL import Image
 
 NOT_RUN = {
@@ -53,6 +53,7 @@ def folder(tmp_path: Path) -> Path:
     Image.open(ROOT / "examples" / "faces" / "face-1.png").convert("RGB").save(tmp_path / "photo.jpg")
     Image.open(ROOT / "examples" / "faces" / "face-1.png").save(tmp_path / "damaged.png")
     Image.fromarray(np.kron([[0, 255], [255, 255]], np.ones((32, 32))).astype(np.uint8)).save(tmp_path / "mask.png")
+    write_scans(tmp_path, 64)
     torch.save({"gain": torch.ones(64)}, tmp_path / "weights.pt")
     return tmp_path
 

@@ -20,6 +20,7 @@ import yaml
 from forks import ROOT, Run
 from misfortune import no_room
 from PIL import Image
+from safetensors.torch import load_file
 
 from diffusion_priors.diffusion.networks.unet import UNet
 
@@ -134,6 +135,27 @@ def test_a_small_measurement_is_used_at_its_own_size(sample, tmp_path):
     sample(*CHEAP, "measurement=small.png", "operator=super_resolution", "noise_model=none", "output_dir=out", "fit=exact")
     assert Image.open(tmp_path / "out/images/small/measurement.png").size == (4, 4)
     assert Image.open(tmp_path / "out/images/small/restoration-0.png").size == (16, 16)
+
+
+def test_the_k_space_of_a_scanner_is_restored_as_it_is(sample, tmp_path):
+    """One channel by NumPy's FFT, twice its numbers for an image in [0, 1] and less the constant; columns outside the mask do not count."""
+    grey = np.asarray(Image.open(FACES[0]).convert("L").resize((16, 16), Image.Resampling.BOX)) / 255.0
+    kspace = 2.0 * np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(grey), norm="ortho"))
+    kspace[8, 8] -= 16.0
+    columns = np.arange(16) % 2 == 0
+    np.save(tmp_path / "columns.npy", columns)
+    np.save(tmp_path / "scan.npy", kspace + np.where(columns, 0.0, 1e3))
+    mri = ["operator=mri", "kspace_mask@operator.mask=file", "operator.mask.path=columns.npy", "noise_model.sigma=0.01"]
+    done = sample(*CHEAP, *mri, "solver=ddnm", "measurement=scan.npy", "output_dir=out")
+    assert "y has one channel and is repeated for the 3 of the prior: scan.npy" in done.stdout
+    folder = tmp_path / "out/images/scan.npy"
+    y = load_file(folder / "measurement.safetensors")["y"].numpy()
+    np.testing.assert_allclose(y, np.broadcast_to(kspace * columns, (3, 16, 16)), atol=1e-5)
+    look = pixels(folder / "first-look.png").mean(-1) / 127.5 - 1.0
+    expected = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(kspace * columns), norm="ortho").real)
+    np.testing.assert_allclose(look, expected.clip(-1.0, 1.0), atol=0.005)
+    (record,) = records(tmp_path / "out")
+    assert record["psnr"] is None and 0.0 < record["residual"] < 0.1 and (folder / "drawing.png").exists()
 
 
 def test_a_solver_without_a_measurement_needs_no_image(sample, tmp_path):

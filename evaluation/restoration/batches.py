@@ -11,13 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffusion_priors.images.find import Found, find_images, some
-from diffusion_priors.images.fit import Fit
-from diffusion_priors.images.formats import LARGE, open_image
-from diffusion_priors.images.io import as_bits, image_size, read_image
+from diffusion_priors.images.io import as_bits
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.runs.layout import DRAWING, FIRST_LOOK
-from diffusion_priors.runs.printable import printable
 
 
 class Batch(NamedTuple):
@@ -111,73 +107,6 @@ class Items(Dataset):
         """Raises ValueError or OSError for the first item that cannot be used, before anything is computed."""
 
 
-class Images(Items):
-    """Image files under `where`, fitted to `size`, with `channels`.
-
-    Raises FileNotFoundError or ValueError where an image is missing, is no file or is given twice.
-    """
-
-    def __init__(self, where: str | Sequence[str], channels: int, size: tuple[int, int], fit: Fit, num_samples: int = 1) -> None:
-        self.found: Found = find_images(where)
-        self.paths = self.found.paths
-        super().__init__(self.found.ids, num_samples)
-        self.notices += self.found.notices
-        self.channels, self.size, self.fit = channels, size, fit
-
-    def check_apart(self, output: Path) -> None:
-        self.found.check_apart(output)
-
-    def given(self, index: int) -> Tensor:
-        return read_image(self.paths[index], self.channels, self.size, self.fit)
-
-    def only(self, kept: Sequence[int]) -> Self:
-        """Keep these images, by their index."""
-        self.paths, self.ids = [self.paths[i] for i in kept], [self.ids[i] for i in kept]
-        return self
-
-    def check(self, operator: Operator, image_shape: tuple[int, int, int], measurement_spec: dict) -> None:
-        wanted = operator.file_size((image_shape[1], image_shape[2]))
-        for index, path in enumerate(self.paths):
-            self.given(index)
-            if wanted is not None and (size := image_size(path)[0]) != wanted:
-                raise ValueError(
-                    f"the mask or kernel is {_shown(wanted)}, the image {path} is {_shown(size)} and the prior's are "
-                    f"{_shown(image_shape[1:])} (height x width); give operator.path a file of the size of the prior or of every image"
-                )
-        self._note_large()
-
-    def _note_large(self) -> None:
-        large = []
-        for path in self.paths:
-            with open_image(path) as image:
-                if image.width * image.height > LARGE:
-                    large.append(f"{printable(path.name, 80)} has {image.width * image.height / 1e6:.0f}")
-        if large:
-            self.notices.append(f"more than {LARGE / 1e6:.0f} megapixels, which take time and memory to read: {some(large)}")
-
-
-def _shown(size: Sequence[int]) -> str:
-    return f"{size[0]} x {size[1]}"
-
-
-class CleanImages(Images):
-    """Clean images, which the run degrades and then restores."""
-
-    has_truth = True
-
-    def __getitem__(self, item: int) -> Batch:
-        index, sample = divmod(item, self.num_samples)
-        return Batch((self.ids[index],), (sample,), self.given(index)[None], None)
-
-
-class DegradedImages(Images):
-    """Degraded images, which the run restores as they are. Nothing is known of the clean ones."""
-
-    def __getitem__(self, item: int) -> Batch:
-        index, sample = divmod(item, self.num_samples)
-        return Batch((self.ids[index],), (sample,), None, self.given(index)[None])
-
-
 class NoImages(Items):
     """`num_samples` items without an image, for solvers that use no measurement."""
 
@@ -212,7 +141,18 @@ class Batches(Dataset):
         return collate([self.items[index] for index in self.groups[number]])
 
 
-def measurement_hash(measurement_key: str, seed: int, name: str, image: Tensor | None) -> str:
-    """Which y an image has: a hash of its pixels, the operator, the noise and the seed, not of floats that differ by machine."""
-    pixels = b"" if image is None else as_bits(image).numpy().tobytes()
-    return blake2b(repr((measurement_key, seed, name)).encode() + pixels, digest_size=8).hexdigest()
+def measurement_hash(measurement_key: str, seed: int, name: str, given: Tensor | None) -> str:
+    """Which y an image has: a hash of what is `given`, the operator, the noise and the seed, not of floats that differ by machine.
+
+    Of images these are the pixels, and of numbers from a file, which lie between them, the numbers.
+    """
+    content = b"" if given is None else _content(given.detach().cpu())
+    return blake2b(repr((measurement_key, seed, name)).encode() + content, digest_size=8).hexdigest()
+
+
+def _content(given: Tensor) -> bytes:
+    if not given.is_complex():
+        bits = as_bits(given)
+        if torch.equal((bits.float() / 127.5 - 1.0).to(given), given):
+            return bits.numpy().tobytes()
+    return given.contiguous().numpy().tobytes()

@@ -2,26 +2,157 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
+
+from torch import Tensor
 
 from diffusion_priors.evaluation.reporting.format import counted
-from diffusion_priors.evaluation.restoration.batches import CleanImages, DegradedImages, Items
+from diffusion_priors.evaluation.restoration.batches import Batch, Items
 from diffusion_priors.evaluation.restoration.frozen import FrozenImages
-from diffusion_priors.images.find import check_path
+from diffusion_priors.images.find import Found, check_path, find_images, some
 from diffusion_priors.images.fit import Fit
+from diffusion_priors.images.formats import ARRAYS, LARGE, SUFFIXES, open_image
+from diffusion_priors.images.io import image_size, read_image
+from diffusion_priors.operators.array_file import read_measurement
+from diffusion_priors.operators.base import IMAGE_UNIT, Operator
 from diffusion_priors.runs.memory import check_workers
+from diffusion_priors.runs.printable import printable
 from diffusion_priors.runs.values import Text, Texts
 from diffusion_priors.solvers.method import Method
+
+FAR = 10.0
+"""The largest magnitude in a measurement that is an image in [-1, 1] with noise. Beyond it, the file has another unit."""
+
+
+class Images(Items):
+    """Image files under `where`, fitted to `size`, with `channels`.
+
+    Raises FileNotFoundError or ValueError where an image is missing, is no file or is given twice.
+    """
+
+    def __init__(
+        self,
+        where: str | Sequence[str],
+        channels: int,
+        size: tuple[int, int],
+        fit: Fit,
+        num_samples: int = 1,
+        suffixes: Collection[str] = SUFFIXES,
+    ) -> None:
+        self.found: Found = find_images(where, suffixes)
+        self.paths = self.found.paths
+        super().__init__(self.found.ids, num_samples)
+        self.notices += self.found.notices
+        self.channels, self.size, self.fit = channels, size, fit
+
+    def check_apart(self, output: Path) -> None:
+        self.found.check_apart(output)
+
+    def given(self, index: int) -> Tensor:
+        return read_image(self.paths[index], self.channels, self.size, self.fit)
+
+    def only(self, kept: Sequence[int]) -> Self:
+        """Keep these images, by their index."""
+        self.paths, self.ids = [self.paths[i] for i in kept], [self.ids[i] for i in kept]
+        return self
+
+    def check(self, operator: Operator, image_shape: tuple[int, int, int], measurement_spec: dict) -> None:
+        wanted = operator.file_size((image_shape[1], image_shape[2]))
+        for index, path in enumerate(self.paths):
+            self.given(index)
+            if wanted is not None and (size := self.file_size(path)) != wanted:
+                raise ValueError(
+                    f"the mask or kernel is {_shown(wanted)}, the image {path} is {_shown(size)} and the prior's are "
+                    f"{_shown(image_shape[1:])} (height x width); give operator.path a file of the size of the prior or of every image"
+                )
+        self._note_large()
+
+    def file_size(self, path: Path) -> tuple[int, int]:
+        """(height, width) of an image file."""
+        return image_size(path)[0]
+
+    def _note_large(self) -> None:
+        large = []
+        for path in (path for path in self.paths if not is_array(path)):
+            with open_image(path) as image:
+                if image.width * image.height > LARGE:
+                    large.append(f"{printable(path.name, 80)} has {image.width * image.height / 1e6:.0f}")
+        if large:
+            self.notices.append(f"more than {LARGE / 1e6:.0f} megapixels, which take time and memory to read: {some(large)}")
+
+
+def _shown(size: Sequence[int]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+class CleanImages(Images):
+    """Clean images, which the run degrades and then restores."""
+
+    has_truth = True
+
+    def __getitem__(self, item: int) -> Batch:
+        index, sample = divmod(item, self.num_samples)
+        return Batch((self.ids[index],), (sample,), self.given(index)[None], None)
+
+
+class Measurements(Images):
+    """Measurements y, which the run restores as they are. Nothing is known of the clean images.
+
+    `y` (1, …) is a measurement of `operator`, which says what the files hold: arrays of its shape in the unit of y, taken as they
+    are, and image files where y is an image. Only these are fitted to the size of y.
+    """
+
+    def __init__(self, where: str | Sequence[str], operator: Operator, y: Tensor, fit: Fit, num_samples: int = 1) -> None:
+        image = operator.as_image(y)
+        channels, *size = operator.image_shape[1:] if image is None else image.shape[1:]
+        super().__init__(where, channels, tuple(size), fit, num_samples, ARRAYS if image is None else ARRAYS | SUFFIXES)
+        strange = [path for path in self.paths if image is None and not is_array(path)]
+        if strange:
+            raise ValueError(
+                f"the measurement of {type(operator).__name__} is no image, so the image file {strange[0]} cannot hold it; give an .npy, "
+                f".npz or .safetensors file with y, {tuple(y.shape[1:])} {str(y.dtype).removeprefix('torch.')}"
+            )
+        self.like, self.unit, self.image_channels = y[0], operator.unit, operator.image_shape[1]
+
+    def __getitem__(self, item: int) -> Batch:
+        index, sample = divmod(item, self.num_samples)
+        return Batch((self.ids[index],), (sample,), None, self.given(index)[None])
+
+    def given(self, index: int) -> Tensor:
+        return self._array(self.paths[index])[0] if is_array(self.paths[index]) else super().given(index)
+
+    def check(self, operator: Operator, image_shape: tuple[int, int, int], measurement_spec: dict) -> None:
+        super().check(operator, image_shape, measurement_spec)
+        repeated = [path for path in self.paths if is_array(path) and self._array(path)[1]]
+        if repeated:
+            count = self.image_channels
+            self.notices.append(
+                f"y has one channel and is repeated for the {count} of the prior: {some([printable(path.name, 80) for path in repeated])}. "
+                f"Its noise counts {count} times; a noise_model.sigma of √{count} times that of y makes up for this"
+            )
+
+    def file_size(self, path: Path) -> tuple[int, int]:
+        """(height, width) of an image file; an array is not resized, so that no mask or kernel follows it."""
+        return (self.size[0], self.size[1]) if is_array(path) else super().file_size(path)
+
+    def _array(self, path: Path) -> tuple[Tensor, bool]:
+        return read_measurement(path, self.like, self.image_channels, FAR if self.unit == IMAGE_UNIT else float("inf"))
+
+
+def is_array(path: Path) -> bool:
+    return path.suffix.lower() in ARRAYS
 
 
 class ImageSet:
     """The images under `root` (file, folder, glob or list), fitted to the prior's size; the first `limit` of them.
 
-    Instead of clean images, `degraded` takes degraded ones that are restored as they are, and `measurements` is a folder
-    of frozen measurements. `freeze` is a folder to save the measurements to. `split` validation or test takes one of two
-    parts without a common image: about `validation` of the images, chosen by their names alone, are for tuning.
+    Instead of clean images, `degraded` takes measurements that are restored as they are: degraded images, and arrays of numbers
+    in the unit of y. `measurements` is a folder of frozen measurements. `freeze` is a folder to save the measurements to.
+    `split` validation or test takes one of two parts without a common image: about `validation` of the images, chosen by
+    their names alone, are for tuning.
     `workers` processes read images ahead.
 
     Raises ValueError for numbers out of bounds and for more than one source of images.
@@ -78,20 +209,13 @@ class ImageSet:
             found = CleanImages(self.root, channels, tuple(size), self.fit, num_samples)
         return found.only(self.chosen(found.ids))
 
-    def _degraded(self, method: Method, num_samples: int) -> DegradedImages:
+    def _degraded(self, method: Method, num_samples: int) -> Measurements:
         if method.operator.random:
             raise ValueError(
                 "this operator draws its mask or kernel at random, so it cannot be the one that made the measurement; "
-                "use operator=inpaint_mask, operator=deblur_kernel or another without randomness"
+                "use operator=inpaint_mask, operator=deblur_kernel, a mask or operator.path of your own, or another without randomness"
             )
-        image = method.operator.as_image(method.grey_measurement())
-        if image is None:
-            raise ValueError(
-                f"the measurement of {type(method.operator).__name__} is no image, so no image file holds it; "
-                "give frozen measurements with evaluate.py data.measurements=FOLDER"
-            )
-        channels, *size = image.shape[1:]
-        return DegradedImages(self.degraded, channels, tuple(size), self.fit, num_samples)
+        return Measurements(self.degraded, method.operator, method.grey_measurement(), self.fit, num_samples)
 
     def chosen(self, ids: list[str]) -> list[int]:
         """The indices of the images to take, by id. Raises ValueError where none is left."""

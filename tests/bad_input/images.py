@@ -219,10 +219,10 @@ KERNELS = {
     "infinite": (array([[np.inf, 1.0]]), "1 entries that are not finite"),
     "of a negative sum": (array([[-1.0, 0.5]]), "negative sum"),
     "of complex numbers": (array([[1j, 1.0]]), "real numbers, got shape .1, 2., complex128"),
-    "of texts": (array([["a", "b"]]), "real numbers, got shape"),
+    "of texts": (array([["a", "b"]]), "numbers, got shape"),
     "of objects": (array([[None, 1]], dtype=object), "cannot read the kernel"),
     "of a row": (array([1.0, 2.0]), "must be a matrix"),
-    "of nothing": (array(np.zeros((0, 3))), "must be a matrix|cannot read the kernel"),
+    "of nothing": (array(np.zeros((0, 3))), "must be numbers|cannot read the kernel"),
     "that promises 8 TB": (promising, "cannot read the kernel odd.npy"),
     "that is no array": (odd(b"x" * 100, "odd.npy"), "cannot read the kernel odd.npy"),
     "that is an archive of arrays": (

@@ -35,6 +35,8 @@ def bad_files(folder: Path) -> None:
     np.save(folder / "large.npy", np.ones((17, 17)))
     np.save(folder / "nan.npy", np.array([[1.0, np.nan]]))
     np.save(folder / "zero.npy", np.array([[1.0, -1.0]]))
+    np.save(folder / "wrong.npy", np.ones((3, 16, 17), np.complex64))
+    np.savez(folder / "several.npz", kspace=np.ones((3, 16, 16), np.complex64), mask=np.ones(16))
     weights = {"gain": torch.ones(())}
     torch.save(weights, folder / "good.pt")
     (folder / "cut.pt").write_bytes((folder / "good.pt").read_bytes()[:300])
@@ -47,6 +49,7 @@ BASE = [
     *("prior=custom", "prior.network._target_=broken_networks.Shrink", "prior.checkpoint.path=good.pt", "prior.size=[16,16]"),
     *("grid.steps=4", "input=face.png", "output_dir=out"),
 ]
+GIVEN = ["input=null", "operator=mri"]
 SOLVERS = sorted(path.stem for path in (ROOT / "conf" / "solver").glob("*.yaml"))
 BAD = {
     "untrained prior": (["prior=new"], "prior=new is an untrained network"),
@@ -107,8 +110,13 @@ BAD = {
     "a sampler that is not used": (["solver=ddrm", "sampler=ddim"], "DDRM moves by itself and uses no sampler; leave out sampler=ddim"),
     "a file for a measurement that is no image": (
         ["input=null", "measurement=face.png", "operator=identity", "operator._target_=own_operators.PhaseRetrieval"],
-        "the measurement of PhaseRetrieval is no image",
+        "the measurement of PhaseRetrieval is no image, so the image file face.png cannot hold it; give an .npy, .npz or",
     ),
+    "a measurement of another shape": ([*GIVEN, "measurement=wrong.npy"], "wrong.npy is (3, 16, 17) complex64, and the operator gives"),
+    "a real k-space": ([*GIVEN, "measurement=large.npy"], "large.npy is (17, 17) float64, and the operator gives (3, 16, 16) or"),
+    "a measurement with NaN": ([*GIVEN, "measurement=nan.npy"], "the measurement nan.npy has 1 entries that are not finite"),
+    "several arrays": ([*GIVEN, "measurement=several.npz"], "it holds 2 arrays (kspace, mask), and none is called y; set measurement"),
+    "a folder of images for k-space": ([*GIVEN, "measurement=empty"], "no images in the folder empty; it should hold files like .npy, "),
     "ffhq is not here": (["prior=ffhq256"], "no checkpoint ffhq_10m.pt in"),
     "no samples": (["num_samples=0"], "num_samples must be at least 1, got 0"),
     "unwritable": (["output_dir=face.png/out"], "cannot write to"),

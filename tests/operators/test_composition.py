@@ -8,9 +8,9 @@ import torch
 from operator_cases import components, dense, generators, inner, measurement, norms, random_images, random_like
 from PIL import Image
 
-from diffusion_priors.images.fit import Crop
+from diffusion_priors.images.fit import Crop, Exact, Stretch
 from diffusion_priors.operators.base import Operator
-from diffusion_priors.operators.blur import DeblurGaussian, DeblurMotion
+from diffusion_priors.operators.blur import DeblurGaussian, DeblurKernel, DeblurMotion
 from diffusion_priors.operators.colour import Colorization
 from diffusion_priors.operators.composition import Composition, compose
 from diffusion_priors.operators.identity import Identity
@@ -162,9 +162,67 @@ def test_a_mask_of_the_size_of_the_photo_comes_first(tmp_path):
     Image.fromarray(known.astype(np.uint8) * 255).save(tmp_path / "mask.png")
     operator = composed(InpaintMask(str(tmp_path / "mask.png")), SuperResolution(2))
     operator.fit = Crop()
-    assert operator.file_size((8, 8)) == (16, 32)
     x = torch.ones(1, 1, 8, 8, dtype=torch.float64)
     assert drawn(operator, x)(x)[0, 0].tolist() == [[0.0, 0.0, 1.0, 1.0]] * 2 + [[1.0] * 4] * 2
+    assert operator.file_size((8, 8)) == (16, 32)
+
+
+PHOTO = (32, 64)
+
+
+@pytest.mark.parametrize(
+    ("fit", "size", "wanted"),
+    [(Crop(), PHOTO, PHOTO), (Stretch(), PHOTO, PHOTO), (Exact(), (16, 16), None), (Crop(), (16, 16), None), (Crop(), (8, 8), None)],
+)
+def test_a_mask_that_comes_later_covers_the_same_part_of_the_photo(tmp_path, fit, size, wanted):
+    """Blur, reduction by 2, mask: the mask of a photo, of x0 or of the small image hides the same pixels of the small image.
+
+    It is known exactly where a photo with zeros in the missing part, brought to the size of x0 and then reduced, has none. Here the
+    missing part covers whole pixels of the small image.
+    """
+    missing = np.zeros(size, dtype=bool)
+    rows, columns = size[0] // 8, size[1] // 8
+    missing[rows : 3 * rows, 4 * columns : 5 * columns] = True
+    Image.fromarray(np.where(missing, 0, 255).astype(np.uint8)).save(tmp_path / "mask.png")
+    operator = composed(DeblurGaussian(3, 0.5), SuperResolution(2), InpaintMask(str(tmp_path / "mask.png")))
+    operator.fit = fit
+    x = torch.ones(1, 1, 16, 16, dtype=torch.float64)
+    y = drawn(operator, x)(x)[0, 0].numpy()
+    photo = np.where(missing, 0.0, 1.0)
+    fitted = fit(photo[..., None], (16, 16)) if size != (8, 8) else photo.repeat(2, 0).repeat(2, 1)
+    expected = fitted.reshape(8, 2, 8, 2).mean((1, 3)) > 1.0 - 1e-9
+    assert operator.file_size((16, 16)) == wanted and not expected.all()
+    np.testing.assert_array_equal(y != 0.0, expected)
+
+
+def test_a_kernel_that_comes_later_is_scaled_to_the_image_that_it_blurs(tmp_path):
+    """A kernel of the photo's size after a reduction by 2 is that of the small image: its mean moves by as many of its pixels."""
+    kernel = np.zeros(PHOTO)
+    kernel[16, 32] = kernel[16, 40] = 0.5
+    np.save(tmp_path / "kernel.npy", kernel)
+    operator = composed(SuperResolution(2), DeblurKernel(str(tmp_path / "kernel.npy"), "circular"))
+    operator.fit = Crop()
+    x = torch.zeros(1, 1, 16, 16, dtype=torch.float64)
+    x[..., 8:10, 8:10] = 1.0
+    y = drawn(operator, x)(x)[0, 0]
+    assert operator.file_size((16, 16)) == PHOTO
+    torch.testing.assert_close(y.sum(), torch.tensor(1.0, dtype=torch.float64))
+    mean = (y.sum(0) * torch.arange(8)).sum().item()  # 8 of 32 columns of the crop are 2 of 8, and half of the light moves
+    assert mean == pytest.approx(5.0, abs=1e-9)
+
+
+def test_files_for_images_of_two_sizes_are_refused(tmp_path):
+    for name, size in (("one.png", (32, 64)), ("two.png", (24, 24))):
+        image = Image.new("L", size[::-1], 255)
+        image.paste(0, (20, 8, 30, 20))
+        image.save(tmp_path / name)
+    operator = composed(InpaintMask(str(tmp_path / "one.png")), SuperResolution(2), InpaintMask(str(tmp_path / "two.png")))
+    operator.fit = Crop()
+    drawn(operator, torch.ones(1, 1, 16, 16))
+    with pytest.raises(
+        ValueError, match="files of the composition are for images of 24 x 24 and 32 x 64; give it masks and kernels of one"
+    ):
+        operator.file_size((16, 16))
 
 
 def test_a_composition_of_nothing_is_refused():

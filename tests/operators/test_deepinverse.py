@@ -10,10 +10,15 @@ import torch
 from operator_cases import generators, norms, random_images
 
 from diffusion_priors.operators.blur import DeblurKernel
+from diffusion_priors.operators.coil_maps import SimulatedMaps
 from diffusion_priors.operators.colour import Colorization
 from diffusion_priors.operators.deepinv import deepinv
 from diffusion_priors.operators.inpainting import InpaintRandom
+from diffusion_priors.operators.kspace_masks import RandomFrequencies
+from diffusion_priors.operators.mri import MRI, MultiCoilMRI
+from diffusion_priors.operators.phase_retrieval import CodedDiffraction, PhaseRetrieval
 from diffusion_priors.operators.resampling import SuperResolution, SuperResolutionBicubic
+from diffusion_priors.operators.tomography import Tomography
 
 pytestmark = [
     pytest.mark.slow,  # importing DeepInverse takes 8 seconds
@@ -82,6 +87,86 @@ def test_the_grey_of_an_image_is_its_luma(physics):
     x = random_images(2, *SHAPE).float()
     ours = drawn(Colorization((0.299, 0.587, 0.114)), x)(x)
     torch.testing.assert_close(physics.Decolorize().A(x), ours, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("sides", [(24, 32), (15, 21)])
+def test_k_space_of_one_coil_is_equal_and_its_pseudo_inverse_is_not(physics, sides):
+    """Their images are complex, two channels of one: ours are the real ones among them, so that opposite entries know each other."""
+    x = random_images(2, 1, *sides)
+    ours = drawn(MRI(RandomFrequencies(3.0)), x[:1])
+    theirs = physics.MRI(mask=ours.mask[0, 0])
+    y, pairs = ours(x), theirs.A(torch.cat([x, torch.zeros_like(x)], 1))
+    assert torch.equal(torch.complex(*pairs.split(1, 1)), y)
+    torch.testing.assert_close(theirs.A_adjoint(pairs)[:, :1], ours.adjoint(y), rtol=1e-12, atol=1e-12)
+    found, complex_one = norms(ours.pinv(y) - x), norms(theirs.A_dagger(pairs)[:, :1] - x)
+    assert (found < 0.95 * complex_one).all()
+
+
+def test_k_space_of_several_coils_is_equal(physics):
+    """In single precision, theirs."""
+    x = random_images(2, 1, 24, 32).float()
+    ours = drawn(MultiCoilMRI(RandomFrequencies(3.0), SimulatedMaps(3)), x[:1])
+    theirs = physics.MultiCoilMRI(mask=ours.mask[0, 0], coil_maps=ours.maps)
+    pairs = theirs.A(torch.cat([x, torch.zeros_like(x)], 1))
+    torch.testing.assert_close(torch.complex(pairs[:, 0], pairs[:, 1]), ours(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(theirs.A_adjoint(pairs)[:, :1], ours.adjoint(ours(x)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("side", "odd"), [(33, True), (22, False), (24, False)])
+def test_projections_are_equal_up_to_their_centre(physics, side, odd):
+    """Theirs turn about the middle of the padded image, ours (and scikit-image's) about a pixel: the same where its side is odd.
+
+    Where it is even the middle lies half a pixel off in both directions: at 0° nothing changes, at 90° the detector is one further.
+    Theirs have detectors by angles and no norm, here; their grid is rounded to single precision.
+    """
+    x = random_images(1, 1, side, side)
+    ours = drawn(Tomography(8), x)
+    theirs = physics.Tomography(angles=torch.from_numpy(ours.degrees), img_width=side, normalize=False, dtype=torch.float64)
+    y, sums = ours(x)[0, 0] * ours.norm, theirs.A(x)[0, 0].T
+    assert sums.shape == y.shape and y.shape[1] % 2 == odd
+    quarter = sums[4] if odd else sums[4].roll(1)
+    torch.testing.assert_close(torch.stack([sums[0], quarter]), y[[0, 4]], rtol=1e-4, atol=1e-4)
+    assert torch.allclose(sums, y, rtol=1e-4, atol=1e-4) == odd
+
+
+def squared_magnitudes(physics, sides, diagonals):
+    """|F D P x|² of DeepInverse: P adds zeros around x up to `sides`, D are phases (n, C, H, W), n = 1 or 0."""
+    fft, ifft = (partial(function, norm="ortho") for function in (torch.fft.fft2, torch.fft.ifft2))
+    layers = len(diagonals) or 0.5  # half a layer is F alone
+    return physics.PhaseRetrieval(physics.StructuredRandom(SHAPE, (3, *sides), layers, fft, ifft, diagonals=diagonals))
+
+
+@pytest.mark.parametrize("pixel_range", [(0.0, 1.0), (-1.0, 1.0)])
+@pytest.mark.parametrize("masks", [0, 2])
+def test_phase_retrieval_is_equal_up_to_the_square_and_the_order(physics, pixel_range, masks):
+    """Theirs are squared magnitudes with the zero frequency in the corner; ours are magnitudes with it in the middle.
+
+    The padding and the gradient are equal, d|z|² = 2|z| d|z|. With several masks, ours share the energy of x among them.
+    """
+    x = random_images(1, *SHAPE)
+    if masks:
+        ours = drawn(CodedDiffraction(masks, pixel_range), x)
+        phases = torch.polar(torch.ones_like(ours.phase[0]), ours.phase[0])
+        theirs = [squared_magnitudes(physics, SHAPE[1:], phase.expand(1, *SHAPE)) for phase in phases]
+    else:
+        ours = drawn(PhaseRetrieval(2.0, pixel_range), x)
+        theirs = [squared_magnitudes(physics, (36, 48), torch.zeros(0))]
+    share, seen, y = len(theirs) ** 0.5, ours.field(x), ours(x)
+    squares = torch.cat([torch.fft.fftshift(one.A(seen), (-2, -1)) for one in theirs], 1)
+    torch.testing.assert_close(squares, (share * y).square(), rtol=1e-10, atol=1e-12)
+    v = random_images(*y.shape, seed=2)
+    weights = torch.fft.ifftshift(v / (2.0 * share**2 * y), (-2, -1)).chunk(len(theirs), 1)
+    slope = sum(one.A_vjp(seen, weight).real for one, weight in zip(theirs, weights, strict=True))
+    torch.testing.assert_close(ours.linearise(x)[1](v), slope * (ours.high - ours.low) / 2.0, rtol=1e-8, atol=1e-10)
+
+
+def test_their_phase_retrieval_is_an_operator_that_is_not_linear(physics):
+    """Its A_adjoint is that of the linear part."""
+    x = random_images(2, 1, 8, 12).float()
+    settings = {"img_size": (1, 8, 12), "output_size": (1, 16, 24), "n_layers": 1}
+    operator = drawn(deepinv(partial(physics.StructuredRandomPhaseRetrieval, **settings)), x)
+    assert not operator.linear and operator(x).shape == (2, 1, 16, 24)
+    torch.testing.assert_close(operator(x), operator.physics.A((x + 1.0) / 2.0))
 
 
 PHYSICS = {

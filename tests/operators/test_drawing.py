@@ -7,10 +7,13 @@ import pytest
 import torch
 from operator_cases import ALL, generators, norms, random_images
 
+from diffusion_priors.operators.composition import compose
 from diffusion_priors.operators.drawing import Drawing, root_sum_of_squares
+from diffusion_priors.operators.inpainting import InpaintRandom
 from diffusion_priors.operators.kspace_masks import Equispaced
 from diffusion_priors.operators.mri import MRI
 from diffusion_priors.operators.phase_retrieval import CodedDiffraction
+from diffusion_priors.operators.random_matrix import RandomMatrix
 from diffusion_priors.operators.tomography import Tomography
 
 
@@ -29,6 +32,27 @@ def test_a_linear_scale_runs_from_the_least_to_the_largest_value():
     assert drawing.captions() == ["a; b by c; black 2, white 6", "a; b by c; black 0, white 0"]
 
 
+def test_numbers_of_any_shape_are_drawn_in_their_order():
+    """A list in rows as near to a square as it goes, a prime number of them in one row; several channels by their mean."""
+    y = torch.arange(24.0).view(1, 1, 1, 24)
+    drawing = Drawing.of_numbers("y", y)
+    assert torch.equal(drawing.values, y.view(1, 4, 6)) and torch.equal(Drawing.of_numbers("y", y.view(1, 24)).values, drawing.values)
+    assert drawing.captions() == ["y, 24 numbers in reading order; 4 rows by 6 columns; black 0, white 23"]
+    assert Drawing.of_numbers("y", y[..., :13]).values.shape == (1, 1, 13)
+    channels = Drawing.of_numbers("y", y.view(1, 2, 3, 4))
+    assert torch.equal(channels.values, y.view(1, 2, 3, 4).mean(1)) and channels.captions()[0].startswith("y, mean of 2; 3 rows by 4")
+    assert torch.equal(Drawing.of_numbers("y", y.view(1, 4, 6)).values, drawing.values)
+    assert Drawing.of_numbers("y", torch.complex(y, y)).captions()[0].endswith("black -60 dB, white 0 dB")
+
+
+def test_a_random_measurement_behind_others_is_drawn_too():
+    """A mask of projections has the shape of an image, and is none."""
+    x = random_images(2, 1, 1, 40)
+    operator = compose({"a": RandomMatrix(40), "b": InpaintRandom()}).draw(x, generators((0, 1)))
+    assert operator.as_image(operator(x)) is None
+    assert operator.drawing(operator(x)).captions()[0].startswith("y, 40 numbers in reading order; 5 rows by 8 columns; ")
+
+
 def test_channels_and_coils_are_drawn_together():
     y = torch.tensor([3.0 + 0.0j, 4.0j]).view(1, 2, 1, 1)
     assert root_sum_of_squares(y).item() == pytest.approx(5.0)
@@ -45,10 +69,9 @@ def test_what_is_no_image_is_drawn_image_by_image(case, tmp_path):
         assert drawing is None and look is None
         return
     alone = case.drawn(x[1:2], tmp_path, ids=(1,))
-    if drawing is not None:
-        assert drawing.images().abs().max() <= 1.0 + 1e-9 and len(drawing.captions()) == 3
-        torch.testing.assert_close(alone.drawing(y[1:2]).images(), drawing.images()[1:2], rtol=1e-9, atol=1e-9)
-        assert alone.drawing(y[1:2]).captions() == drawing.captions()[1:2]
+    assert drawing.images().abs().max() <= 1.0 + 1e-9 and len(drawing.captions()) == 3
+    torch.testing.assert_close(alone.drawing(y[1:2]).images(), drawing.images()[1:2], rtol=1e-9, atol=1e-9)
+    assert alone.drawing(y[1:2]).captions() == drawing.captions()[1:2]
     if look is not None:
         assert look[1].shape == x.shape and look[0]
         torch.testing.assert_close(alone.first_look(y[1:2])[1], look[1][1:2], rtol=1e-9, atol=1e-9)

@@ -112,7 +112,7 @@ def test_settings_without_rays_are_refused(settings, says):
     [
         ("angles.txt", b"0 10", "neither in .npy nor in .npz or .safetensors; set operator.path"),
         ("angles.npy", b"0 10", "cannot read the angles"),
-        ("angles.npy", np.zeros((2, 2)), r"must be a vector of real numbers, got shape \(2, 2\)"),
+        ("angles.npy", np.zeros((2, 2)), r"must be real numbers \(angles,\), got shape \(2, 2\)"),
         ("angles.npy", np.array([0.0, np.nan]), "1 entries that are not finite"),
         ("angles.npy", np.array(["a"]), "must be numbers"),
         ("angles.safetensors", {"a": np.zeros(2), "b": np.zeros(2)}, r"holds 2 arrays \(a, b\), and one is wanted"),

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from forks import ROOT, Run
 from PIL import Image
 
@@ -86,6 +87,17 @@ def draw_faces(folder: Path, size: int, *places: str) -> None:
         for place in places:
             (folder / place).mkdir(exist_ok=True)
             small.save(folder / place / source.name)
+
+
+def write_scans(folder: Path, size: int) -> None:
+    """What a scanner measured of a grey image, with its columns, coil maps and angles, under the names of the documentation."""
+    rng = np.random.default_rng(0)
+    coils = rng.normal(size=(2, size, size)) + 1j * rng.normal(size=(2, size, size))
+    (folder / "scans").mkdir()
+    files = {"scan": coils[0], "kspace": coils[0], "scans/first": coils, "maps": coils / np.abs(coils).max()}
+    files |= {"columns": np.arange(size) % 3 == 0, "mask": np.arange(size) % 3 == 0, "angles": np.arange(0.0, 180.0, 30.0)}
+    for name, array in files.items():
+        np.save(folder / f"{name}.npy", array)
 
 
 def write_user_package(folder: Path) -> None:

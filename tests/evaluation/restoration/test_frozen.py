@@ -17,8 +17,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from diffusion_priors.evaluation.restoration.batches import CleanImages, collate
+from diffusion_priors.evaluation.restoration.batches import collate
 from diffusion_priors.evaluation.restoration.frozen import FrozenImages, freeze, measurement_spec
+from diffusion_priors.evaluation.restoration.images import CleanImages
 from diffusion_priors.images.fit import Crop
 from diffusion_priors.operators.inpainting import InpaintRandom
 from diffusion_priors.operators.noise_models import Gaussian, NoiseModel, Poisson

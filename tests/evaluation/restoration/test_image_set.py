@@ -7,11 +7,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from diffusion_priors.evaluation.restoration.batches import measurement_hash
 from diffusion_priors.evaluation.restoration.images import ImageSet
 from diffusion_priors.images.fit import Crop
 from diffusion_priors.operators.identity import Identity
+from diffusion_priors.operators.kspace_masks import Equispaced
+from diffusion_priors.operators.mri import MRI
 
 NAMES = [f"face-{i:04}" for i in range(4000)]
 
@@ -52,6 +56,39 @@ def test_the_images_are_those_of_the_names(tmp_path):
     items = [found[i] for i in range(len(found))]
     assert [(item.ids, item.samples) for item in items] == [(("a",), (0,)), (("a",), (1,)), (("b",), (0,)), (("b",), (1,))]
     assert [round((item.truth.mean().item() + 1) * 127.5) for item in items] == [40, 40, 80, 80]
+
+
+def test_measurements_are_found_by_what_their_operator_measures(tmp_path):
+    """Arrays and images where y is an image, arrays alone elsewhere; arrays are taken as they are, images are fitted."""
+    y = np.random.default_rng(0).uniform(-1.2, 1.2, (3, 4, 4)).astype(np.float32)
+    np.save(tmp_path / "a.npy", y)
+    Image.fromarray(np.full((8, 8, 3), 40, dtype=np.uint8)).save(tmp_path / "b.png")
+    np.save(tmp_path / "far.npy", 127.5 * y)
+
+    def found(operator, *where: str, like=None):
+        operator.draw(torch.zeros(1, 3, 4, 4), [None])
+        grey = torch.zeros(1, 3, 4, 4) if like is None else like
+        method = SimpleNamespace(image_shape=(3, 4, 4), operator=operator, grey_measurement=lambda: grey)
+        return ImageSet(Crop(), degraded=[str(tmp_path / one) for one in where]).items(method, 1)
+
+    items = found(Identity(), "a.npy", "b.png")
+    assert torch.equal(items[0].measured[0], torch.from_numpy(y)) and items[1].measured.shape == (1, 3, 4, 4) and items[0].truth is None
+    assert found(Identity(), ".").ids == ["a.npy", "b", "far.npy"]
+    with pytest.raises(ValueError, match=r"far.npy has values up to 15\d, far beyond the unit of y"):
+        found(Identity(), "far.npy").check(Identity(), (3, 4, 4), {})
+    kspace = torch.zeros(1, 3, 4, 4, dtype=torch.complex64)
+    assert found(MRI(Equispaced(2.0)), ".", like=kspace).ids == ["a.npy", "far.npy"]
+    with pytest.raises(ValueError, match=r"a.npy is \(3, 4, 4\) float32, and the operator gives .* complex64"):
+        found(MRI(Equispaced(2.0)), "a.npy", like=kspace)[0]
+
+
+def test_measurements_that_differ_have_other_hashes():
+    """By any bit of their numbers; those of images by their pixels alone, whatever rounding a machine has."""
+    image = torch.randint(0, 256, (3, 4, 4), generator=torch.Generator().manual_seed(0)) / 127.5 - 1.0
+    y, kspace = image + 1e-6, torch.complex(image, image)
+    hashes = [measurement_hash("", 0, "a", one) for one in (image, y, y + 1e-6, kspace, kspace * 1.000001, -image, None)]
+    assert len({*hashes}) == len(hashes)
+    assert measurement_hash("", 0, "a", image.double()) == hashes[0] != measurement_hash("", 0, "b", image)
 
 
 BAD = [

@@ -21,9 +21,10 @@ from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.schedules import Linear
 from diffusion_priors.diffusion.transitions import FixedSmall
 from diffusion_priors.evaluation.metrics.per_image import Metrics
-from diffusion_priors.evaluation.restoration.batches import Batch, Batches, CleanImages, Items
+from diffusion_priors.evaluation.restoration.batches import Batch, Batches, Items
 from diffusion_priors.evaluation.restoration.folder import save_images
 from diffusion_priors.evaluation.restoration.frozen import FrozenImages, freeze
+from diffusion_priors.evaluation.restoration.images import CleanImages
 from diffusion_priors.images.io import to_image
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.identity import Identity

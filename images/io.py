@@ -64,7 +64,12 @@ def decode_image(source: Path | BinaryIO, channels: int, size: tuple[int, int], 
     """
     with open_image(source) as image, DECODING.hold(image.width * image.height):
         load(image)
-        fitted = fit(_upright(image, lambda part: _pixels(part, channels)), size)
+        return fitted_image(image, channels, size, fit)
+
+
+def fitted_image(image: Image.Image, channels: int, size: tuple[int, int], fit: Fit) -> Tensor:
+    """A decoded image → (channels, *size) float32 in [-1, 1], on the grid of 8 bits, as `decode_image` says. Raises ValueError likewise."""
+    fitted = fit(_upright(image, lambda part: _pixels(part, channels)), size)
     bits = np.rint(fitted * 255.0).astype(np.float32)
     return torch.from_numpy(bits / 127.5 - 1.0).permute(2, 0, 1).contiguous()
 

@@ -11,6 +11,7 @@ from diffusion_priors.evaluation.restoration.batches import CleanImages, Degrade
 from diffusion_priors.evaluation.restoration.frozen import FrozenImages
 from diffusion_priors.images.find import check_path
 from diffusion_priors.images.fit import Fit
+from diffusion_priors.operators.base import Operator
 from diffusion_priors.runs.memory import check_workers
 from diffusion_priors.runs.values import Text, Texts
 from diffusion_priors.solvers.method import Method
@@ -79,11 +80,7 @@ class ImageSet:
         return found.only(self.chosen(found.ids))
 
     def _degraded(self, method: Method, num_samples: int) -> DegradedImages:
-        if method.operator.random:
-            raise ValueError(
-                "this operator draws its mask or kernel at random, so it cannot be the one that made the measurement; "
-                "use operator=inpaint_mask, operator=deblur_kernel or another without randomness"
-            )
+        check_known(method.operator)
         image = method.operator.as_image(method.grey_measurement())
         if image is None:
             raise ValueError(
@@ -106,3 +103,12 @@ class ImageSet:
     @staticmethod
     def _share(name: str) -> float:
         return int.from_bytes(blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest(), "big") / 2**64
+
+
+def check_known(operator: Operator) -> None:
+    """Raises ValueError for an operator that draws: it cannot have made a measurement that exists already."""
+    if operator.random:
+        raise ValueError(
+            "this operator draws its mask or kernel at random, so it cannot be the one that made the measurement; "
+            "use operator=inpaint_mask, operator=deblur_kernel or another without randomness"
+        )

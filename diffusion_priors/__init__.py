@@ -46,7 +46,7 @@ __all__ = [
 
 _ROOT = Path(__file__).resolve().parent.parent
 if (_ROOT / "pyproject.toml").is_file():  # a checkout without symbolic links, as on Windows: the folders stand one level up
-    __path__.append(str(_ROOT))
+    __path__.insert(0, str(_ROOT))
 
 
 def __getattr__(name: str) -> Any:

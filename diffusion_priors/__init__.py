@@ -18,27 +18,83 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffusion_priors.api.deepinverse import deepinv_denoiser, deepinv_physics, operator_from_deepinv
     from diffusion_priors.api.parts import FACES, grid, load_prior, noise_model, operator, options, part, sampler, solver
     from diffusion_priors.api.restore import restore
     from diffusion_priors.api.result import Result
+    from diffusion_priors.diffusion.deepinverse import prior_from_deepinv
+    from diffusion_priors.diffusion.denoiser import Denoiser
+    from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
+    from diffusion_priors.diffusion.priors.base import Prior
+    from diffusion_priors.operators.base import Operator
+    from diffusion_priors.operators.linear import LinearOperator
+    from diffusion_priors.operators.measurement import Measurement
+    from diffusion_priors.operators.noise_models import NoiseModel
+    from diffusion_priors.solvers.base import Guided, Problem, Solver
 
 _HOMES = {
-    "api.parts": ("FACES", "grid", "load_prior", "noise_model", "operator", "options", "part", "sampler", "solver"),
+    "api.deepinverse": (
+        "deepinv_denoiser",
+        "deepinv_physics",
+        "operator_from_deepinv",
+    ),
+    "api.parts": (
+        "FACES",
+        "grid",
+        "load_prior",
+        "noise_model",
+        "operator",
+        "options",
+        "part",
+        "sampler",
+        "solver",
+    ),
     "api.restore": ("restore",),
     "api.result": ("Result",),
+    "diffusion.deepinverse": ("prior_from_deepinv",),
+    "diffusion.denoiser": ("Denoiser",),
+    "diffusion.image_random": (
+        "ImageRandom",
+        "image_generator",
+    ),
+    "diffusion.priors.base": ("Prior",),
+    "operators.base": ("Operator",),
+    "operators.linear": ("LinearOperator",),
+    "operators.measurement": ("Measurement",),
+    "operators.noise_models": ("NoiseModel",),
+    "solvers.base": (
+        "Guided",
+        "Problem",
+        "Solver",
+    ),
 }
 """Module → the public names that it brings. They are imported when they are first used: this import alone stays instant."""
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "FACES",
+    "Denoiser",
+    "Guided",
+    "ImageRandom",
+    "LinearOperator",
+    "Measurement",
+    "NoiseModel",
+    "Operator",
+    "Prior",
+    "Problem",
     "Result",
+    "Solver",
+    "deepinv_denoiser",
+    "deepinv_physics",
     "grid",
+    "image_generator",
     "load_prior",
     "noise_model",
     "operator",
+    "operator_from_deepinv",
     "options",
     "part",
+    "prior_from_deepinv",
     "restore",
     "sampler",
     "solver",

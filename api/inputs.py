@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffusion_priors.evaluation.restoration.batches import Batch, Items
 from diffusion_priors.evaluation.restoration.images import ImageSet, check_known
-from diffusion_priors.images.arrays import ImageLike, PixelRange, as_images
+from diffusion_priors.images.arrays import ImageLike, PixelRange, as_images, sizes_of
 from diffusion_priors.images.fit import Fit
 from diffusion_priors.images.ids import alike
 from diffusion_priors.runs.ids import check_id
@@ -46,6 +46,12 @@ def clean_items(
     method.operator.fit = fit
     channels, *size = method.image_shape
     truth = as_images(images, channels, tuple(size), fit, pixel_range)
+    wanted = method.operator.file_size(tuple(size))
+    if wanted is not None and any(own != wanted for own in sizes_of(images)):
+        raise ValueError(
+            f"the mask or kernel is {wanted[0]} x {wanted[1]} (height x width), which is neither the prior's size nor that of every image; "
+            "give operator a file of one of these sizes"
+        )
     return ItemsInMemory(_ids(ids, len(truth)), truth, None, num_samples)
 
 

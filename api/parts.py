@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
+from torch import Tensor
+
 from diffusion_priors.conf import PROJECT
 from diffusion_priors.conf.groups import options as options_of
 from diffusion_priors.conf.groups import prior_option
@@ -14,6 +17,7 @@ from diffusion_priors.diffusion.grids import Grid
 from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.operators.base import Operator
+from diffusion_priors.operators.masks import Given
 from diffusion_priors.operators.noise_models import NoiseModel
 from diffusion_priors.solvers.base import Solver
 from diffusion_priors.solvers.method import Method
@@ -65,6 +69,14 @@ def solver(name: str, /, **settings: Any) -> Solver:
 def operator(name: str, /, **settings: Any) -> Operator:
     """The operator conf/operator/`name`.yaml: operator("inpaint_box", size=(20, 20)). Raises ValueError for what does not fit."""
     return part("operator", name, **settings)
+
+
+def inpainting(mask: Tensor | np.ndarray) -> Operator:
+    """The operator of a mask in memory, (H, W) of the prior's size: True, or a number that is not 0, where a pixel is known.
+
+    operator("inpaint_mask", path=FILE) reads one from an image. Raises ValueError for another shape.
+    """
+    return Given(mask)
 
 
 def noise_model(name: str, /, **settings: Any) -> NoiseModel:

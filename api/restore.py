@@ -35,6 +35,7 @@ from diffusion_priors.runs.trainer import TrainerSettings
 from diffusion_priors.runs.values import check_values
 from diffusion_priors.solvers.base import Solver
 from diffusion_priors.solvers.method import Method
+from diffusion_priors.solvers.trajectory import kept_steps
 
 STEPS = 250
 """Of a grid by name, as in sample.yaml."""
@@ -80,7 +81,7 @@ def restore(
     """
     keys = {"seed": seed, "num_samples": num_samples, "batch_size": batch_size, "images_per_call": images_per_call}
     check_values(keys, SampleSettings)
-    for name, value in (*keys.items(), ("steps", steps)):
+    for name, value in (*keys.items(), ("steps", steps), ("trajectory", trajectory or None)):
         if name != "seed" and value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}; set {name}")
     found = prior if isinstance(prior, Prior) else load_prior(prior)
@@ -93,7 +94,8 @@ def restore(
         scores.prepare(found.size)
     settings = _one(TrainerSettings, "trainer", trainer)
     settings.prepare(found.network)
-    frames = len(method.plan()) if trajectory is True else int(trajectory)
+    plan = method.plan()
+    frames = len(plan) if trajectory is True else int(trajectory)
     batches = [range(first, min(first + batch_size, len(items))) for first in range(0, len(items), batch_size)]
     walks = sum(ceil(len(group) / (images_per_call or len(group))) for group in batches)
     report = ProgressReport(walks, residual=method.solver.uses_measurement) if progress else None
@@ -103,7 +105,7 @@ def restore(
         operator=method.operator,
         noise_model=method.noise_model,
         sampler=method.sampler,
-        plan=method.plan(),
+        plan=plan,
         metrics=scores,
         image_shape=method.image_shape,
         seed=seed,
@@ -114,7 +116,8 @@ def restore(
     )
     with closing(report) if report is not None else nullcontext():
         done = _restored(module.to("cuda" if settings.on_gpu else "cpu"), items, batches)
-    return Result.of(done, items.num_samples)
+    kept = [index + 1 for index in kept_steps(len(plan), frames)] if frames else []
+    return Result.of(done, items.num_samples, kept)
 
 
 def _restored(module: RestorationModule, items: Items, batches: Sequence[range]) -> Restored:

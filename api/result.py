@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -14,16 +15,17 @@ from diffusion_priors.evaluation.restoration.batches import Restored
 from diffusion_priors.evaluation.restoration.folder import RestorationFolder
 from diffusion_priors.images.io import to_image
 from diffusion_priors.runs.layout import MEASUREMENT, TRUTH
+from diffusion_priors.solvers.trajectory import kept_steps
 
 
 @dataclass(frozen=True)
 class Result:
     """Restorations of N images, K samples each, on the CPU; images are float32 in [-1, 1]. What does not exist is None.
 
-    `ids` are the N ids. `samples` (N, K, C, H, W) are the restorations. `truth` (N, C, H, W) are the ground truths. `y`
-    (N, …) are the measurements in their own unit, and `measurement` (N, C, h, w) the same as images. `trajectory`
-    (N, K, frames, C, H, W) are x̂0 on the way. `records` has one dictionary per sample, as a line of records.jsonl: psnr, ssim,
-    residual, nfe_forward, nfe_vjp, seconds, error and others.
+    `ids` are the N ids. `samples` (N, K, C, H, W) are the restorations. `truth` (N, C, H, W) are the ground truths. `y` (N, …)
+    are the measurements in their own unit, and `measurement` (N, C, h, w) the same as images. `trajectory`
+    (N, K, frames, C, H, W) are x̂0 on the way, and `steps` the numbers of their steps, from 1 on. `records` has one dictionary
+    per sample, as a line of records.jsonl: psnr, ssim, residual, nfe_forward, nfe_vjp, seconds, error and others.
     """
 
     ids: tuple[str, ...]
@@ -32,12 +34,13 @@ class Result:
     y: Tensor | None
     measurement: Tensor | None
     trajectory: Tensor | None
+    steps: tuple[int, ...]
     records: list[dict]
     restored: Restored = field(repr=False)
 
     @classmethod
-    def of(cls, restored: Restored, num_samples: int) -> Result:
-        """The results of items that are ordered by image, `num_samples` for each."""
+    def of(cls, restored: Restored, num_samples: int, steps: Sequence[int] = ()) -> Result:
+        """The results of items that are ordered by image, `num_samples` for each; `steps` are those of the trajectory."""
 
         def by_image(values: Tensor | None) -> Tensor | None:
             return None if values is None else values.unflatten(0, (-1, num_samples))
@@ -53,6 +56,7 @@ class Result:
             y=once(restored.y),
             measurement=once(restored.measurement_image),
             trajectory=by_image(restored.trajectory),
+            steps=tuple(steps),
             records=restored.records,
             restored=restored,
         )
@@ -74,6 +78,14 @@ class Result:
     def figure(self, title: str = "", samples: int = 4) -> Image.Image:
         """A row per image: the ground truth, the measurement, and at most `samples` restorations, with their PSNR."""
         return draw_figure([self._row(image, samples) for image in range(len(self.ids))], title)
+
+    def film(self, image: int = 0, sample: int = 0, frames: int = 8) -> Image.Image:
+        """At most `frames` x̂0 of a trajectory next to each other. Raises ValueError where none was kept."""
+        if self.trajectory is None:
+            raise ValueError("no trajectory was kept; call restore with trajectory=True")
+        shown = kept_steps(len(self.steps), frames)
+        row = [(f"step {self.steps[index]}", to_image(self.trajectory[image, sample, index])) for index in shown]
+        return draw_figure([row], f"{self.ids[image]}, sample {sample}: estimates of the clean image")
 
     def _row(self, image: int, samples: int) -> list[Tile]:
         count = self.samples.shape[1]

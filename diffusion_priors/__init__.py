@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diffusion_priors.api.deepinverse import deepinv_denoiser, deepinv_physics, operator_from_deepinv
-    from diffusion_priors.api.parts import FACES, grid, load_prior, noise_model, operator, options, part, sampler, solver
+    from diffusion_priors.api.parts import FACES, grid, inpainting, load_prior, noise_model, operator, options, part, sampler, solver
     from diffusion_priors.api.restore import restore
     from diffusion_priors.api.result import Result
     from diffusion_priors.diffusion.deepinverse import prior_from_deepinv
@@ -41,6 +41,7 @@ _HOMES = {
     "api.parts": (
         "FACES",
         "grid",
+        "inpainting",
         "load_prior",
         "noise_model",
         "operator",
@@ -88,6 +89,7 @@ __all__ = [
     "deepinv_physics",
     "grid",
     "image_generator",
+    "inpainting",
     "load_prior",
     "noise_model",
     "operator",

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffusion_priors.images.fit import Fit
-from diffusion_priors.images.io import fitted_image
+from diffusion_priors.images.io import fitted_image, upright_size
 
 ImageLike = Image.Image | np.ndarray | Tensor
 PixelRange = tuple[float, float]
@@ -30,12 +30,28 @@ def as_images(
     Raises ValueError for another shape, for values outside the range, and for floats without a negative value where no
     `pixel_range` says that they are meant to be so.
     """
-    if isinstance(given, np.ndarray | Tensor) and given.ndim == 4:
-        given = list(given)
-    images = [given] if isinstance(given, Image.Image | np.ndarray | Tensor) else list(given)
+    images = _listed(given)
     if not images:
         raise ValueError("there is no image in the list; give at least one")
     return [_as_image(image, channels, size, fit, pixel_range) for image in images]
+
+
+def sizes_of(given: ImageLike | Sequence[ImageLike]) -> list[tuple[int, int]]:
+    """(height, width) of each image as it is given, upright."""
+    return [_size_of(image) for image in _listed(given)]
+
+
+def _listed(given: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
+    if isinstance(given, np.ndarray | Tensor) and given.ndim == 4:
+        return list(given)
+    return [given] if isinstance(given, Image.Image | np.ndarray | Tensor) else list(given)
+
+
+def _size_of(image: ImageLike) -> tuple[int, int]:
+    if isinstance(image, Image.Image):
+        return upright_size(image)
+    height, width = image.shape[-2:] if isinstance(image, Tensor) else image.shape[:2]
+    return height, width
 
 
 def _as_image(image: ImageLike, channels: int, size: tuple[int, int], fit: Fit, pixel_range: PixelRange | None) -> Tensor:

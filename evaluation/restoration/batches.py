@@ -214,6 +214,10 @@ class Batches(Dataset):
 
 
 def measurement_hash(measurement_key: str, seed: int, name: str, image: Tensor | None) -> str:
-    """Which y an image has: a hash of its pixels, the operator, the noise and the seed, not of floats that differ by machine."""
-    pixels = b"" if image is None else as_bits(image).numpy().tobytes()
+    """Which y an image has: a hash of its pixels, the operator, the noise and the seed, not of floats that differ by machine.
+
+    A complex y that is given itself is no image: its numbers count.
+    """
+    values = None if image is None else image.cpu().resolve_conj() if image.is_complex() else as_bits(image)
+    pixels = b"" if values is None else values.contiguous().numpy().tobytes()
     return blake2b(repr((measurement_key, seed, name)).encode() + pixels, digest_size=8).hexdigest()

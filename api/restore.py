@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from math import ceil
@@ -79,45 +80,65 @@ def restore(
     The prior's network is moved to the device of `trainer`, frozen and put into evaluation mode. Raises ValueError or
     FileNotFoundError, in one line, for what cannot be used, before anything is restored.
     """
-    keys = {"seed": seed, "num_samples": num_samples, "batch_size": batch_size, "images_per_call": images_per_call}
-    check_values(keys, SampleSettings)
-    for name, value in (*keys.items(), ("steps", steps), ("trajectory", trajectory or None)):
-        if name != "seed" and value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}; set {name}")
+    _check_numbers(seed, num_samples, batch_size, images_per_call, steps, trajectory)
     found = prior if isinstance(prior, Prior) else load_prior(prior)
     method = _method(found, operator, noise_model, solver, sampler, grid, steps)
     items = _items(method, image, measurement, _one(Fit, "fit", fit), ids, num_samples, pixel_range)
     method.check_compatible()
     items.check(method.operator, method.image_shape, {})
-    scores = _one(Metrics, "metrics", metrics) if metrics is not None else Metrics()
-    if items.has_truth:
-        scores.prepare(found.size)
+    plan = method.plan()
+    kept = kept_steps(len(plan), len(plan) if trajectory is True else trajectory) if trajectory else []
     settings = _one(TrainerSettings, "trainer", trainer)
     settings.prepare(found.network)
-    plan = method.plan()
-    frames = len(plan) if trajectory is True else int(trajectory)
     batches = [range(first, min(first + batch_size, len(items))) for first in range(0, len(items), batch_size)]
     walks = sum(ceil(len(group) / (images_per_call or len(group))) for group in batches)
-    report = ProgressReport(walks, residual=method.solver.uses_measurement) if progress else None
-    module = RestorationModule(
-        denoiser=Denoiser(found, settings.autocast),
-        solver=method.solver,
-        operator=method.operator,
-        noise_model=method.noise_model,
-        sampler=method.sampler,
-        plan=plan,
-        metrics=scores,
-        image_shape=method.image_shape,
-        seed=seed,
-        measurement_key=_measurement_key(method),
-        report=report,
-        images_per_call=images_per_call,
-        frames=frames,
-    )
-    with closing(report) if report is not None else nullcontext():
-        done = _restored(module.to("cuda" if settings.on_gpu else "cpu"), items, batches)
-    kept = [index + 1 for index in kept_steps(len(plan), frames)] if frames else []
-    return Result.of(done, items.num_samples, kept)
+    with _report(walks, method.solver.uses_measurement) if progress else nullcontext() as report:
+        module = RestorationModule(
+            denoiser=Denoiser(found, settings.autocast),
+            solver=method.solver,
+            operator=method.operator,
+            noise_model=method.noise_model,
+            sampler=method.sampler,
+            plan=plan,
+            metrics=_metrics(metrics, items, found),
+            image_shape=method.image_shape,
+            seed=seed,
+            measurement_key=_measurement_key(method),
+            report=report,
+            images_per_call=images_per_call,
+            frames=len(kept),
+        )
+        done = _restored(module.to(_device(settings)), items, batches)
+    return Result.of(done, items.num_samples, [index + 1 for index in kept])
+
+
+def _check_numbers(
+    seed: int, num_samples: int, batch_size: int, images_per_call: int | None, steps: int | None, trajectory: bool | int
+) -> None:
+    settings = {"num_samples": num_samples, "batch_size": batch_size, "images_per_call": images_per_call}
+    check_values({"seed": seed} | settings, SampleSettings)
+    for name, value in (settings | {"steps": steps, "trajectory": trajectory or None}).items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}; set {name}")
+
+
+def _metrics(metrics: Metrics | str | None, items: Items, prior: Prior) -> Metrics:
+    """Ready for images of the prior's size."""
+    chosen = Metrics() if metrics is None else _one(Metrics, "metrics", metrics)
+    if items.has_truth:
+        chosen.prepare(prior.size)
+    return chosen
+
+
+def _device(settings: TrainerSettings) -> str:
+    if settings.world > 1:
+        raise ValueError(f"restore uses one device, got a trainer of {settings.world}; evaluate.py shares images among several")
+    return "cuda" if settings.on_gpu else "cpu"
+
+
+def _report(walks: int, residual: bool) -> closing[ProgressReport]:
+    """A bar on a terminal and in a notebook, a line every few seconds elsewhere."""
+    return closing(ProgressReport(walks, stream=sys.stderr, residual=residual, terminal=True if "ipykernel" in sys.modules else None))
 
 
 def _restored(module: RestorationModule, items: Items, batches: Sequence[range]) -> Restored:

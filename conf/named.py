@@ -6,7 +6,7 @@ a start, options of other groups inside, `# @package _global_`, and the override
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
@@ -65,7 +65,8 @@ def named(group: str, option: str, settings: Mapping[str, Any], kind: Any) -> An
     except Stop as error:
         raise ValueError(str(error)) from None
     built = _built(node)
-    MADE[built] = Made(plain(node), chosen)
+    if isinstance(built, Hashable) and hasattr(built, "__weakref__"):
+        MADE[built] = Made(plain(node), chosen)
     return built
 
 

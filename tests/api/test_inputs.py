@@ -146,8 +146,9 @@ def test_the_trajectory_ends_in_the_last_estimate_and_changes_nothing(prior, cle
 
 
 def test_a_walk_without_a_measurement(prior):
-    result = dp.restore(prior, solver="unconditional", num_samples=3, steps=2, progress=False)
+    result = dp.restore(prior, solver="unconditional", num_samples=3, steps=2, progress=False, trajectory=True)
     assert (result.samples.shape, result.y, result.ids) == ((1, 3, 3, 16, 16), None, ("unconditional",))
+    assert torch.equal(result.trajectory[0, :, -1], result.samples[0])  # the last step of DDPM ends in x̂0
     assert result.std.max() > 0.0 and torch.equal(result.mean, result.samples.mean(1))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 
 import pytest
 import torch
 from lazy import Lazy
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 import diffusion_priors as dp
 from diffusion_priors.conf import PROJECT
@@ -47,6 +48,24 @@ def test_options_are_composed_as_by_hydra(choices, hydra):
     assert set(chosen) <= {"sampler"}
     sampler = chosen.get("sampler", Choice("ddpm", {}))
     assert OmegaConf.merge(composed("sampler", sampler.option).node, sampler.settings) == config.sampler
+
+
+def test_the_defaults_of_restore_are_those_of_sample(hydra):
+    from diffusion_priors.api.restore import STEPS
+
+    parameters = {name: one.default for name, one in inspect.signature(dp.restore).parameters.items()}
+    choices = {
+        group: option
+        for entry in OmegaConf.load(PROJECT / "conf" / "sample.yaml").defaults
+        if isinstance(entry, dict | DictConfig)
+        for group, option in entry.items()
+    }
+    for group in ("prior", "solver", "noise_model", "grid", "fit", "trainer"):
+        assert parameters[group] == choices[group], group
+    config = hydra.compose("sample")
+    assert config.grid.steps == STEPS
+    for key in ("seed", "num_samples", "batch_size", "images_per_call"):
+        assert parameters[key] == config[key], key
 
 
 def test_a_setting_is_a_value_an_option_a_dictionary_or_an_object():

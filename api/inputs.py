@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from diffusion_priors.runs.ids import check_id
 from diffusion_priors.solvers.method import Method
 
 Path: TypeAlias = str | os.PathLike[str]
-Images: TypeAlias = Path | ImageLike | Sequence[Path] | Sequence[ImageLike]
+ImagesInMemory: TypeAlias = ImageLike | Sequence[ImageLike]
+Images: TypeAlias = Path | Sequence[Path] | ImagesInMemory
 """A path (file, folder or glob), an image in memory, or several of either; see `images.arrays.as_images` for those in memory."""
 
 
@@ -45,9 +46,10 @@ def clean_items(
         return ImageSet(fit, root=paths).items(method, num_samples)
     method.operator.fit = fit
     channels, *size = method.image_shape
-    truth = as_images(images, channels, tuple(size), fit, pixel_range)
-    wanted = method.operator.file_size(tuple(size))
-    if wanted is not None and any(own != wanted for own in sizes_of(images)):
+    in_memory = cast(ImagesInMemory, images)
+    truth = as_images(in_memory, channels, (size[0], size[1]), fit, pixel_range)
+    wanted = method.operator.file_size((size[0], size[1]))
+    if wanted is not None and any(own != wanted for own in sizes_of(in_memory)):
         raise ValueError(
             f"the mask or kernel is {wanted[0]} x {wanted[1]} (height x width), which is neither the prior's size nor that of every image; "
             "give operator a file of one of these sizes"
@@ -76,7 +78,7 @@ def _images_of_y(given: Images, method: Method, like: Tensor, fit: Fit) -> list[
         raise ValueError(
             f"the measurement of {type(method.operator).__name__} is no image; give measurement= as a tensor {tuple(like.shape[1:])}"
         )
-    return as_images(given, image.shape[1], (image.shape[2], image.shape[3]), fit)
+    return as_images(cast(ImagesInMemory, given), image.shape[1], (image.shape[2], image.shape[3]), fit)
 
 
 def _is_raw(given: Images) -> bool:

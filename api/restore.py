@@ -219,9 +219,9 @@ def _one(kind: type[Part], group: str, given: Part | str) -> Part:
 
 def _measurement_key(method: Method) -> str:
     """What stands for operator and noise in measurement_hash: as in a run of the scripts for parts by name, else their classes."""
-    made = [MADE.get(one) for one in (method.operator, method.noise_model)]
-    if all(one is not None for one in made):
-        return json.dumps(measurement_spec(*(one.config for one in made)), sort_keys=True, default=str)
+    operator, noise = MADE.get(method.operator), MADE.get(method.noise_model)
+    if operator is not None and noise is not None:
+        return json.dumps(measurement_spec(operator.config, noise.config), sort_keys=True, default=str)
     return f"{method.operator!r} {type(method.noise_model).__name__}"
 
 

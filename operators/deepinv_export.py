@@ -42,7 +42,8 @@ def _linear(operator: LinearOperator, noise: nn.Module) -> nn.Module:
     def synthesise_u(c: Tensor) -> Tensor:
         """U c = A V s⁺ c."""
         spectrum = operator.spectrum()
-        return operator(spectrum.synthesise(torch.where(spectrum.s > 0.0, c / spectrum.s, 0.0)))
+        inverse = torch.where(spectrum.s > 0.0, 1.0 / spectrum.s.clamp_min(torch.finfo(spectrum.s.dtype).tiny), 0.0)
+        return operator(spectrum.synthesise(inverse * c))  # c/s would have the gradient NaN where s is 0
 
     s = operator.spectrum().s
     return DecomposablePhysics(

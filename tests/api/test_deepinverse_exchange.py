@@ -86,6 +86,10 @@ def test_a_linear_operator_is_a_linear_physics_there(deepinv, name, settings):
     y = operator(x)
     torch.testing.assert_close(physics.A(x), y, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(physics.A_adjoint(y), operator.adjoint(y), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(physics.A_vjp(x, y), operator.adjoint(y), rtol=1e-4, atol=1e-5)
+    (gradient,) = torch.autograd.grad(physics.A(z.requires_grad_()), z, y)  # as DPS takes it
+    torch.testing.assert_close(gradient, operator.adjoint(y), rtol=1e-4, atol=1e-5)
+    z = z.detach()
     torch.testing.assert_close((operator(2.0 * x - 1.0) + operator(torch.ones_like(x))) / 2.0, physics.A(x), rtol=1e-4, atol=1e-5)
     physics.set_ls_solver("CG", 500, 1e-6) if not operator.has_spectrum else None
     proximal = physics.prox_l2(z, y, gamma=1.0 / 0.3, **({} if operator.has_spectrum else {"solver": "CG"}))

@@ -189,6 +189,7 @@ def wrong(message, **keys):
         wrong("a dict is no image; give a path", image=[{}]),
         wrong("no image at nowhere.png", image="nowhere.png"),
         wrong("solver= is a int, and no Solver", image=-torch.ones(3, 16, 16), solver=3),
+        wrong("restore uses one device, got a trainer of 2", image=-torch.ones(3, 16, 16), trainer=dp.part("trainer", "cpu", devices=2)),
         wrong("DDRM moves by itself and uses no sampler", image=-torch.ones(3, 16, 16), solver="ddrm", sampler="ddim"),
     ],
 )

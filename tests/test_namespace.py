@@ -139,23 +139,35 @@ def test_a_wheel_holds_every_file_under_one_name_and_its_licence(checkout, tmp_p
     assert fields["Version"] == citation["version"] and fields["Author"] == citation["authors"][0]["name"]
 
 
-def test_an_installed_wheel_works_among_folders_of_the_same_names(checkout, elsewhere, tmp_path):
-    wheel, target = build_wheel(checkout, tmp_path / "dist"), tmp_path / "installed"
-    run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", target, wheel, folder=tmp_path)
-    assert {path.name for path in target.iterdir() if not path.name.endswith(".dist-info")} == {PACKAGE, "bin"}
-    shutil.rmtree(checkout)
-    run(sys.executable, "-c", USE + RESTORE + OWN, target, *ROOMS, folder=elsewhere, PYTHONPATH=str(target))
-
-
-def test_an_editable_install_works_among_folders_of_the_same_names(checkout, elsewhere, tmp_path):
-    """The new environment takes the dependencies, and no installed `diffusion_priors`, from the present one."""
-    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv", folder=tmp_path)
-    (packages,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+@pytest.fixture
+def environment(tmp_path) -> Path:
+    """A new environment. It takes the dependencies, and no installed `diffusion_priors`, from the present one."""
+    root = tmp_path / "venv"
+    run(sys.executable, "-m", "venv", "--without-pip", root, folder=tmp_path)
+    (packages,) = root.glob("lib/python*/site-packages")
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    python = tmp_path / "venv" / "bin" / "python"
-    install = ("install", "-q", "--no-deps", "--no-build-isolation", "-e", checkout)
-    run(sys.executable, "-m", "pip", "--python", python, *install, folder=tmp_path)
-    run(python, "-c", USE + OWN, checkout, *ROOMS, folder=elsewhere)
+    return root
+
+
+def install(environment: Path, *what: str | Path) -> Path:
+    """Install with pip, without dependencies; → the environment's Python."""
+    python = environment / "bin" / "python"
+    options = ("install", "-q", "--no-deps", "--no-build-isolation")
+    run(sys.executable, "-m", "pip", "--python", python, *options, *what, folder=environment)
+    return python
+
+
+def test_an_installed_wheel_works_among_folders_of_the_same_names(checkout, elsewhere, environment, tmp_path):
+    python = install(environment, build_wheel(checkout, tmp_path / "dist"))
+    (packages,) = environment.glob("lib/python*/site-packages")
+    found = {path.name for path in packages.iterdir() if path.suffix not in (".dist-info", ".pth")}
+    assert found == {PACKAGE} and (environment / "bin" / "diffusion-priors").is_file()
+    shutil.rmtree(checkout)
+    run(python, "-c", USE + RESTORE + OWN, environment, *ROOMS, folder=elsewhere)
+
+
+def test_an_editable_install_works_among_folders_of_the_same_names(checkout, elsewhere, environment):
+    run(install(environment, "-e", checkout), "-c", USE + OWN, checkout, *ROOMS, folder=elsewhere)
 
 
 def test_an_sdist_holds_real_files_once_and_builds_the_same_wheel(checkout, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from documentation import ROOT, fenced
 from PIL import Image
 
+pytestmark = pytest.mark.slow  # a dozen restorations of each
 PAGE = "docs/python.md"
 NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"
 
@@ -27,6 +28,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def shorter(code: str) -> str:
+    return re.sub(r"steps=\d+", "steps=2", code)
+
+
 def run(blocks: list[str]) -> dict:
     """Run code blocks one after the other in one namespace, as a reader does."""
     names: dict = {}
@@ -36,7 +41,7 @@ def run(blocks: list[str]) -> dict:
 
 
 def test_the_code_of_the_page_runs(folder, capsys):
-    blocks = [block.replace("steps=50", "steps=2") for block in fenced(PAGE, "python") if "deepinv" not in block]
+    blocks = [shorter(block) for block in fenced(PAGE, "python") if "deepinv" not in block]
     assert len(blocks) >= 8
     names = run(blocks)
     assert (folder / "restored.png").is_file() and (folder / "outputs" / "python" / "records.jsonl").is_file()
@@ -49,7 +54,6 @@ def test_the_three_lines_of_the_readme_run(folder):
     assert run([block])["result"].records[0]["error"] is None
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_the_code_about_deepinverse_runs(folder):
     pytest.importorskip("deepinv")
@@ -61,7 +65,7 @@ def test_the_code_about_deepinverse_runs(folder):
 def test_the_notebook_runs(folder):
     """Every code cell, in two steps; the outputs that it is kept with show figures and no error."""
     cells = [cell for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
-    names = run([re.sub(r"steps=\d+", "steps=2", "".join(cell["source"])) for cell in cells])
+    names = run([shorter("".join(cell["source"])) for cell in cells])
     assert names["record"]["error"] is None
     outputs = [output for cell in cells for output in cell["outputs"]]
     assert sum("image/png" in output.get("data", {}) for output in outputs) >= 4

@@ -27,4 +27,4 @@ def test_the_help_lists_the_scripts(monkeypatch, capsys):
     main()
     shown = capsys.readouterr().out
     assert all(f"  {name} " in shown for name in groups.SCRIPTS)
-    assert tuple(SCRIPTS) == groups.SCRIPTS
+    assert {*groups.SCRIPTS} <= {*SCRIPTS}

@@ -9,7 +9,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from diffusion_priors.conf.command import command, job, refusing
+from diffusion_priors.conf.command import command, job
+from diffusion_priors.conf.errors import refusing
 from diffusion_priors.conf.folders import name_sweep, output_folder
 from diffusion_priors.conf.kept import kept, overrides
 from diffusion_priors.runs.printable import show

@@ -10,7 +10,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from diffusion_priors.conf import PROJECT
-from diffusion_priors.conf.command import FAILED, Stop, command, job, refusing
+from diffusion_priors.conf.command import FAILED, command, job
+from diffusion_priors.conf.errors import Stop, refusing
 from diffusion_priors.conf.kept import kept, kept_overrides, overrides
 
 SET_BY_PRIOR = ("network", "schedule", "preconditioning")

@@ -16,43 +16,32 @@ import torch
 from deepinv.optim.data_fidelity import L2
 from deepinv.physics import BlurFFT, DecomposablePhysics, GaussianNoise, Inpainting
 from deepinv.sampling import DDIMSolver, NoisyDataFidelity, PosteriorDiffusion, VariancePreservingDiffusion
-from torch import Tensor
+from torch import Tensor, nn
 
+from diffusion_priors.diffusion.deepinverse import to_deepinv as exported_denoiser
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.grids import Grid, Linspace
 from diffusion_priors.diffusion.levels import NoiseLevel
 from diffusion_priors.diffusion.schedules import Schedule
+from diffusion_priors.operators.deepinv_export import to_deepinv as exported_physics
 from diffusion_priors.operators.measurement import Measurement
 
 BETA_MIN, BETA_MAX = 0.1, 20.0
 """Of DeepInverse's variance preserving process: the linear schedule of 1000 steps in continuous time."""
 
 
-class WrappedDenoiser(deepinv.models.Denoiser):
-    """D(x, σ) = (x̂0(α (2 x − 1), level) + 1)/2 at the level with σ_t/α_t = 2 σ, the nearest one there is."""
-
-    def __init__(self, denoiser: Denoiser, schedule: Schedule) -> None:
-        super().__init__()
-        self.denoiser, self.schedule = denoiser, schedule
-
-    def forward(self, x: Tensor, sigma: float | Tensor, **_: object) -> Tensor:
-        """x (B, C, H, W) with noise of standard deviation `sigma`, one for the batch."""
-        level = self.schedule.at(2.0 * float(torch.as_tensor(sigma).flatten()[0]))
-        return (self.denoiser(level.alpha * (2.0 * x - 1.0), level).x0 + 1.0) / 2.0
-
-
 @dataclass(frozen=True)
 class Peer:
     """What a method of DeepInverse is given: its denoiser, A, y in [0, 1] units, and a seed that is not 0 (DDRM ignores 0)."""
 
-    denoiser: WrappedDenoiser
+    denoiser: nn.Module
     physics: DecomposablePhysics
     y: Tensor
     seed: int
 
     @classmethod
     def of(cls, denoiser: Denoiser, schedule: Schedule, measurement: Measurement, seed: int) -> Peer:
-        return cls(WrappedDenoiser(denoiser, schedule), physics_of(measurement), measured(measurement), seed)
+        return cls(exported_denoiser(denoiser, schedule), physics_of(measurement), measured(measurement), seed)
 
     def images(self) -> list[Peer]:
         """One for each image where the images have masks of their own: DDRM takes one mask for a batch."""
@@ -81,16 +70,9 @@ def physics_of(measurement: Measurement) -> DecomposablePhysics:
         point = torch.zeros(1, 1, *shape[1:], dtype=measurement.y.dtype)
         point[..., shape[1] // 2, shape[2] // 2] = 1.0
         return BlurFFT(shape, filter=operator(point), noise_model=noise)
-    spectrum = operator.spectrum()
-    inverse = torch.where(spectrum.s > 0.0, 1.0 / spectrum.s.clamp_min(torch.finfo(spectrum.s.dtype).tiny), 0.0)
-    return DecomposablePhysics(
-        U=lambda c: operator(spectrum.synthesise(inverse * c)),
-        U_adjoint=spectrum.measured,
-        V=spectrum.synthesise,
-        V_adjoint=spectrum.analyse,
-        mask=spectrum.s.expand(1, *shape).contiguous(),
-        noise_model=noise,
-    )
+    physics = exported_physics(operator)
+    physics.set_noise_model(noise)
+    return physics
 
 
 def measured(measurement: Measurement) -> Tensor:

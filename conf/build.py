@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from diffusion_priors.conf import PROJECT
 from diffusion_priors.conf.checks import check_groups, check_part
-from diffusion_priors.conf.command import NotApplicableStop, Stop, one_line, refusing
+from diffusion_priors.conf.command import one_line
+from diffusion_priors.conf.errors import NotApplicableStop, Stop, refusing
 from diffusion_priors.conf.settings import EvaluateSettings, SampleSettings, TrainSettings
 from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.diffusion.tiles import Tile

@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from diffusion_priors.conf import PROJECT
-from diffusion_priors.conf.command import Stop, one_line, refusing
+from diffusion_priors.conf.errors import Stop, one_line, refusing
 from diffusion_priors.runs.printable import printable
 from diffusion_priors.runs.values import annotations, argument_hints, arguments, check_value, check_values, dotted, required, shown
 
@@ -71,7 +71,10 @@ def check_part(value: Any, hint: Any, name: str) -> None:
     Only classes are imported: no weights, no images. Raises Stop naming the key, the value and what is wanted.
     """
     kinds, inner = _kinds(hint)
-    if isinstance(value, DictConfig) and ("_target_" in value or OmegaConf.is_missing(value, "_target_")):
+    if _is_built(value):
+        if not any(kind is object or _is_a(type(value), kind) for kind in kinds):
+            raise Stop(f"{name} is a {type(value).__name__}, and no {_named(kinds) or 'object'}{_choose(name)}")
+    elif isinstance(value, DictConfig) and ("_target_" in value or OmegaConf.is_missing(value, "_target_")):
         _check_target(value, kinds, name, called_later=get_origin(hint) is Callable)
     elif isinstance(value, DictConfig) and inner is not None:
         for key in value:
@@ -86,6 +89,11 @@ def check_part(value: Any, hint: Any, name: str) -> None:
     else:
         with refusing():
             check_value(name, plain(value), _without_classes(hint))
+
+
+def _is_built(value: Any) -> bool:
+    """Whether it is an object that no configuration file holds: one that Python code has built and given in place of a node."""
+    return not (value is None or isinstance(value, (bool, int, float, str, bytes, list, tuple, dict)) or OmegaConf.is_config(value))
 
 
 def _check_target(config: DictConfig, kinds: tuple[type, ...], name: str, called_later: bool = False) -> None:

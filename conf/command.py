@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from types import NoneType
@@ -21,47 +20,19 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
-from diffusion_priors.conf import PROJECT
-from diffusion_priors.conf.groups import SCRIPTS, hint, misplaced, options
+from diffusion_priors.conf import PROJECT, errors
+from diffusion_priors.conf.errors import NotApplicableStop, Stop
+from diffusion_priors.conf.groups import SCRIPTS, hint, misplaced, options, prior_option
 from diffusion_priors.conf.paths import literal_paths, quoted
 from diffusion_priors.runs.exit_codes import BROKEN_PIPE, REFUSED, SIGINT, STOPPED
 from diffusion_priors.runs.exit_codes import FAILED as FAILED
 from diffusion_priors.runs.layout import RunLayout
 from diffusion_priors.runs.printable import printable, without_home, without_secrets
 
-NO_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed", "not enough memory")
-"""How torch says that a tensor is too large for this machine."""
 TRACEBACK = "HYDRA_FULL_ERROR"
-LONGEST = 580
-"""Characters of a message. The middle of a longer one is left out: it ends with the advice."""
 WANTS_TRACEBACK = os.environ.get(TRACEBACK) == "1"
-
-
-class Stop(Exception):
-    """Ends the script with `message` on standard error and exit code `code`."""
-
-    def __init__(self, message: str, code: int = REFUSED) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class NotApplicableStop(Stop):
-    """The solver cannot be used with this operator, noise model or sampler. In a sweep that is no failure."""
-
-
-@contextmanager
-def refusing() -> Iterator[None]:
-    """Turn ValueError and OSError, which bad input raises, and a lack of memory into a Stop with exit code 2."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise Stop(one_line(error)) from error
-    except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in NO_MEMORY):
-            raise
-        raise Stop("this needs more memory than there is; choose smaller images, a smaller operator or network, or batch_size=1") from error
 
 
 def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], float | None]:
@@ -118,10 +89,8 @@ def prior_from_file(argument: str) -> list[str]:
     key, _, value = argument.partition("=")
     if key != "prior" or not value or (PROJECT / "conf" / "prior" / f"{value}.yaml").is_file() or not os.path.exists(value):
         return [argument]
-    option, where = ("folder", "prior.path") if os.path.isdir(value) else ("guided_diffusion", "prior.checkpoint.path")
-    if value.endswith(".ckpt"):
-        option, where = "training", "prior.path"
-    return [f"prior={option}", f"{where}={quoted(value)}"]
+    option, where = prior_option(value)
+    return [f"prior={option}", f"prior.{where}={quoted(value)}"]
 
 
 def check_overrides(script: str, arguments: Sequence[str]) -> None:
@@ -176,16 +145,4 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return f"{group}={option} is unknown; choose one of {', '.join(error.options)}"
-    cause = error.__cause__
-    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
-        if not cause.parent_node:  # null, or nothing in it
-            return f"{cause.full_key} cannot be set, because {cause.full_key.rpartition('.')[0]} is null"
-        return f"{cause.full_key} is unknown; known here: {', '.join(map(str, cause.parent_node))}"
-    lines = [line.strip() for line in str(error).splitlines()]
-    if isinstance(error, MissingMandatoryValue):
-        return f"{error.full_key} is not set; add {error.full_key}=VALUE"
-    if isinstance(error, OmegaConfBaseException) and error.full_key:
-        lines = [f"{error.full_key}: {lines[0]}"]
-    text = " ".join(line for line in lines if line and not line.startswith(("object_type=", "reference_type=")))
-    text = printable(without_secrets(text)) or type(error).__name__
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 203]} … {text[-200:]}"
+    return errors.one_line(error)

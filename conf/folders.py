@@ -1,4 +1,7 @@
-"""Names of output folders, made of the overrides: the same command finds its own run again."""
+"""Names of output folders, made of the overrides: the same command finds its own run again.
+
+Hydra is imported where it is asked, so that the Python interface loads none of it.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from diffusion_priors.runs.printable import without_secrets
 
@@ -75,20 +76,32 @@ def name_sweep(arguments: Sequence[str]) -> list[str]:
 
 def output_folder(output_dir: str | None) -> Path:
     """The folder of this run: a sweep's job has its own; otherwise output_dir, or a name made of the overrides."""
+    from hydra.core.hydra_config import HydraConfig
+
     hydra_config = HydraConfig.get()
-    if hydra_config.mode == RunMode.MULTIRUN:
+    if _in_sweep(hydra_config):
         return Path(hydra_config.runtime.output_dir)
     return Path(output_dir or f"{ROOT}/{job_folder(hydra_config.overrides.task)}")
 
 
 def shares_sweep_process() -> bool:
     """Whether this job runs in the process of its sweep, which Lightning would start again as a whole."""
+    from hydra.core.hydra_config import HydraConfig
+
     hydra_config = HydraConfig.get()
-    return hydra_config.mode == RunMode.MULTIRUN and hydra_config.launcher._target_.endswith("BasicLauncher")
+    return _in_sweep(hydra_config) and hydra_config.launcher._target_.endswith("BasicLauncher")
 
 
 def sweep_name() -> str | None:
     """The name of this sweep's folder; None outside a sweep."""
-    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized() or not _in_sweep(HydraConfig.get()):
         return None
     return Path(HydraConfig.get().sweep.dir).resolve().name
+
+
+def _in_sweep(hydra_config: DictConfig) -> bool:
+    from hydra.types import RunMode
+
+    return hydra_config.mode == RunMode.MULTIRUN

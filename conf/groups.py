@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -44,6 +45,13 @@ def groups_inside(script: str) -> dict[str, list[str]]:
                 if place and name.startswith("/"):
                     found.setdefault(f"{group}@{outer}.{place}", []).append(f"{outer}={option}")
     return found
+
+
+def prior_option(path: str) -> tuple[str, str]:
+    """The option of conf/prior that reads the file or folder at `path`, and the setting that takes the path: ("folder", "path")."""
+    if os.path.isdir(path):
+        return "folder", "path"
+    return ("training", "path") if path.endswith(".ckpt") else ("guided_diffusion", "checkpoint.path")
 
 
 def help_text(script: str) -> str:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from diffusion_priors.conf import PROJECT
 from diffusion_priors.conf.kept import kept, kept_overrides
+from diffusion_priors.runs.printable import command_of
 
 
 def config_text(config: DictConfig, script: str, weights: str | None = None) -> str:
@@ -23,7 +24,7 @@ def config_text(config: DictConfig, script: str, weights: str | None = None) -> 
         "config": kept(config),
         "choices": OmegaConf.to_container(hydra_config.runtime.choices),
         "overrides": overrides,
-        "command": " ".join(["python", script, *overrides]),
+        "command": " ".join([command_of(script.removesuffix(".py")), *overrides]),
         "weights": weights,
         "source": source_state(PROJECT),
     }

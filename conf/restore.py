@@ -9,7 +9,7 @@ from typing import TypeVar
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from diffusion_priors.conf.command import Stop, refusing
+from diffusion_priors.conf.errors import Stop, refusing
 from diffusion_priors.conf.folders import output_folder, shares_sweep_process
 from diffusion_priors.conf.kept import kept, overrides
 from diffusion_priors.conf.provenance import chosen, config_text

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from diffusion_priors.runs.exit_codes import FAILED
 from diffusion_priors.runs.files import write_whole
 from diffusion_priors.runs.layout import ERROR, EXACT_POSTERIOR
-from diffusion_priors.runs.printable import printable, show, without_home, without_secrets
+from diffusion_priors.runs.printable import command_of, printable, show, without_home, without_secrets
 
 PLAIN = re.compile(r"[\w\-./,=+~@%:\[\] ]+")
 """What a POSIX shell leaves as it is between double quotes."""
@@ -25,7 +25,7 @@ def compare_command(first: Path, second: Path) -> str:
     """The command that compares two runs, ready for a shell. Their folders need no quotes of Hydra: see conf/paths.py."""
     argument = f"compare=[{first},{second}]"
     quoted = f'"{argument}"' if PLAIN.fullmatch(argument) else shlex.quote(argument)
-    return f"python evaluate.py {quoted}"
+    return f"{command_of('evaluate')} {quoted}"
 
 
 class Failures(Callback):

@@ -70,6 +70,26 @@ class X0(Preconditioning):
         return 1.0
 
 
+class Denoising(Preconditioning):
+    """x̂0 = D(x_t/α, σ/α) for a network D that is a denoiser itself, of x0 + u ε given u, trained on x̂0."""
+
+    name = "denoising"
+
+    def inputs(self, x: Tensor, level: NoiseLevel) -> tuple[Tensor, float | Tensor]:
+        if isinstance(level.sigma, Tensor):
+            return x / level.alpha, (level.sigma / level.alpha).flatten()
+        return x / level.alpha, level.noise_to_signal
+
+    def x0(self, x: Tensor, output: Tensor, level: NoiseLevel) -> Tensor:
+        return output
+
+    def target(self, x0: Tensor, z: Tensor, level: NoiseLevel) -> Tensor:
+        return x0
+
+    def gain(self, level: NoiseLevel) -> float | Tensor:
+        return 1.0
+
+
 class V(Preconditioning):
     """v = α ε − σ x0, so x̂0 = (α x_t − σ v̂)/(α² + σ²) (Salimans & Ho 2022, App. D), trained on v̂ − v."""
 

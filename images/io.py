@@ -40,8 +40,7 @@ def image_size(path: Path) -> tuple[tuple[int, int], bool]:
     try:
         with open_image(path) as image, DECODING.hold(image.width * image.height):
             load(image)  # the tag of a PNG may follow its pixels, and Pillow itself turns a TIFF
-            upright = _upright(image, np.asarray)
-            return (upright.height, upright.width), image.mode in ("1", "L", "F") or image.mode.startswith("I")
+            return upright_size(image), image.mode in ("1", "L", "F") or image.mode.startswith("I")
     except ValueError as error:
         raise ValueError(f"cannot use the image {path}: {error}") from error
 
@@ -64,9 +63,20 @@ def decode_image(source: Path | BinaryIO, channels: int, size: tuple[int, int], 
     """
     with open_image(source) as image, DECODING.hold(image.width * image.height):
         load(image)
-        fitted = fit(_upright(image, lambda part: _pixels(part, channels)), size)
+        return fitted_image(image, channels, size, fit)
+
+
+def fitted_image(image: Image.Image, channels: int, size: tuple[int, int], fit: Fit) -> Tensor:
+    """A decoded image → (channels, *size) float32 in [-1, 1], on the grid of 8 bits, as `decode_image` says. Raises ValueError likewise."""
+    fitted = fit(_upright(image, lambda part: _pixels(part, channels)), size)
     bits = np.rint(fitted * 255.0).astype(np.float32)
     return torch.from_numpy(bits / 127.5 - 1.0).permute(2, 0, 1).contiguous()
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) of a decoded image, turned upright."""
+    pixels = _upright(image, np.asarray)
+    return pixels.height, pixels.width
 
 
 def _upright(image: Image.Image, values: Callable[[Image.Image], np.ndarray]) -> Pixels:

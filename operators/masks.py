@@ -15,6 +15,29 @@ from diffusion_priors.operators.inpainting import Inpainting
 Side = Literal["top", "bottom", "left", "right"]
 
 
+class Given(Inpainting):
+    """The mask is an array (H, W), the same for all images: a pixel is known where it is True, or a number that is not 0.
+
+    Raises ValueError for another shape, for a mask without known or without missing pixels, and for images of another size.
+    """
+
+    def __init__(self, mask: Tensor | np.ndarray) -> None:
+        super().__init__()
+        self.given = torch.as_tensor(mask) != 0
+        if self.given.ndim != 2:
+            raise ValueError(f"a mask is (height, width), got {tuple(self.given.shape)}; give one mask for all channels and images")
+        if self.given.all() or not self.given.any():
+            raise ValueError(f"the mask has nothing {'missing' if self.given.all() else 'known'}; 0 stands for a missing pixel")
+
+    def draw(self, like: Tensor, generators: Sequence[Generator]) -> Self:
+        super().draw(like, generators)
+        if self.given.shape != like.shape[-2:]:
+            given, size = ("{} x {}".format(*shape) for shape in (self.given.shape, like.shape[-2:]))
+            raise ValueError(f"the mask is {given} and the prior's images are {size} (height x width); give a mask of their size")
+        self.mask = self.given.to(like)[None, None]
+        return self
+
+
 class Outpaint(Inpainting):
     """A box of `size` = (height, width) pixels in the middle is known, by default half the image's sides; all around is missing.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 USER = re.compile(r"(://)[^\s/?#]*@")
@@ -26,6 +27,12 @@ def printable(text: str, longest: int | None = None) -> str:
 def show(text: str) -> None:
     """Print lines, each of them printable: they hold names, titles and errors from files that others may have written."""
     print("\n".join(printable(line) for line in text.split("\n")), flush=True)
+
+
+def command_of(script: str) -> str:
+    """ "sample" → the command as this copy of the project has it: python sample.py in a checkout, diffusion-priors sample if installed."""
+    checkout = (Path(__file__).resolve().parents[1] / "pyproject.toml").is_file()
+    return f"python {script}.py" if checkout else f"diffusion-priors {script}"
 
 
 def without_secrets(text: str) -> str:

@@ -17,6 +17,7 @@ MATH = {"solvers", "diffusion", "operators"}
 EVALUATION = {"evaluation", *(f"evaluation/{room}" for room in ("restoration", "metrics", "reporting", "sweeps", "comparison", "exact"))}
 BELOW = {
     "scripts": {"conf", "training", *EVALUATION, *MATH, "images", "runs"},
+    "api": {"conf", "evaluation/restoration", "evaluation/metrics", "evaluation/reporting", *MATH, "images", "runs"},
     "conf": {"training", *EVALUATION, *MATH, "images", "runs"},
     "training": {"evaluation/restoration", "evaluation/metrics", "evaluation/reporting", *MATH, "images", "runs"},
     "evaluation/restoration": {"evaluation/metrics", "evaluation/reporting", "evaluation", *MATH, "images", "runs"},
@@ -223,6 +224,8 @@ WRONG = [
         "evaluation may not import evaluation/reporting",
     ),
     ("evaluation/restoration/run.py", "import sample", "nothing imports a script"),
+    ("conf/named.py", "from diffusion_priors.api.parts import solver", "conf may not import api"),
+    ("api/parts.py", "from hydra.utils import instantiate", "hydra belongs in"),
     ("solvers/dps.py", "from omegaconf import DictConfig", "omegaconf belongs in"),
     ("solvers/dps.py", "if True:\n    from hydra.utils import instantiate", "hydra belongs in"),
     ("evaluation/restoration/run.py", "import hydra", "hydra belongs in"),

@@ -9,7 +9,7 @@ from lazy import Lazy
 from omegaconf import OmegaConf
 
 from diffusion_priors.conf import PROJECT
-from diffusion_priors.conf.command import Stop
+from diffusion_priors.conf.errors import Stop
 from diffusion_priors.conf.groups import groups_of
 from diffusion_priors.conf.settings import EvaluateSettings, SampleSettings, TrainSettings
 

@@ -1,6 +1,7 @@
 """Runs the commands of docs/, as they are written, with tiny priors and little work.
 
-Other tests run the remaining pages: tests/cluster has docs/cluster.md, tests/test_evaluate_exact.py has docs/exact_posterior.md.
+Other tests run the remaining pages: tests/cluster has docs/cluster.md, tests/test_evaluate_exact.py has docs/exact_posterior.md,
+tests/api has docs/python.md.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ import sysconfig
 import tarfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -20,14 +19,16 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "diffusion_priors"
-ROOMS = sorted(path.name for path in (ROOT / PACKAGE).iterdir() if path.is_symlink())
+ROOMS = sorted(path.name for path in (ROOT / PACKAGE).iterdir() if path.is_symlink() and path.is_dir())
+SCRIPTS = ("sample.py", "evaluate.py", "train.py")
+LINKS = {**{name: f"../{name}" for name in (*ROOMS, *SCRIPTS)}, "examples/faces": "../../examples/faces"}
 FILES = {
     f"{PACKAGE}/{path.relative_to(ROOT).as_posix()}"
-    for room in ROOMS
-    for path in (ROOT / room).rglob("*")
+    for link in LINKS
+    for path in ([ROOT / link] if (ROOT / link).is_file() else (ROOT / link).rglob("*"))
     if path.is_file() and "__pycache__" not in path.parts
-} | {f"{PACKAGE}/__init__.py", f"{PACKAGE}/py.typed"}
-"""What an installed package holds: every file of every room, whatever its kind."""
+} | {f"{PACKAGE}/{name}" for name in ("__init__.py", "__main__.py", "py.typed")}
+"""What an installed package holds: the scripts, the example faces, and every file of every room, whatever its kind."""
 MODULES = sorted(file.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for file in FILES if file.endswith(".py"))
 
 USE = f"""
@@ -49,6 +50,18 @@ for group in ("prior", "operator", "solver"):
     assert type(built).__module__.startswith("{PACKAGE}."), type(built)
 """
 """Import every module from below the folder `home`; compose the configuration, and build from it by `_target_` and `${{project:…}}`."""
+RESTORE = f"""
+import json, subprocess
+import {PACKAGE} as dp
+
+command = [home / "bin" / "diffusion-priors", "sample", "output_dir=run", "grid.steps=2", "metrics.lpips=null", "trainer=cpu"]
+subprocess.run(command, check=True)
+record = json.loads(Path("run/records.jsonl").read_text())
+result = dp.restore(image=dp.FACES[0], operator="inpaint_box", steps=2, trainer="cpu", progress=False)
+assert result.records[0]["psnr"] == record["psnr"], (result.records, record)
+assert "command: diffusion-priors sample output_dir=run" in Path("run/config.yaml").read_text()
+"""
+"""The installed command restores a bundled face, and so does the Python interface, with the same result."""
 OWN = "for name in sys.argv[2:]:\n    assert importlib.import_module(name).OWNER == 'user', name\n"
 
 
@@ -90,10 +103,10 @@ def elsewhere(tmp_path) -> Path:
     return folder
 
 
-def replace_links(checkout: Path, replacement: Iterable[str] = ROOMS) -> None:
+def replace_links(checkout: Path) -> None:
     """As git checks out symbolic links on Windows: text files that hold the path."""
-    for room in replacement:
-        link = checkout / PACKAGE / room
+    for name in LINKS:
+        link = checkout / PACKAGE / name
         target = os.readlink(link)
         link.unlink()
         link.write_text(target)
@@ -102,14 +115,15 @@ def replace_links(checkout: Path, replacement: Iterable[str] = ROOMS) -> None:
 def test_every_room_has_a_link():
     folders = {path.name for path in ROOT.iterdir() if (path / "__init__.py").is_file()} - {PACKAGE}
     assert set(ROOMS) == folders
-    assert all(os.readlink(ROOT / PACKAGE / room) == f"../{room}" for room in ROOMS)
+    found = {path.relative_to(ROOT / PACKAGE).as_posix(): os.readlink(path) for path in (ROOT / PACKAGE).rglob("*") if path.is_symlink()}
+    assert found == LINKS
 
 
 @pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
 def test_a_checkout_works_from_any_folder(links, checkout, elsewhere):
     if not links:
         replace_links(checkout)
-    for script in ("sample.py", "evaluate.py", "train.py"):
+    for script in SCRIPTS:
         assert "operator" in run(sys.executable, checkout / script, "--help", folder=elsewhere)
     run(sys.executable, "-c", USE + OWN, checkout, *ROOMS, folder=elsewhere, PYTHONPATH=str(checkout))
 
@@ -125,23 +139,35 @@ def test_a_wheel_holds_every_file_under_one_name_and_its_licence(checkout, tmp_p
     assert fields["Version"] == citation["version"] and fields["Author"] == citation["authors"][0]["name"]
 
 
-def test_an_installed_wheel_works_among_folders_of_the_same_names(checkout, elsewhere, tmp_path):
-    wheel, target = build_wheel(checkout, tmp_path / "dist"), tmp_path / "installed"
-    run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", target, wheel, folder=tmp_path)
-    assert {path.name for path in target.iterdir() if not path.name.endswith(".dist-info")} == {PACKAGE}
-    shutil.rmtree(checkout)
-    run(sys.executable, "-c", USE + OWN, target, *ROOMS, folder=elsewhere, PYTHONPATH=str(target))
-
-
-def test_an_editable_install_works_among_folders_of_the_same_names(checkout, elsewhere, tmp_path):
-    """The new environment takes the dependencies, and no installed `diffusion_priors`, from the present one."""
-    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv", folder=tmp_path)
-    (packages,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+@pytest.fixture
+def environment(tmp_path) -> Path:
+    """A new environment. It takes the dependencies, and no installed `diffusion_priors`, from the present one."""
+    root = tmp_path / "venv"
+    run(sys.executable, "-m", "venv", "--without-pip", root, folder=tmp_path)
+    (packages,) = root.glob("lib/python*/site-packages")
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    python = tmp_path / "venv" / "bin" / "python"
-    install = ("install", "-q", "--no-deps", "--no-build-isolation", "-e", checkout)
-    run(sys.executable, "-m", "pip", "--python", python, *install, folder=tmp_path)
-    run(python, "-c", USE + OWN, checkout, *ROOMS, folder=elsewhere)
+    return root
+
+
+def install(environment: Path, *what: str | Path) -> Path:
+    """Install with pip, without dependencies; → the environment's Python."""
+    python = environment / "bin" / "python"
+    options = ("install", "-q", "--no-deps", "--no-build-isolation")
+    run(sys.executable, "-m", "pip", "--python", python, *options, *what, folder=environment)
+    return python
+
+
+def test_an_installed_wheel_works_among_folders_of_the_same_names(checkout, elsewhere, environment, tmp_path):
+    python = install(environment, build_wheel(checkout, tmp_path / "dist"))
+    (packages,) = environment.glob("lib/python*/site-packages")
+    found = {path.name for path in packages.iterdir() if path.suffix not in (".dist-info", ".pth")}
+    assert found == {PACKAGE} and (environment / "bin" / "diffusion-priors").is_file()
+    shutil.rmtree(checkout)
+    run(python, "-c", USE + RESTORE + OWN, environment, *ROOMS, folder=elsewhere)
+
+
+def test_an_editable_install_works_among_folders_of_the_same_names(checkout, elsewhere, environment):
+    run(install(environment, "-e", checkout), "-c", USE + OWN, checkout, *ROOMS, folder=elsewhere)
 
 
 def test_an_sdist_holds_real_files_once_and_builds_the_same_wheel(checkout, tmp_path):

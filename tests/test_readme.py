@@ -19,6 +19,7 @@ from PIL import Image
 NOT_RUN = {
     "pip install -e .": "tests/test_namespace.py installs the project",
     "pip install -e '.[test]'": "it downloads packages; .ci/run runs it",
+    "--index-url https://download.pytorch.org/whl/cpu": "it downloads packages",
     "-m pytest": "these are the tests; .ci/run runs it",
     "prior.checkpoint.path=ffhq_10m.pt": "the checkpoint has to be downloaded by hand",
     "prior.checkpoint.url=URL": "it downloads the checkpoint",

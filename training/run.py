@@ -19,7 +19,7 @@ from diffusion_priors.runs.exit_codes import FAILED, OF_SIGNAL, TIMED_OUT
 from diffusion_priors.runs.files import write_whole
 from diffusion_priors.runs.loggers import Dashboard
 from diffusion_priors.runs.memory import activation_bytes, free_bytes
-from diffusion_priors.runs.printable import printable
+from diffusion_priors.runs.printable import command_of, printable
 from diffusion_priors.runs.signals import Listener, StopRequested
 from diffusion_priors.runs.trainer import TrainerSettings
 from diffusion_priors.training.callbacks import Checkpoints, NotFinite, Validate, Watch, average
@@ -244,4 +244,6 @@ class Training:
     def outcome(self) -> str:
         """The lines to print at the end: where the results are."""
         note = "already trained; raise steps to train for longer\n" if self.finished else ""
-        return f"{note}prior:   {self.folder.prior}\nmetrics: {self.folder.metrics}\nuse it:  python sample.py prior={self.folder.prior}"
+        return (
+            f"{note}prior:   {self.folder.prior}\nmetrics: {self.folder.metrics}\nuse it:  {command_of('sample')} prior={self.folder.prior}"
+        )

@@ -43,8 +43,8 @@ class Restored(NamedTuple):
     """One finished batch: `x0` and `truth` (B, C, H, W) in [-1, 1], `y`, and one record per item, as records.jsonl holds it.
 
     `measurement_image` is y as an image, at its own size; `views` is what is shown of a y that is none. `start`
-    (B, C, H, W) is the noised image that the solver started from. Each is None where it does not exist. A batch that was
-    interrupted has no items.
+    (B, C, H, W) is the noised image that the solver started from, and `trajectory` (B, frames, C, H, W) the x̂0 on the way.
+    Each is None where it does not exist. A batch that was interrupted has no items.
     """
 
     ids: tuple[str, ...]
@@ -56,6 +56,7 @@ class Restored(NamedTuple):
     start: Tensor | None = None
     measurement_image: Tensor | None = None
     views: list[list[View]] | None = None
+    trajectory: Tensor | None = None
 
 
 def views_of(operator: Operator, y: Tensor) -> list[list[View]]:

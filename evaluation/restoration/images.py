@@ -210,11 +210,7 @@ class ImageSet:
         return found.only(self.chosen(found.ids))
 
     def _degraded(self, method: Method, num_samples: int) -> Measurements:
-        if method.operator.random:
-            raise ValueError(
-                "this operator draws its mask or kernel at random, so it cannot be the one that made the measurement; "
-                "use operator=inpaint_mask, operator=deblur_kernel, a mask or operator.path of your own, or another without randomness"
-            )
+        check_known(method.operator)
         return Measurements(self.degraded, method.operator, method.grey_measurement(), self.fit, num_samples)
 
     def chosen(self, ids: list[str]) -> list[int]:
@@ -230,3 +226,12 @@ class ImageSet:
     @staticmethod
     def _share(name: str) -> float:
         return int.from_bytes(blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest(), "big") / 2**64
+
+
+def check_known(operator: Operator) -> None:
+    """Raises ValueError for an operator that draws: it cannot have made a measurement that exists already."""
+    if operator.random:
+        raise ValueError(
+            "this operator draws its mask or kernel at random, so it cannot be the one that made the measurement; "
+            "use operator=inpaint_mask, operator=deblur_kernel, a mask or operator.path of your own, or another without randomness"
+        )

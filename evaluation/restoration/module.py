@@ -21,6 +21,7 @@ from diffusion_priors.operators.noise_models import NoiseModel
 from diffusion_priors.runs.memory import peak_mib
 from diffusion_priors.runs.reading.records import Record
 from diffusion_priors.solvers.base import Problem, Progress, Solution, Solver, Step
+from diffusion_priors.solvers.trajectory import Trajectory
 
 Report = Callable[[Problem, Progress], object]
 """Called after every step of the solver, to show the progress."""
@@ -40,6 +41,8 @@ class RestorationModule(pl.LightningModule):
 
     `images_per_call` is the number of images that network, operator and metrics see at once, whatever the batch; None: the
     batch. With it an item's result is the same bit by bit in any batch, else it is up to rounding.
+
+    `frames` is the number of x̂0 that are kept of each walk, at equal distances over its steps.
 
     `should_stop` is asked after every step. Once its answer is true, the present batch and all later ones come out
     without items, and `interrupted` is true.
@@ -61,6 +64,7 @@ class RestorationModule(pl.LightningModule):
         report: Report | None = None,
         should_stop: Callable[[], bool] = never,
         images_per_call: int | None = None,
+        frames: int = 0,
     ) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer batches than processes
@@ -70,7 +74,7 @@ class RestorationModule(pl.LightningModule):
         self.measurement_seed = seed if measurement_seed is None else measurement_seed
         self.measurement_key = measurement_key
         self.report, self.should_stop, self.interrupted = report, should_stop, False
-        self.images_per_call = images_per_call
+        self.images_per_call, self.frames = images_per_call, frames
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> Restored:
         """Restore `batch`. Lightning's inference mode is left for that: guided methods need gradients."""
@@ -92,7 +96,8 @@ class RestorationModule(pl.LightningModule):
         started = perf_counter()
         measurement = self.measure(batch) if self.solver.uses_measurement else None
         problem = Problem(self.denoiser, measurement, self.sampler, self.sampling_noise(batch), self.like(batch))
-        solution = self.solver.solve(problem, self.plan, lambda progress: self._observe(problem, progress))
+        trajectory = Trajectory(len(self.plan), self.frames) if self.frames else None
+        solution = self.solver.solve(problem, self.plan, lambda progress: self._observe(problem, progress, trajectory))
         if self.interrupted:
             return self._nothing(batch)
         seconds = (perf_counter() - started) / count
@@ -100,10 +105,13 @@ class RestorationModule(pl.LightningModule):
         y = None if measurement is None else measurement.y
         image = None if y is None else self.operator.as_image(y)
         views = None if y is None else views_of(self.operator, y)
-        return Restored(batch.ids, batch.samples, batch.truth, y, solution.x0, records, solution.start, image, views)
+        film = None if trajectory is None else trajectory.stacked()
+        return Restored(batch.ids, batch.samples, batch.truth, y, solution.x0, records, solution.start, image, views, film)
 
-    def _observe(self, problem: Problem, progress: Progress) -> bool:
+    def _observe(self, problem: Problem, progress: Progress, trajectory: Trajectory | None) -> bool:
         """True ends the solver's walk."""
+        if trajectory is not None:
+            trajectory.add(progress)
         if self.report is not None:
             self.report(problem, progress)
         self.interrupted = self.should_stop()

@@ -15,13 +15,16 @@ from diffusion_priors.solvers.base import Problem, Progress
 class ProgressReport:
     """Called after every step of `batches` batches. Off a terminal it prints a line every `every` seconds.
 
+    `terminal` says whether `stream` redraws a line, as terminals and notebooks do; None: as the stream says.
     The residual is fetched only a few times a second, since each look waits for the device. It is left out for solvers
     that use no measurement. Where a network that is watched sees the image in tiles, those of a step are shown too.
     """
 
-    def __init__(self, batches: int, every: float = 10.0, stream: TextIO = sys.stderr, residual: bool = True) -> None:
+    def __init__(
+        self, batches: int, every: float = 10.0, stream: TextIO = sys.stderr, residual: bool = True, terminal: bool | None = None
+    ) -> None:
         self.batches, self.stream, self.residual = batches, stream, residual
-        self.terminal = stream.isatty()
+        self.terminal = stream.isatty() if terminal is None else terminal
         self.every = 0.2 if self.terminal else every
         self.bar: tqdm | None = None
         self.batch = self.done = 0

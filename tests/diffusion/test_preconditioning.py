@@ -11,7 +11,7 @@ from torch import nn
 
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.levels import NoiseLevel
-from diffusion_priors.diffusion.preconditioning import EDM, X0, Eps, Flow, Score, V
+from diffusion_priors.diffusion.preconditioning import EDM, X0, Denoising, Eps, Flow, Score, V
 from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.schedules import Cosine
 
@@ -25,6 +25,7 @@ ORACLES = {  # what a perfect network of each kind says of x = a · x0 + s · e
     "v": lambda a, s, x0, e: a * e - s * x0,
     "score": lambda a, s, x0, e: -e / s,
     "flow": lambda a, s, x0, e: e - x0,
+    "denoising": lambda a, s, x0, e: x0,
     "edm": lambda a, s, x0, e: edm_target(a, s, x0, e),  # noqa: PLW0108 - it is defined below
 }
 
@@ -36,7 +37,9 @@ def edm_target(a, s, x0, e, d=0.5):
 
 
 def shown(kind: str, a, s, x, t):
-    """What the network is fed: (x, t); for EDM c_in x/a and ln(u)/4."""
+    """What the network is fed: (x, t); for EDM c_in x/a and ln(u)/4; a denoiser x/a and u."""
+    if kind == "denoising":
+        return x / a, s / a
     return (x / (s**2 + 0.25 * a**2) ** 0.5, np.log(s / a) / 4) if kind == "edm" else (x, t)
 
 
@@ -95,7 +98,7 @@ def test_the_image_schedule_is_in_the_units_of_images():
 
 
 @pytest.mark.parametrize("level", [NoiseLevel(3, 0.8, 0.6), NoiseLevel(0, 1.0, 40.0), NoiseLevel(0.3, 0.7, 0.3)], ids=["vp", "ve", "flow"])
-@pytest.mark.parametrize("kind", [Eps, X0, V, Score, EDM, Flow])
+@pytest.mark.parametrize("kind", [Eps, X0, V, Score, EDM, Flow, Denoising])
 def test_no_preconditioning_assumes_a_variance_preserving_level(kind, level):
     say = ORACLES[kind.__name__.lower()]
     generator = torch.Generator().manual_seed(1)
@@ -104,7 +107,7 @@ def test_no_preconditioning_assumes_a_variance_preserving_level(kind, level):
     torch.testing.assert_close(kind().x0(level.diffuse(x0, eps), output, level), x0, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", [Eps, X0, V, Score, EDM, Flow])
+@pytest.mark.parametrize("kind", [Eps, X0, V, Score, EDM, Flow, Denoising])
 def test_the_target_is_what_a_perfect_network_gives_and_the_gain_relates_the_two_errors(kind):
     """‖error‖² = gain ‖x̂0 − x0‖² for any output."""
     level = NoiseLevel(0.3, 0.7, 0.4)

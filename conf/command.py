@@ -26,6 +26,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandat
 from diffusion_priors.conf import PROJECT
 from diffusion_priors.conf.groups import SCRIPTS, hint, misplaced, options
 from diffusion_priors.conf.paths import literal_paths, quoted
+from diffusion_priors.diffusion.priors.kinds import option_for
 from diffusion_priors.runs.exit_codes import BROKEN_PIPE, REFUSED, SIGINT, STOPPED
 from diffusion_priors.runs.exit_codes import FAILED as FAILED
 from diffusion_priors.runs.layout import RunLayout
@@ -118,10 +119,8 @@ def prior_from_file(argument: str) -> list[str]:
     key, _, value = argument.partition("=")
     if key != "prior" or not value or (PROJECT / "conf" / "prior" / f"{value}.yaml").is_file() or not os.path.exists(value):
         return [argument]
-    option, where = ("folder", "prior.path") if os.path.isdir(value) else ("guided_diffusion", "prior.checkpoint.path")
-    if value.endswith(".ckpt"):
-        option, where = "training", "prior.path"
-    return [f"prior={option}", f"{where}={quoted(value)}"]
+    option = option_for(Path(value))
+    return [f"prior={option.name}", f"{option.key}={quoted(value)}"]
 
 
 def check_overrides(script: str, arguments: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ EVALUATION = {"evaluation", *(f"evaluation/{room}" for room in ("restoration", "
 BELOW = {
     "scripts": {"conf", "training", *EVALUATION, *MATH, "images", "runs"},
     "conf": {"training", *EVALUATION, *MATH, "images", "runs"},
+    "checkpoints": {"diffusion", "images", "runs"},
     "training": {"evaluation/restoration", "evaluation/metrics", "evaluation/reporting", *MATH, "images", "runs"},
     "evaluation/restoration": {"evaluation/metrics", "evaluation/reporting", "evaluation", *MATH, "images", "runs"},
     "evaluation/exact": {"evaluation/reporting", "evaluation", *MATH, "images", "runs"},

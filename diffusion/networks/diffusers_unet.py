@@ -31,7 +31,8 @@ class DiffusersUNet(nn.Module):
         config = {key: value for key, value in config.items() if not key.startswith("_")}
         _check(config)
         self.unet = _built(config)
-        self.flags = {"kind": self.kind, "config": {key: _plain(value) for key, value in config.items()}}
+        self.config = {key: _plain(value) for key, value in config.items()}
+        self.flags = {"kind": self.kind, "config": self.config}
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         return self.unet(x, t, return_dict=False)[0]

@@ -71,9 +71,11 @@ def _betas(schedule: Betas) -> dict[str, Any]:
 
 def _network(prior: Prior) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The configuration and the tensors of the UNet2DModel that equals the prior's network."""
-    network, size = prior.network, {"sample_size": prior.size[0] if prior.size[0] == prior.size[1] else list(prior.size)}
+    network = prior.network
+    size: dict[str, Any] = {"sample_size": prior.size[0] if prior.size[0] == prior.size[1] else list(prior.size)}
     if isinstance(network, DiffusersUNet):
-        return network.flags["config"] | size, network.unet.state_dict()
+        config: dict[str, Any] = network.config
+        return config | size, network.unet.state_dict()
     if not isinstance(network, UNet):
         raise _no_equal(f"the network {type(network).__name__}: it knows this project's UNet and its own UNet2DModel")
     return unet_config(network) | size, renamed(network)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 from torch import Tensor, nn
 
 from diffusion_priors.diffusion.networks.unet import AttentionBlock, ResBlock, UNet
@@ -28,18 +31,22 @@ def renamed(network: UNet) -> dict[str, Tensor]:
     """The state dict of the UNet2DModel that computes the same as `network`."""
     state = network.state_dict()
     found = {f"{new}.{kind}": state[f"{old}.{kind}"] for old, new in WHOLE.items() for kind in ("weight", "bias")}
-    each = network.flags["num_res_blocks"] + 1
-    for index, stage in enumerate(network.input_blocks[1:]):
+    each = cast(int, network.flags["num_res_blocks"]) + 1
+    for index, stage in enumerate(_stages(network.input_blocks)[1:]):
         level, place = divmod(index, each)
         if place == each - 1:
             found |= _block(stage[0], f"down_blocks.{level}.downsamplers.0")
         else:
             found |= _stage(stage, f"down_blocks.{level}", place)
-    for index, stage in enumerate(network.output_blocks):
+    for index, stage in enumerate(_stages(network.output_blocks)):
         found |= _stage(stage, f"up_blocks.{index // each}", index % each)
     first, attention, second = network.middle_block
-    found |= _block(first, "mid_block.resnets.0") | _attention(attention, "mid_block.attentions.0")
+    found |= _block(first, "mid_block.resnets.0") | _attention(cast(AttentionBlock, attention), "mid_block.attentions.0")
     return found | _block(second, "mid_block.resnets.1")
+
+
+def _stages(blocks: nn.ModuleList) -> list[nn.Sequential]:
+    return list(cast(Iterable[nn.Sequential], blocks))
 
 
 def _stage(stage: nn.Sequential, level: str, place: int) -> dict[str, Tensor]:

@@ -1,0 +1,60 @@
+"""Files of priors on the command line: python -m diffusion_priors.checkpoints --help."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from diffusion_priors.runs.exit_codes import FAILED, REFUSED
+from diffusion_priors.runs.printable import printable, show, without_secrets
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Say what a file is, and try it. 1 where something is wrong with it."""
+    from diffusion_priors.checkpoints.doctor import examine, text
+
+    found = examine(arguments.path, arguments.images, arguments.size)
+    show(text(found))
+    return FAILED if found.wrong else 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write a prior as a pipeline of diffusers."""
+    from pathlib import Path
+
+    from diffusion_priors.diffusion.priors.diffusers_export import export_diffusers
+    from diffusion_priors.diffusion.priors.load import load_prior
+
+    export_diffusers(load_prior(arguments.path), Path(arguments.folder))
+    show(f"pipeline of diffusers: {arguments.folder}")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    main = argparse.ArgumentParser(prog="python -m diffusion_priors.checkpoints", description="Files of priors.")
+    commands = main.add_subparsers(required=True, metavar="COMMAND")
+    one = commands.add_parser("doctor", help="what a file is, and whether its settings are right")
+    one.add_argument("path", help="a file or folder of weights, or owner/name on the hub")
+    one.add_argument("--images", help="a folder of images like those it was trained on (default: the bundled faces)")
+    one.add_argument("--size", nargs=2, type=int, metavar=("HEIGHT", "WIDTH"), help="where the file does not say")
+    one.set_defaults(run=doctor)
+    one = commands.add_parser("export", help="write a prior as a pipeline of diffusers")
+    one.add_argument("path", help="a file or folder of weights")
+    one.add_argument("folder", help="the folder to write")
+    one.set_defaults(run=export)
+    return main
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code. What cannot be done is one line on standard error."""
+    given = parser().parse_args(arguments)
+    try:
+        return given.run(given)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {printable(without_secrets(str(error)))}", file=sys.stderr)
+        return REFUSED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

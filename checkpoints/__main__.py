@@ -23,11 +23,22 @@ def export(arguments: argparse.Namespace) -> int:
     """Write a prior as a pipeline of diffusers."""
     from pathlib import Path
 
-    from diffusion_priors.diffusion.priors.diffusers_export import export_diffusers
+    from diffusion_priors.checkpoints.diffusers_export import export_diffusers
     from diffusion_priors.diffusion.priors.load import load_prior
 
     export_diffusers(load_prior(arguments.path), Path(arguments.folder))
     show(f"pipeline of diffusers: {arguments.folder}")
+    return 0
+
+
+def convert(arguments: argparse.Namespace) -> int:
+    """Write the tensors of a pickle of EDM as safetensors."""
+    from pathlib import Path
+
+    from diffusion_priors.checkpoints.convert import convert as converted
+
+    notes = converted(Path(arguments.path), Path(arguments.target))
+    show(f"{arguments.target}: {', '.join(f'{key}={value}' for key, value in notes.items())}; none of the pickle's code was run")
     return 0
 
 
@@ -43,6 +54,10 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("path", help="a file or folder of weights")
     one.add_argument("folder", help="the folder to write")
     one.set_defaults(run=export)
+    one = commands.add_parser("convert", help="the tensors of a pickle of EDM as safetensors; none of its code is run")
+    one.add_argument("path", help="a .pkl of NVlabs/edm")
+    one.add_argument("target", help="the .safetensors to write")
+    one.set_defaults(run=convert)
     return main
 
 

@@ -20,6 +20,10 @@ KINDS = {
     "training": "a checkpoint of train.py",
     "diffusers": "a pipeline of diffusers",
     "guided_diffusion": "a checkpoint of guided-diffusion",
+    "edm": "a converted checkpoint of EDM",
+    "ddpm": "a checkpoint of DDPM (pesser, SDEdit)",
+    "inverse_bench": "a file of InverseBench",
+    "lightning": "a checkpoint of Lightning from another project",
 }
 
 

@@ -17,11 +17,6 @@ SIZES = {
 """channel_mult → side of the images, as the published networks have it. Shapes do not show the size."""
 
 
-def is_guided_unet(state: Mapping[str, Tensor]) -> bool:
-    """Whether the names are those of guided-diffusion's UNet."""
-    return "input_blocks.0.0.weight" in state and "time_embed.0.weight" in state
-
-
 def unet_flags(state: Mapping[str, Tensor], image_size: int | None = None, num_head_channels: int = 64) -> dict[str, Any]:
     """The arguments of `networks.unet.UNet` for tensors with the names of guided-diffusion.
 

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor
-
-from diffusion_priors.diffusion.checkpoints import fitting
-from diffusion_priors.diffusion.networks.shapes import is_guided_unet, unet_flags
-from diffusion_priors.diffusion.networks.unet import UNet
 from diffusion_priors.diffusion.preconditioning import Eps
 from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.diffusion.priors.recognised import recognised
 from diffusion_priors.diffusion.schedules import Linear, Schedule
 from diffusion_priors.runs.weights import read_state_dict
 
@@ -26,19 +20,5 @@ def from_guided_diffusion(
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
-    state = read_state_dict(Path(path))
-    prefix = _prefix(state)
-    state = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-    if not is_guided_unet(state):
-        raise ValueError(f"{path} holds no network of guided-diffusion: its names begin with {', '.join(list(state)[:3])}")
-    flags: dict[str, Any] = unet_flags(state, size[0] if size else None, num_head_channels)
-    network = UNet(**flags)
-    network.load_state_dict(fitting(network, state, Path(path)))
-    side = flags["image_size"]
-    return Prior(network, schedule or Linear(), Eps(), size or (side, side), flags["in_channels"], clip=clip)
-
-
-def _prefix(state: Mapping[str, Tensor]) -> str:
-    ends = [name.removesuffix("input_blocks.0.0.weight") for name in state if name.endswith("input_blocks.0.0.weight")]
-    averaged = [prefix for prefix in ends if "ema" in prefix or "averag" in prefix]
-    return (averaged or ends or [""])[0]
+    network, side = recognised(read_state_dict(Path(path)), Path(path), size[0] if size else None, num_head_channels)
+    return Prior(network, schedule or Linear(), Eps(), size or (side, side), network.flags["in_channels"], clip=clip)

@@ -8,13 +8,13 @@ import pytest
 import torch
 from tiny_prior import scrambled
 
+from diffusion_priors.checkpoints.diffusers_export import export_diffusers
 from diffusion_priors.conf import PROJECT
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.levels import CLEAN
 from diffusion_priors.diffusion.networks.unet import UNet
 from diffusion_priors.diffusion.preconditioning import EDM, X0, Eps, V
 from diffusion_priors.diffusion.priors.base import Prior
-from diffusion_priors.diffusion.priors.diffusers_export import export_diffusers
 from diffusion_priors.diffusion.priors.diffusers_pipeline import from_diffusers
 from diffusion_priors.diffusion.priors.folder import from_folder
 from diffusion_priors.diffusion.schedules import VE, Betas, Cosine, Linear

@@ -9,10 +9,10 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from diffusion_priors.checkpoints.diffusers_names import renamed
 from diffusion_priors.diffusion.networks.diffusers_unet import DiffusersUNet
 from diffusion_priors.diffusion.networks.unet import UNet
 from diffusion_priors.diffusion.priors.base import Prior
-from diffusion_priors.diffusion.priors.diffusers_names import renamed
 from diffusion_priors.diffusion.schedules import Betas, Cosine, Linear
 from diffusion_priors.runs.values import shown
 
@@ -76,7 +76,7 @@ def _network(prior: Prior) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if isinstance(network, DiffusersUNet):
         config: dict[str, Any] = network.config
         return config | size, network.unet.state_dict()
-    if not isinstance(network, UNet):
+    if type(network) is not UNet:
         raise _no_equal(f"the network {type(network).__name__}: it knows this project's UNet and its own UNet2DModel")
     return unet_config(network) | size, renamed(network)
 

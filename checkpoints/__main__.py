@@ -42,6 +42,25 @@ def convert(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def pull(arguments: argparse.Namespace) -> int:
+    """Fetch a prior's folder, or one file, from the hub; print where it is."""
+    from diffusion_priors.diffusion.priors.hub import PUSHED, pull, pull_file
+
+    name, file, revision, cache = arguments.name, arguments.file, arguments.revision, arguments.cache
+    show(str(pull_file(name, file, revision, cache) if file else pull(name, PUSHED, revision, cache)))
+    return 0
+
+
+def push(arguments: argparse.Namespace) -> int:
+    """Upload a prior's folder to the hub; print its address."""
+    from pathlib import Path
+
+    from diffusion_priors.diffusion.priors.hub import push
+
+    show(push(Path(arguments.folder), arguments.name, arguments.public))
+    return 0
+
+
 def parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(prog="python -m diffusion_priors.checkpoints", description="Files of priors.")
     commands = main.add_subparsers(required=True, metavar="COMMAND")
@@ -58,6 +77,17 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("path", help="a .pkl of NVlabs/edm")
     one.add_argument("target", help="the .safetensors to write")
     one.set_defaults(run=convert)
+    one = commands.add_parser("pull", help="fetch a prior, or one file, from the hub and print where it is")
+    one.add_argument("name", help="owner/name")
+    one.add_argument("file", nargs="?", help="a file of it (default: the whole prior)")
+    one.add_argument("--revision", help="a branch, tag or commit")
+    one.add_argument("--cache", help="a folder (default: the cache of huggingface_hub)")
+    one.set_defaults(run=pull)
+    one = commands.add_parser("push", help="upload the folder of a prior to the hub")
+    one.add_argument("folder", help="what train.py or export wrote")
+    one.add_argument("name", help="owner/name")
+    one.add_argument("--public", action="store_true", help="for everybody to see (default: private)")
+    one.set_defaults(run=push)
     return main
 
 

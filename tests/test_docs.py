@@ -112,6 +112,28 @@ def test_every_command_of_the_training_page_runs(folder):
     assert (folder / "report" / "samples.png").is_file() and (folder / "report" / "neighbours.png").is_file()
 
 
+def test_the_commands_of_the_page_of_priors_run(folder):
+    """Those in plain blocks; the others need the hub, or a file of 200 MB."""
+    import torch
+    from tiny_prior import scrambled
+
+    from diffusion_priors.diffusion.networks.ddpm import DDPMUNet
+
+    diffusers = pytest.importorskip("diffusers")
+    blocks = ("DownBlock2D", "AttnDownBlock2D"), ("AttnUpBlock2D", "UpBlock2D")
+    sizes = {"sample_size": 16, "block_out_channels": (8, 8), "layers_per_block": 1, "norm_num_groups": 4}
+    network = diffusers.UNet2DModel(**sizes, down_block_types=blocks[0], up_block_types=blocks[1])
+    diffusers.DDPMPipeline(network, diffusers.DDPMScheduler()).save_pretrained(folder / "PIPELINE")
+    save_exportable(folder / "PRIOR")
+    torch.save(ddpm_state(), folder / "model.ckpt")
+    for source in (folder / "FOLDER").glob("face-1.png"):
+        (folder / "photo.png").write_bytes(source.read_bytes())
+    for command in commands("docs/priors.md"):
+        done = run(command, folder, ["grid.steps=2", "metrics.lpips=null", "trainer.accelerator=cpu"] if "sample.py" in command else [])
+        assert done.returncode == (1 if " doctor " in command else 0), f"{command}\n{done.stdout}\n{done.stderr}"
+    assert (folder / "EXPORTED" / "model_index.json").is_file()
+
+
 SHORT_TIMINGS = {
     "benchmarks/overhead.py": ["--pairs", "1", "--steps", "1", "--priors", "faces64", "--batches", "1", "--solvers", "dps"],
     "benchmarks/evaluation.py": ["--turns", "1", "--steps", "1", "--batch-size", "1", "--few", "0"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from diffusion_priors.runs.values import shown
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 """owner/name"""
+SHA256 = re.compile(r"[0-9a-f]{64}")
+PUSHED = ("*.safetensors", "*.json", "card.yaml", "README.md", "samples.png")
+"""What is uploaded of a folder, and fetched of one: nothing that could hold code."""
 
 
 def folder_or_hub(path: str, files: Sequence[str], revision: str | None = None, cache: str | None = None) -> Path:
@@ -35,8 +39,51 @@ def pull(name: str, files: Sequence[str], revision: str | None = None, cache: st
     try:
         return Path(hub.snapshot_download(name, revision=revision, cache_dir=cache, allow_patterns=list(files)))
     except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
-        reason = printable(without_secrets((str(error).strip().splitlines() or [type(error).__name__])[0]), 300)
-        raise OSError(f"cannot fetch {name} from the hub: {reason}") from error
+        raise OSError(f"cannot fetch {name} from the hub: {_reason(error)}") from error
+
+
+def pull_file(name: str, file: str, revision: str | None = None, cache: str | None = None) -> Path:
+    """One file of a repository, fetched where it is not in the cache, and compared with the SHA-256 under which the hub lists it.
+
+    Raises ImportError without huggingface_hub; OSError where it is neither on the hub nor in the cache; ValueError where the hash
+    differs.
+    """
+    hub = library()
+    try:
+        path = Path(hub.hf_hub_download(name, file, revision=revision, cache_dir=cache))
+    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+        raise OSError(f"cannot fetch {file} of {name} from the hub: {_reason(error)}") from error
+    listed = path.resolve().name
+    if SHA256.fullmatch(listed) and _sha256(path) != listed:
+        raise ValueError(f"{path} is damaged: its SHA-256 is not {listed}, under which the hub lists it; delete it and fetch it again")
+    return path
+
+
+def push(folder: Path, name: str, public: bool = False) -> str:
+    """Upload a prior's folder as the repository "owner/name", made where there is none, private unless `public`; → its address.
+
+    Raises ImportError without huggingface_hub, OSError where the hub refuses, ValueError where the folder holds no prior.
+    """
+    if not any((folder / file).is_file() for file in ("card.yaml", "model_index.json")):
+        raise ValueError(f"{folder} holds no prior: neither card.yaml nor model_index.json is in it")
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{shown(name)} is no name on the hub; write owner/name")
+    hub = library()
+    try:
+        api = hub.HfApi()
+        api.create_repo(name, private=not public, exist_ok=True)
+        return str(api.upload_folder(repo_id=name, folder_path=str(folder), allow_patterns=list(PUSHED)))
+    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+        raise OSError(f"cannot push {folder} to {name}: {_reason(error)}") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return file_digest(stream, "sha256").hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    return printable(without_secrets((str(error).strip().splitlines() or [type(error).__name__])[0]), 300)
 
 
 def library() -> Any:

@@ -11,6 +11,8 @@ from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.schedules import Betas, Cosine, Linear, Schedule
 
 RANGES = ((-1.0, 1.0), (0.0, 1.0), (0.0, 255.0))
+FEWEST_LINEAR = 20
+"""Steps, of which 2e-2 times 1000/steps is no beta."""
 MEANINGS: tuple[Preconditioning, ...] = (Eps(), V(), X0(), Score(), Flow(), EDM())
 
 
@@ -71,7 +73,8 @@ def _schedules(prior: Prior) -> list[tuple[str, Schedule]]:
     """The usual schedules of as many steps, and of a thousand, without the prior's own."""
     table = prior.schedule.table
     lengths = dict.fromkeys([len(table) if table else 1000, 1000])
-    known: list[Schedule] = [kind(steps) for steps in lengths for kind in (Linear, Cosine)]
+    known: list[Schedule] = [Cosine(steps) for steps in lengths]
+    known += [Linear(steps) for steps in lengths if steps > FEWEST_LINEAR]
     known.append(Betas([(0.00085**0.5 + (0.012**0.5 - 0.00085**0.5) * i / 999) ** 2 for i in range(1000)]))
     return [(_named(one), one) for one in known if one.table != table]
 

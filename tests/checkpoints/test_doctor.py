@@ -89,6 +89,12 @@ def test_nothing_is_found_where_nothing_is_wrong(drawn):
     assert max(map(abs, index_shift(exact(), drawn))) < 0.7
 
 
+def test_a_schedule_of_few_steps_is_examined_too(drawn):
+    """The linear one of as many steps does not exist."""
+    few = Linear(10, 1e-3, 0.3)
+    assert corrections(exact(few, preconditioning=V()), drawn)[0][0].change.value == "eps"
+
+
 def test_two_mistakes_are_both_found(drawn):
     found, _ = corrections(exact(preconditioning=V()).with_network(Reversed(ExactEps(Linear()))), drawn)
     assert {one.change.setting for one in found} == {"output", "channels"}

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from diffusion_priors.conf import PROJECT
 from diffusion_priors.conf.groups import options as options_of
-from diffusion_priors.conf.groups import prior_option
 from diffusion_priors.conf.named import named
 from diffusion_priors.diffusion.grids import Grid
 from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.diffusion.priors.kinds import option_for
 from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.masks import Given
@@ -56,9 +56,9 @@ def load_prior(name: str | os.PathLike[str] = "faces64", /, **settings: Any) -> 
         return part("prior", text, **settings)
     if not Path(text).exists():
         raise ValueError(f"prior={text!r} is neither a name nor a path that exists; choose one of {', '.join(options_of('prior'))}")
-    option, where = prior_option(text)
-    key, _, inner = where.partition(".")
-    return part("prior", option, **{key: {inner: text} if inner else text} | settings)
+    option = option_for(Path(text))
+    key, _, inner = option.key.removeprefix("prior.").partition(".")
+    return part("prior", option.name, **{key: {inner: text} if inner else text} | settings)
 
 
 def solver(name: str, /, **settings: Any) -> Solver:

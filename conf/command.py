@@ -24,8 +24,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from diffusion_priors.conf import PROJECT, errors
 from diffusion_priors.conf.errors import NotApplicableStop, Stop
-from diffusion_priors.conf.groups import SCRIPTS, hint, misplaced, options, prior_option
+from diffusion_priors.conf.groups import SCRIPTS, hint, misplaced, options
 from diffusion_priors.conf.paths import literal_paths, quoted
+from diffusion_priors.diffusion.priors.kinds import option_for
 from diffusion_priors.runs.exit_codes import BROKEN_PIPE, REFUSED, SIGINT, STOPPED
 from diffusion_priors.runs.exit_codes import FAILED as FAILED
 from diffusion_priors.runs.layout import RunLayout
@@ -89,8 +90,8 @@ def prior_from_file(argument: str) -> list[str]:
     key, _, value = argument.partition("=")
     if key != "prior" or not value or (PROJECT / "conf" / "prior" / f"{value}.yaml").is_file() or not os.path.exists(value):
         return [argument]
-    option, where = prior_option(value)
-    return [f"prior={option}", f"prior.{where}={quoted(value)}"]
+    option = option_for(Path(value))
+    return [f"prior={option.name}", f"{option.key}={quoted(value)}"]
 
 
 def check_overrides(script: str, arguments: Sequence[str]) -> None:

@@ -47,13 +47,6 @@ def groups_inside(script: str) -> dict[str, list[str]]:
     return found
 
 
-def prior_option(path: str) -> tuple[str, str]:
-    """The option of conf/prior that reads the file or folder at `path`, and the setting that takes the path: ("folder", "path")."""
-    if os.path.isdir(path):
-        return "folder", "path"
-    return ("training", "path") if path.endswith(".ckpt") else ("guided_diffusion", "checkpoint.path")
-
-
 def help_text(script: str) -> str:
     """The groups of a script and their options, one a line, as its --help lists them."""
     lines = [f"{group}: {', '.join(names)}" for group, names in groups_of(script).items()]

@@ -9,12 +9,13 @@ SCRIPTS = {
     "sample": "restore images with a diffusion prior",
     "evaluate": "restore a folder of images, score, resume, compare, sweep",
     "train": "train or fine-tune a prior",
+    "checkpoints": "examine, convert, export, pull and push files of priors",
 }
 USAGE = "\n".join(
     [
         "diffusion-priors COMMAND [group=option] [key=value]; diffusion-priors COMMAND --help lists the groups and keys",
         "",
-        *(f"  {name:<10}{what}" for name, what in SCRIPTS.items()),
+        *(f"  {name:<13}{what}" for name, what in SCRIPTS.items()),
     ]
 )
 

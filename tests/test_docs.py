@@ -143,6 +143,37 @@ def test_every_command_of_the_training_page_runs(folder):
     assert (folder / "report" / "samples.png").is_file() and (folder / "report" / "neighbours.png").is_file()
 
 
+def write_priors(folder: Path) -> None:
+    """PIPELINE of diffusers, model.ckpt of DDPM and PRIOR of train.py, of random weights for images of 32 x 32."""
+    import diffusers
+    import torch
+    import yaml
+    from ddpm_names import DDPM, in_the_names_of_ddpm
+    from safetensors.torch import save_file
+    from tiny_prior import tiny_prior
+
+    network = diffusers.UNet2DModel(**DDPM)
+    diffusers.DDPMPipeline(network, diffusers.DDPMScheduler()).save_pretrained(folder / "PIPELINE")
+    torch.save(in_the_names_of_ddpm(network.state_dict()), folder / "model.ckpt")
+    prior = tiny_prior({"image_size": 32, "max_groups": 4, "min_group_channels": 1})
+    (folder / "PRIOR").mkdir()
+    (folder / "PRIOR" / "card.yaml").write_text(yaml.safe_dump(prior.describe()))
+    save_file(prior.network.state_dict(), folder / "PRIOR" / "weights.safetensors")
+
+
+def test_the_commands_of_the_page_of_priors_run(folder):
+    """Those in plain blocks: the others need the hub. The doctor finds that random weights do not denoise."""
+    pytest.importorskip("diffusers")
+    write_priors(folder)
+    (folder / "photo.png").write_bytes((folder / "FOLDER" / "face-1.png").read_bytes())
+    assert len(commands("docs/priors.md")) == 6
+    for command in commands("docs/priors.md"):
+        done = run(command, folder, ["grid.steps=2", "metrics.lpips=null", "trainer.accelerator=cpu"] if "sample.py" in command else [])
+        assert done.returncode == (1 if " doctor " in command else 0), f"{command}\n{done.stdout}\n{done.stderr}"
+        assert "it does not denoise" in done.stdout or " doctor " not in command
+    assert (folder / "EXPORTED" / "model_index.json").is_file()
+
+
 SHORT_TIMINGS = {
     "benchmarks/overhead.py": ["--pairs", "1", "--steps", "1", "--priors", "faces64", "--batches", "1", "--solvers", "dps"],
     "benchmarks/evaluation.py": ["--turns", "1", "--steps", "1", "--batch-size", "1", "--few", "0"],

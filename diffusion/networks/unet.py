@@ -120,7 +120,7 @@ class UNet(nn.Module):
                 f"this UNet halves the image {self.divisor.bit_length() - 1} times, so its sides must be multiples of {self.divisor}; "
                 f"got {x.shape[-2]} x {x.shape[-1]}; set prior.size"
             )
-        emb = self.time_embed(timestep_embedding(t, self.num_channels).to(next(self.time_embed.parameters()).dtype))
+        emb = self.time_embed(self.embedded(t).to(next(self.time_embed.parameters()).dtype))
         skips = []
         for stage in self.input_blocks:
             x = stage(x, emb)
@@ -129,6 +129,9 @@ class UNet(nn.Module):
         for stage in self.output_blocks:
             x = stage(torch.cat([x, skips.pop()], dim=1), emb)
         return self.out(x)
+
+    def embedded(self, t: Tensor) -> Tensor:
+        return timestep_embedding(t, self.num_channels)
 
 
 def timestep_embedding(t: Tensor, channels: int) -> Tensor:

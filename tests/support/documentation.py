@@ -58,7 +58,7 @@ def run(command: str, folder: Path, extra: Sequence[str] = ()) -> subprocess.Com
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("HYDRA", "WANDB"))}
     environment |= {
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": f"{ROOT / 'tests' / 'support'}{os.pathsep}{folder}",
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT / "tests" / "support", folder, ROOT))),
         "TORCH_HOME": str(folder / "torch"),
     }
     place = [str(ROOT / word) if word.endswith(".py") and (ROOT / word).is_file() else word for word in words]

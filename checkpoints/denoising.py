@@ -58,6 +58,11 @@ def errors(prior: Prior, faces: Faces, ratios: Sequence[float]) -> Tensor:
     return torch.stack(rows)
 
 
+def reached(prior: Prior, ratios: Sequence[float]) -> list[float]:
+    """σ/α of the levels nearest to `ratios`: a schedule may end before them."""
+    return [prior.image_schedule.at(ratio).noise_to_signal for ratio in ratios]
+
+
 def shrinkage(faces: Faces, ratios: Sequence[float]) -> Tensor:
     """ln v u²/(v + u²), u = σ/α: the error of the best multiple of each image's noisy deviation from its mean, v its variance."""
     variance = faces.x0.var(dim=(1, 2, 3))
@@ -78,7 +83,9 @@ def corrections(prior: Prior, faces: Faces) -> tuple[list[Found], Prior]:
     found: list[Found] = []
     while len(found) < MOST_CHANGES:
         now = errors(prior, faces, COMPARED)
-        tried = [(change, gain) for change in changes(prior) if (gain := _gain(change.apply(prior), faces, now)) > 0.0]
+        tried = [
+            (change, gain) for change in changes(prior) if (gain := _gain(change.apply(prior), faces, now, reached(prior, COMPARED))) > 0.0
+        ]
         if not tried:
             break
         most = max(gain for _, gain in tried)
@@ -88,11 +95,14 @@ def corrections(prior: Prior, faces: Faces) -> tuple[list[Found], Prior]:
     return found, prior
 
 
-def _gain(prior: Prior, faces: Faces, now: Tensor) -> float:
+def _gain(prior: Prior, faces: Faces, now: Tensor, ratios: Sequence[float]) -> float:
     """By how much the mean of the logarithm of the error is lower than `now`; 0 where that is not so for every image.
 
-    Most changes are seen to be wrong at one level already.
+    `ratios` are the σ/α of `now`: a schedule that ends below them has an easier task, and is not compared. Most changes are seen to be
+    wrong at one level already.
     """
+    if any(own < 0.8 * ratio for own, ratio in zip(reached(prior, COMPARED), ratios, strict=True)):
+        return 0.0
     middle = len(COMPARED) // 2
     if (now[middle] - errors(prior, faces, COMPARED[middle : middle + 1])[0]).mean() <= 0.0:
         return 0.0
@@ -131,7 +141,7 @@ def _crossing(prior: Prior, faces: Faces, ratio: float) -> float | None:
         excess[shift] = ((eps * faces.eps).sum() / eps.square().sum() - 1.0).item()
         tried = sorted(excess)
         for a, b in pairwise(tried):
-            if excess[a] <= 0.0 <= excess[b] or excess[b] <= 0.0 <= excess[a]:
+            if excess[a] <= 0.0 <= excess[b]:  # a later index expects more noise, and gives less of it back
                 return a + (b - a) * excess[a] / (excess[a] - excess[b] or 1.0)
     return None
 

@@ -19,6 +19,7 @@ from diffusion_priors.checkpoints.denoising import (
     errors,
     index_shift,
     psnr,
+    reached,
     shrinkage,
     summary,
 )
@@ -64,7 +65,7 @@ def examine(path: str, images: str | None = None, size: tuple[int, int] | None =
     faces = Faces.of(read_images(images or str(BUNDLED), prior))
     changes, corrected = corrections(prior, faces)
     found = Examination(stated, _curve(prior, corrected, faces))
-    least = (shrinkage(faces, COMPARED) - errors(corrected, faces, COMPARED)).mean(dim=1).min().item() * DECIBELS
+    least = (shrinkage(faces, reached(corrected, COMPARED)) - errors(corrected, faces, COMPARED)).mean(dim=1).min().item() * DECIBELS
     if least < LEAST_DENOISING:
         found.wrong.append(
             f"it does not denoise: at one of the levels it is {least:.1f} dB better than shrinkage to the mean, and no usual mistake "
@@ -87,7 +88,7 @@ def read_images(folder: str, prior: Prior, most: int = 8) -> Tensor:
 
 
 def _curve(prior: Prior, corrected: Prior, faces: Faces) -> list[tuple[float, float, float, float]]:
-    rows = zip(CURVE, errors(prior, faces, CURVE), errors(corrected, faces, CURVE), strict=True)
+    rows = zip(reached(prior, CURVE), errors(prior, faces, CURVE), errors(corrected, faces, CURVE), strict=True)
     return [(ratio, psnr(torch.tensor([2 * log(ratio)])), psnr(own), psnr(other)) for ratio, own, other in rows]
 
 
@@ -120,7 +121,7 @@ def text(found: Examination) -> str:
     width = max(len(fact.name) for fact in found.facts)
     lines = [f"{fact.name:<{width}}  {fact.value}   ({fact.source})" for fact in found.facts]
     lines += ["", "one-step denoising, PSNR in dB", f"{'sigma/alpha':>11}  {'noisy':>7}  {'as it is':>8}  {'corrected':>9}"]
-    lines += [f"{ratio:>11g}  {noisy:>7.2f}  {own:>8.2f}  {other:>9.2f}" for ratio, noisy, own, other in found.curve]
+    lines += [f"{ratio:>11.3g}  {noisy:>7.2f}  {own:>8.2f}  {other:>9.2f}" for ratio, noisy, own, other in found.curve]
     lines += ["", *(f"{word}: {sentence}" for word, of in _kinds(found) for sentence in of)]
     return "\n".join(lines)
 

@@ -71,7 +71,8 @@ class TiledNetwork(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         run = self._again if torch.is_grad_enabled() and x.requires_grad else self.network
-        total, weights = None, x.new_zeros(x.shape[-2:])
+        total: Tensor | None = None
+        weights = x.new_zeros(x.shape[-2:])
         tiles = list(product(self._places(x.shape[-2], 0), self._places(x.shape[-1], 1)))
         for number, ((top, down), (left, across)) in enumerate(tiles):
             place = (..., slice(top, top + self.size[0]), slice(left, left + self.size[1]))
@@ -83,7 +84,8 @@ class TiledNetwork(nn.Module):
             weights[place] += window
             if self.after_tile is not None:
                 self.after_tile(number + 1, len(tiles))
-        return total / weights  # type: ignore[operator]  # there is at least one tile
+        assert total is not None  # there is at least one tile
+        return total / weights
 
     def _again(self, x: Tensor, t: Tensor) -> Tensor:
         return checkpoint(self.network, x, t, use_reentrant=False, preserve_rng_state=False)

@@ -108,6 +108,11 @@ class DDIM(Transition):
         return std, std
 
 
+def stochastic_ddim(eta: float = 0.85) -> DDIM:
+    """DDIM with the η of DDNM and DDS. Raises ValueError where it lies outside [0, 1]."""
+    return DDIM(eta)
+
+
 class Renoise(Transition):
     """c = τ = √ζ σ_s: x_s = a_s x̂0 + σ_s (√(1 − ζ) ε̂ + √ζ z) (Zhu et al. 2023, DiffPIR, Alg. 1).
 

@@ -290,3 +290,12 @@ def test_no_key_is_given_twice_in_a_file():
     Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
     for file in FILES:
         yaml.load((CONF / file).read_text(), Strict)
+
+
+CHOOSES = sorted(path.stem for path in (CONF / "solver").glob("*.yaml") if "override /sampler" in path.read_text())
+
+
+@pytest.mark.parametrize("solver", CHOOSES)
+def test_a_solver_with_a_sampler_of_its_own_takes_any_other(solver):
+    """Its settings for its own sampler must not be left in the other."""
+    assert compose("sample", f"solver={solver}", "sampler=heun").sampler == compose("sample", "sampler=heun").sampler

@@ -11,8 +11,11 @@ from diffusion_priors.conf import groups
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "error: no command is given; choose one of sample, evaluate, train, as in diffusion-priors sample"),
-        (["sampel", "solver=dps"], "error: 'sampel' is unknown; choose one of sample, evaluate, train, as in diffusion-priors sample"),
+        ([], "error: no command is given; choose one of sample, evaluate, train, checkpoints, as in diffusion-priors sample"),
+        (
+            ["sampel", "solver=dps"],
+            "error: 'sampel' is unknown; choose one of sample, evaluate, train, checkpoints, as in diffusion-priors sample",
+        ),
     ],
 )
 def test_a_wrong_command_is_refused_in_one_line(arguments, message, monkeypatch, capsys):

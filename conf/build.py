@@ -114,7 +114,7 @@ def build_run(config: DictConfig, settings: SampleSettings | EvaluateSettings, *
     if settings.objective not in metrics.names:
         raise Stop(f"objective={settings.objective} is unknown; choose one of {', '.join(metrics.names)}")
     spec = measurement_spec(*(OmegaConf.to_container(config[part], resolve=True) for part in ("operator", "noise_model")))
-    shared = {name: getattr(settings, name) for name in ("seed", "num_samples", "batch_size", "images_per_call", "overwrite")}
+    shared = {name: getattr(settings, name) for name in ("seed", "num_samples", "batch_size", "images_per_call", "trajectory", "overwrite")}
     with refusing():
         return RestorationRun(metrics=metrics, trainer=build(config.trainer), measurement_spec=spec, **shared, **parts)
 

@@ -15,6 +15,9 @@ Samples = Annotated[int, Field(le=100_000)]
 Group = Annotated[int, Field(le=1024)]
 """Images that a network sees at once. Groups are filled with copies, so that a large number costs as much as images do."""
 
+Frames = bool | Annotated[int, Field(ge=1, le=1_000_000)]
+"""Steps whose x̂0 is kept: all, none, or a number of them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSettings:
@@ -27,6 +30,7 @@ class SampleSettings:
     num_samples: Samples = 1
     batch_size: Count = 8
     images_per_call: Group | None = None
+    trajectory: Frames = False
     objective: str = "psnr"
     overwrite: bool = False
 
@@ -39,6 +43,7 @@ class EvaluateSettings:
     num_samples: Samples = 1
     batch_size: Count = 8
     images_per_call: Group | None = None
+    trajectory: Frames = False
     objective: str = "psnr"
     samples: Texts | None = None
     truth: Texts | None = None

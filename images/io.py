@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -135,6 +135,14 @@ def to_image(x: Tensor) -> Image.Image:
     """(C, H, W) in [-1, 1], clamped → an 8-bit image, grey for one channel."""
     bits = as_bits(x)
     return Image.fromarray(bits.squeeze(0).numpy() if len(bits) == 1 else bits.permute(1, 2, 0).numpy())
+
+
+def save_animation(path: Path, frames: Sequence[Image.Image], seconds: float) -> None:
+    """Images of one size → an animated WebP without loss, which repeats. It takes `seconds`; then the last image stays for a while."""
+    shown = [max(20, round(1000.0 * seconds / len(frames)))] * (len(frames) - 1) + [1500]
+    first, *others = frames
+    settings = {"save_all": True, "append_images": others, "duration": shown, "loop": 0, "lossless": True}
+    write_whole(path, lambda stream: first.save(stream, "WEBP", **settings))
 
 
 def save_image(path: Path, x: Tensor, description: str | None = None) -> None:

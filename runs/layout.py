@@ -6,6 +6,7 @@ images/<id>/            truth.png  measurement.png or measurement.safetensors  n
                         drawing.png and first-look.png, of a measurement that is no image: as its field looks at it, and a
                         quick reconstruction
                         mean.png and std.png, of the samples
+                        film-<sample>.png and film-<sample>.webp: x̂0 over the steps, next to each other and animated
 posterior.jsonl         the scores of each image's posterior mean
 figure.png, reliability.png, report.html
 summary.json            written last: a folder without it is unfinished
@@ -79,6 +80,11 @@ def restoration(sample: int) -> str:
     return f"restoration-{sample}"
 
 
+def film(sample: int) -> str:
+    """The kind of the image that holds x̂0 over the steps of this sample."""
+    return f"film-{sample}"
+
+
 @dataclass(frozen=True)
 class RunLayout:
     """The paths of everything in the folder `root` of one run."""
@@ -114,6 +120,10 @@ class RunLayout:
     def image(self, name: str, kind: str) -> Path:
         """A PNG of the image with the id `name`: image("face-1", TRUTH), image("face-1", restoration(0))."""
         return self.image_folder(name) / f"{kind}.png"
+
+    def animation(self, name: str, sample: int) -> Path:
+        """x̂0 over the steps of one sample, as an animated WebP."""
+        return self.image_folder(name) / f"{film(sample)}.webp"
 
     def restorations(self, name: str) -> list[Path]:
         """The restorations that exist of the image with the id `name`, in the order of their samples."""

@@ -274,3 +274,23 @@ def test_records_are_overwritten_only_on_request(sample, tmp_path):
     assert "already holds the records" in done.stderr and (tmp_path / "out" / "records.jsonl").read_bytes() == before
     sample(*CHEAP, f"input={FACES[0]}", "output_dir=out", "seed=1", "overwrite=true")
     assert records(tmp_path / "out")[0]["seed"] == 1
+
+
+def test_a_trajectory_is_a_strip_an_animation_and_in_the_report(sample, tmp_path):
+    """Three of four steps; the last x̂0 of diffpir is its restoration. The images and records are those of a run without it."""
+    for name, *kept in (("out", "trajectory=3"), ("without",)):
+        sample(f"output_dir={name}", "num_samples=2", "solver=diffpir", *CHEAP, *kept)
+    folder = tmp_path / "out" / "images" / "face-1"
+    with Image.open(folder / "film-1.webp") as film:
+        assert film.n_frames == 3
+        frames = []
+        for number in range(3):
+            film.seek(number)
+            frames.append(np.asarray(film.convert("RGB")))
+    restored = np.asarray(Image.open(folder / "restoration-1.png"))
+    np.testing.assert_array_equal(frames[2], restored.repeat(12, 0).repeat(12, 1))
+    assert (frames[0] != frames[1]).any() and (frames[1] != frames[2]).any()
+    assert Image.open(folder / "film-0.png").width >= 3 * 192
+    assert 'src="images/face-1/film-0.webp"' in (tmp_path / "out" / "report.html").read_text()
+    assert [record["hashes"] for record in records(tmp_path / "out")] == [record["hashes"] for record in records(tmp_path / "without")]
+    assert not list((tmp_path / "without" / "images" / "face-1").glob("film*"))

@@ -26,7 +26,7 @@ PLOTTED_SAMPLES = 400
 
 WITHOUT_EFFECT = (
     *("output_dir", "overwrite", "repair", "trainer", "logger", "callbacks", "metrics", "data"),
-    *("objective", "table", "num_samples", "use_tuned"),
+    *("objective", "table", "num_samples", "use_tuned", "trajectory"),
 )
 """Keys of the configuration that do not change a result. `use_tuned` acts through the settings of the solver."""
 

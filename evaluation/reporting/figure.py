@@ -48,6 +48,12 @@ def _tile(image: Image.Image) -> Image.Image:
     return tile
 
 
+def enlarged(image: Image.Image) -> Image.Image:
+    """A small image about as large as a tile, by a whole factor and without smoothing."""
+    factor = max(1, TILE // max(image.size))
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
 def write_figure(root: Path, records: list[dict], title: str, rows: int = 8, samples: int = 4) -> None:
     """Write figure.png: a row per image of `records` with at most `samples` restorations, or rows of samples if there is nothing else."""
     tiles = figure_tiles(root, records, rows, samples)

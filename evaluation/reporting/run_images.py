@@ -42,6 +42,8 @@ class ImageCard:
     results: ImageRecords
     tags: list[str] = field(default_factory=list)
     shots: list[Shot] = field(default_factory=list)
+    films: list[tuple[int, str]] = field(default_factory=list)
+    """(sample, file name) of each animation of x̂0 over the steps."""
 
     @property
     def id(self) -> str:
@@ -99,9 +101,15 @@ def load_shots(root: Path, cards: Sequence[ImageCard], metrics: Sequence[str], s
         if kept and size > EMBEDDED_BYTES:
             break
         if shots:
-            card.shots = shots
+            card.shots, card.films = shots, films_of(RunLayout(root), card.results)
             kept.append(card)
     return sorted(kept, key=lambda card: card.number)
+
+
+def films_of(layout: RunLayout, image: ImageRecords) -> list[tuple[int, str]]:
+    """The animations that exist of the samples that the page shows. They are not embedded: each may be as large as the page."""
+    paths = [(record["sample"], layout.animation(image.id, record["sample"])) for record in image.restored[:SAMPLES]]
+    return [(sample, path.name) for sample, path in paths if path.is_file()]
 
 
 def shots_of(layout: RunLayout, image: ImageRecords, metrics: Sequence[str], samples_alone: int) -> list[Shot]:

@@ -9,18 +9,21 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from safetensors.torch import save
+from torch import Tensor
 
+from diffusion_priors.evaluation.reporting.figure import draw_figure, enlarged
 from diffusion_priors.evaluation.reporting.finished_run import read_summary
 from diffusion_priors.evaluation.reporting.format import counted
 from diffusion_priors.evaluation.restoration.batches import Restored
 from diffusion_priors.evaluation.restoration.kept import fault, hashes
 from diffusion_priors.evaluation.summary import Summary
-from diffusion_priors.images.io import save_image
+from diffusion_priors.images.io import save_animation, save_image, to_image
 from diffusion_priors.runs.config import differences, listed, read_config, refuse
 from diffusion_priors.runs.files import append_line, delete_partial, write_whole
-from diffusion_priors.runs.layout import MEASUREMENT, NOISY, TRUTH, RunLayout, restoration
+from diffusion_priors.runs.layout import MEASUREMENT, NOISY, TRUTH, RunLayout, film, restoration
 from diffusion_priors.runs.reading.record_line import RecordLine
 from diffusion_priors.runs.reading.records import drop_partial_line, key_of, once, read_records, scan_lines
+from diffusion_priors.solvers.trajectory import kept_steps
 
 MAY_DIFFER_ON_RESUME = (
     *(f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "channels_last", "compile", "threads")),
@@ -36,10 +39,15 @@ MAY_DIFFER_ON_RESUME = (
     "use_tuned",
     "report",
     "table",
+    "trajectory",
     "data.freeze",
     "data.workers",
 )
 """Configuration keys on which no result depends. The path of the weights may differ; the weights themselves are compared."""
+
+
+IN_A_STRIP = 8
+FILM_SECONDS = 4.0
 
 
 class RestorationFolder:
@@ -203,8 +211,19 @@ def save_images(layout: RunLayout, done: Restored, b: int) -> None:
     for kind, images in kinds.items():
         if images is not None:
             save_image(layout.image(record["id"], kind), images[b])
+    if done.trajectory is not None and made is not None:
+        save_film(layout, record["id"], record["sample"], done.trajectory[b])
     for view in done.views[b] if done.views else []:
         save_image(layout.image(record["id"], view.kind), view.image, view.text)
     if done.y is not None and done.measurement_image is None:
         content = save({"y": done.y[b].cpu().contiguous()})
         write_whole(layout.measurement(record["id"]), lambda stream: stream.write(content))
+
+
+def save_film(layout: RunLayout, name: str, sample: int, frames: Tensor) -> None:
+    """The x̂0 (frames, C, H, W) of one sample: a strip of at most eight, and an animation of all."""
+    images = [to_image(frame) for frame in frames]
+    row = [(f"{k + 1} of {len(images)}", images[k]) for k in kept_steps(len(images), IN_A_STRIP)]
+    strip = draw_figure([row], f"{name}, sample {sample}: estimates of the clean image")
+    write_whole(layout.image(name, film(sample)), lambda stream: strip.save(stream, "PNG"))
+    save_animation(layout.animation(name, sample), [enlarged(image) for image in images], FILM_SECONDS)

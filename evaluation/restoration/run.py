@@ -38,8 +38,9 @@ class RestorationRun:
 
     An image's result depends on `method`, `data` and `seed`. `num_samples` restorations per image are computed by
     `trainer`, `batch_size` at once, and scored by `metrics`. The network sees `images_per_call` of them at once, whatever
-    the batch; None: the batch. `measurement_spec` describes operator and noise model as plain values. Batches are the same
-    groups of items whichever process computes them, so that resuming and sharing change no number.
+    the batch; None: the batch. `trajectory` keeps the x̂0 of all steps, or of that many. `measurement_spec` describes
+    operator and noise model as plain values. Batches are the same groups of items whichever process computes them, so that
+    resuming and sharing change no number.
 
     With `resume` a run in the same folder is resumed; with `repair` what is damaged there is computed again. Without
     `resume` such a folder is refused unless `overwrite` is set, the run uses one device, and an interrupted run is
@@ -57,6 +58,7 @@ class RestorationRun:
     batch_size: int
     overwrite: bool
     images_per_call: int | None = None
+    trajectory: bool | int = False
     repair: bool = False
     resume: bool = True
     callbacks: dict[str, pl.Callback] = field(default_factory=dict)
@@ -219,7 +221,11 @@ class RestorationRun:
             report=report,
             should_stop=should_stop,
             images_per_call=self.images_per_call,
+            frames=self._frames(),
         )
+
+    def _frames(self) -> int:
+        return len(self.method.plan()) if self.trajectory is True else int(self.trajectory)
 
     def _freeze(self) -> None:
         digest = freeze(Path(self.data.freeze), self._module(), self.items, self.measurement_spec)

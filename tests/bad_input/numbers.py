@@ -8,6 +8,8 @@ TINY = ["prior=custom", "prior.network._target_=tiny_evaluation.Convolution", "p
 LINEAR = [*TINY, "prior.schedule.steps=4000"]
 
 BAD = {
+    "a film without images": (["trajectory=0"], "trajectory=0 is out of bounds"),
+    "a film of words": (["trajectory=all"], "trajectory='all' is of the wrong kind"),
     "a group of no images": (["images_per_call=0"], "images_per_call must be at least 1, got 0; set images_per_call"),
     "a negative group": (["images_per_call=-2"], "images_per_call must be at least 1, got -2"),
     "half an image in a group": (["images_per_call=1.5"], "images_per_call=1.5 is of the wrong kind"),

@@ -37,17 +37,6 @@ start_process = multiprocessing.process.BaseProcess.start
 multiprocessing.process.BaseProcess.start = start
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Processes take tests in small portions (pytest-xdist), so that they end at the same time."""
-    if getattr(config.option, "maxschedchunk", 0) is None:
-        config.option.maxschedchunk = 20
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests come first: a long one at the end would leave the other processes without work."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-
-
 def pytest_collection_finish() -> None:
     started.clear()
 

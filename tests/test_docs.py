@@ -81,11 +81,15 @@ def test_every_command_of_a_page_runs(page, least, expected, folder):
     assert expected <= files(folder)
 
 
-def test_the_command_of_the_page_about_large_images_runs(folder):
-    """The whole photo of 256 x 256 pixels, in tiles of 32 x 32."""
+def test_the_command_and_the_code_of_the_page_about_large_images_run(folder):
+    """The command in tiles of 32 x 32. The code in one step, on an image little larger than the prior's."""
     run_all(commands("docs/large_images.md"), folder, lambda command: [*SHRUNK, "output_dir=large"])
     with Image.open(next((folder / "large" / "images").rglob("restoration*.png"))) as restored:
-        assert restored.size == (256, 256)
+        assert restored.size == (300, 200)
+    (code,) = fenced("docs/large_images.md", "python")
+    known: dict = {}
+    exec(code.replace("(200, 300)", "(64, 80)").replace("steps=20", "steps=1"), known)
+    assert known["result"].samples.shape == (1, 1, 3, 64, 80)
 
 
 def test_the_code_of_the_page_about_operators_makes_what_its_commands_read(folder, monkeypatch):

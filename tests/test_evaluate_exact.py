@@ -111,10 +111,10 @@ def test_a_sweep_ends_in_one_table_with_plots_and_a_page(tmp_path):
         assert float(row["w2"]) > float(row["w2_exact"]) > 0.0
     assert (sweep / "table.md").read_text().count("\n") == 2 + 2 + 6
     assert {path.name for path in (sweep / "plots").iterdir()} == {
-        *("box-maps.png", "box-ranks.png", "two_modes-samples.png", "two_modes-ranks.png")
+        *("overview.png", "box-maps.png", "box-ranks.png", "two_modes-samples.png", "two_modes-ranks.png")
     }
     page = (sweep / "report.html").read_text()
-    assert page.count('<svg class="plot"') == 4
+    assert page.count('<svg class="plot"') == 5
     assert not re.search(r"(src|href)=\"(https?:)?//", page)
     floors = {json.loads(path.read_text())["floor"]["w2"] for path in sweep.glob("*exact_problem=box*/exact_posterior.json")}
     assert len(floors) == 1

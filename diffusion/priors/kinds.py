@@ -24,6 +24,8 @@ def option_for(path: Path) -> Option:
     if path.is_dir():
         return Option("diffusers" if is_pipeline(path) else "folder")
     names = names_in(path)
+    if "prior" in names and path.suffix == ".ckpt":
+        return Option("training")
     if "pytorch-lightning_version" in names:
         return Option("training" if "prior" in names else "lightning")
     if path.suffix == ".pkl" or any(_is_edm(name) for name in names):

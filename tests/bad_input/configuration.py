@@ -239,7 +239,10 @@ COMMANDS = [
     Bad("sample.py", "a group of other scripts, taken out", ["~logger"], "sample.py has no group logger"),
     Bad("sample.py", "a key of other scripts", ["data.root=images"], "sample.py has no group data; it is one of evaluate.py and train.py"),
     Bad(
-        "sample.py", "a group inside others", ["schedule=cosine"], "use schedule@prior.schedule=OPTION with prior=custom or prior=empirical"
+        "sample.py",
+        "a group inside others",
+        ["schedule=cosine"],
+        "use schedule@prior.schedule=OPTION with prior=custom or prior=ddpm or prior=empirical",
     ),
     Bad("sample.py", "a group inside others that is a number", ["schedule@prior.schedule=3"], "as in schedule@prior.schedule=betas"),
     Bad("sample.py", "an experiment of evaluate.py", ["experiment=tune_dps"], "experiment=tune_dps is for evaluate.py, not for sample.py"),

@@ -70,7 +70,11 @@ CARDS = [
         "a kind with control characters", {"schedule": {"kind": "\x1b[31mred", "steps": 9}}, r"kind='.*x1b\[31mred' is unknown; known here"
     ),
     card("a kind that is a list", {"schedule": {"kind": ["linear"], "steps": 9}}, r"kind=\[\"linear\"\] is unknown"),
-    card("a kind that is a class of another room", {"network": {"kind": "linear"}}, "kind='linear' is unknown; known here: unet"),
+    card(
+        "a kind that is a class of another room",
+        {"network": {"kind": "linear"}},
+        "kind='linear' is unknown; known here: ddpm, dhariwal, diffusers_unet, song, unet",
+    ),
     card("a key with control characters", {"network": FLAGS | {"\x1b[2J": 1}}, r"network\.\\x1b\[2J is unknown"),
     card("a billion steps", {"schedule": {"kind": "linear", "steps": 10**9}}, "a schedule has 1 to 100000 steps, got steps=1000000000"),
     card("no steps", {"schedule": {"kind": "linear", "steps": 0}}, "a schedule has 1 to 100000 steps, got steps=0"),

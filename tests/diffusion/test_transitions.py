@@ -1,5 +1,6 @@
 """Transitions: the papers' formulas written again in numpy, diffusers along whole runs, and the forward process itself."""
 
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -97,6 +98,7 @@ def renoise(x, x0, z, bar_t, bar_s, v, zeta=0.3):
 
 
 FORMULAS = {"renoise": renoise, "ddpm": fixed_small, "ddpm_large": fixed_large, "ddpm_learned": learned_range, "ddim": ddim}
+FORMULAS["ddim_stochastic"] = partial(ddim, eta=0.85)
 
 
 @pytest.fixture(params=YAMLS, ids=lambda path: path.stem)

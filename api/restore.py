@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
-from math import ceil
 from typing import Any, TypeVar
 
 import torch
@@ -24,7 +23,7 @@ from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.evaluation.metrics.per_image import Metrics
 from diffusion_priors.evaluation.restoration.batches import Batch, Items, NoImages, Restored, collate
 from diffusion_priors.evaluation.restoration.frozen import measurement_spec
-from diffusion_priors.evaluation.restoration.groups import joined
+from diffusion_priors.evaluation.restoration.groups import batches_of, joined, walks_of
 from diffusion_priors.evaluation.restoration.module import RestorationModule
 from diffusion_priors.evaluation.restoration.progress import ProgressReport
 from diffusion_priors.images.arrays import PixelRange
@@ -87,12 +86,10 @@ def restore(
     method.check_compatible()
     items.check(method.operator, method.image_shape, {})
     plan = method.plan()
-    kept = kept_steps(len(plan), len(plan) if trajectory is True else trajectory) if trajectory else []
     settings = _one(TrainerSettings, "trainer", trainer)
     settings.prepare(found.network)
-    batches = [range(first, min(first + batch_size, len(items))) for first in range(0, len(items), batch_size)]
-    walks = sum(ceil(len(group) / (images_per_call or len(group))) for group in batches)
-    with _report(walks, method.solver.uses_measurement) if progress else nullcontext() as report:
+    batches = batches_of(len(items), batch_size)
+    with _report(walks_of(batches, images_per_call), method.solver.uses_measurement) if progress else nullcontext() as report:
         module = RestorationModule(
             denoiser=Denoiser(found, settings.autocast),
             solver=method.solver,
@@ -106,10 +103,10 @@ def restore(
             measurement_key=_measurement_key(method),
             report=report,
             images_per_call=images_per_call,
-            frames=len(kept),
+            frames=trajectory,
         )
         done = _restored(module.to(_device(settings)), items, batches)
-    return Result.of(done, items.num_samples, [index + 1 for index in kept])
+    return Result.of(done, items.num_samples, [index + 1 for index in kept_steps(len(plan), trajectory)])
 
 
 def _check_numbers(

@@ -8,9 +8,12 @@ from torch import Tensor
 from diffusion_priors.solvers.base import Progress
 
 
-def kept_steps(total: int, frames: int) -> list[int]:
-    """The indices of at most `frames` of `total` steps, at equal distances: the first and the last among them; the last alone for one."""
-    if frames >= total:
+def kept_steps(total: int, frames: bool | int) -> list[int]:
+    """The indices of at most `frames` of `total` steps, at equal distances: the first and the last among them; the last alone for one.
+
+    True are all steps, False none.
+    """
+    if frames is True or frames >= total:
         return list(range(total))
     if frames == 1:
         return [total - 1]
@@ -20,7 +23,7 @@ def kept_steps(total: int, frames: int) -> list[int]:
 class Trajectory:
     """The x̂0 (B, C, H, W) of at most `frames` steps of one walk of `total` steps. They are kept in the memory of the CPU."""
 
-    def __init__(self, total: int, frames: int) -> None:
+    def __init__(self, total: int, frames: bool | int) -> None:
         self.steps = kept_steps(total, frames)
         self.images: list[Tensor] = []
 

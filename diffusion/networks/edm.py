@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion_priors.diffusion.networks.edm_blocks import Block, Frequencies, Norm, Positions, Resampled, Style
-from diffusion_priors.diffusion.networks.flags import MOST, WIDEST
+from diffusion_priors.diffusion.networks.flags import MOST, WIDEST, check_sides
 
 
 class EdmNetwork(nn.Module):
@@ -44,7 +44,11 @@ class EdmNetwork(nn.Module):
         self.map_layer0, self.map_layer1 = nn.Linear(noise_channels, embedding), nn.Linear(embedding, embedding)
 
     def embedding(self, t: Tensor) -> Tensor:
-        return F.silu(self.map_layer1(F.silu(self.map_layer0(self.map_noise(t).to(self.map_layer0.weight.dtype)))))
+        return F.silu(self.map_layer1(F.silu(self.map_layer0(self.waves(t).to(self.map_layer0.weight.dtype)))))
+
+    def waves(self, t: Tensor) -> Tensor:
+        """c_noise as cosines, then sines."""
+        return self.map_noise(t)
 
     def decoded(self, skips: list[Tensor], emb: Tensor) -> Tensor:
         x = skips[-1]
@@ -52,13 +56,6 @@ class EdmNetwork(nn.Module):
             if isinstance(block, Block):
                 x = block(x if x.shape[1] == block.cin else torch.cat([x, skips.pop()], dim=1), emb)
         return x
-
-    def check_size(self, x: Tensor) -> None:
-        if x.shape[-2] % self.divisor or x.shape[-1] % self.divisor:
-            raise ValueError(
-                f"this network halves the image {self.divisor.bit_length() - 1} times, so its sides must be multiples of {self.divisor}; "
-                f"got {x.shape[-2]} x {x.shape[-1]}; set prior.size"
-            )
 
 
 def decoder(
@@ -127,7 +124,7 @@ class SongUNet(EdmNetwork):
         self.dec[f"{image_size}x{image_size}_aux_conv"] = Resampled(widths[0], in_channels, 3)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        self.check_size(x)
+        check_sides(x, self.divisor, "network")
         skips: list[Tensor] = []
         emb, auxiliary = self.embedding(t), x
         for block in self.enc.values():
@@ -140,10 +137,10 @@ class SongUNet(EdmNetwork):
         norm, conv = list(self.dec.values())[-2:]
         return conv(F.silu(norm(self.decoded(skips, emb))))
 
-    def embedding(self, t: Tensor) -> Tensor:
+    def waves(self, t: Tensor) -> Tensor:
         """Sines come before cosines."""
-        cos, sin = self.map_noise(t).to(self.map_layer0.weight.dtype).chunk(2, dim=1)
-        return F.silu(self.map_layer1(F.silu(self.map_layer0(torch.cat([sin, cos], dim=1)))))
+        cos, sin = self.map_noise(t).chunk(2, dim=1)
+        return torch.cat([sin, cos], dim=1)
 
 
 class DhariwalUNet(EdmNetwork):
@@ -183,7 +180,7 @@ class DhariwalUNet(EdmNetwork):
         self.out_norm, self.out_conv = Norm(widths[0]), Resampled(widths[0], in_channels, 3)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        self.check_size(x)
+        check_sides(x, self.divisor, "network")
         emb = self.embedding(t)
         skips: list[Tensor] = []
         for block in self.enc.values():

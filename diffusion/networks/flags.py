@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 MOST = {
     "image_size": 2**14,
     "num_channels": 2**12,
@@ -13,6 +15,15 @@ MOST = {
 """Flags that are at least 1, and at most this. No network is larger, and a card of a stranger could ask for one."""
 WIDEST = 2**14
 """Channels of a level."""
+
+
+def check_sides(x: Tensor, divisor: int, network: str) -> None:
+    """Raises ValueError where `network` cannot halve the image x (…, H, W) to 1/`divisor` of its sides."""
+    if x.shape[-2] % divisor or x.shape[-1] % divisor:
+        raise ValueError(
+            f"this {network} halves the image {divisor.bit_length() - 1} times, so its sides must be multiples of {divisor}; "
+            f"got {x.shape[-2]} x {x.shape[-1]}; set prior.size"
+        )
 
 
 def check_flags(flags: dict) -> None:

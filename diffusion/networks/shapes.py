@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -37,9 +37,7 @@ def unet_flags(state: Mapping[str, Tensor], image_size: int | None = None, num_h
         embedded, wide = state["input_blocks.1.0.emb_layers.1.weight"].shape[0], state["input_blocks.1.0.out_layers.3.weight"].shape[0]
     except (KeyError, IndexError, ZeroDivisionError) as error:
         raise ValueError(f"these are not the tensors of guided-diffusion's UNet: {error} is not among them") from error
-    image_size = image_size or SIZES.get(tuple(mults))
-    if image_size is None:
-        raise ValueError(f"the size of the images is not known for channel_mult={mults}; set prior.size=[height,width]")
+    image_size = image_size or published_size(mults)
     return {
         "image_size": image_size,
         "in_channels": given,
@@ -52,6 +50,13 @@ def unet_flags(state: Mapping[str, Tensor], image_size: int | None = None, num_h
         "use_scale_shift_norm": embedded == 2 * wide,
         "learn_sigma": made == 2 * given,
     }
+
+
+def published_size(mults: Sequence[float]) -> int:
+    """The side of the images of the published network with these levels. Raises ValueError where there is none."""
+    if tuple(mults) not in SIZES:
+        raise ValueError(f"the size of the images is not known for channel_mult={mults}; set prior.size=[height,width]")
+    return SIZES[tuple(mults)]
 
 
 def _count(state: Mapping[str, Tensor], part: str) -> int:

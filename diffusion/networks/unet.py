@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion_priors.diffusion.networks.flags import check_flags
+from diffusion_priors.diffusion.networks.flags import check_flags, check_sides
 
 Norm = Callable[[int], nn.Module]
 """Channels → their normalisation."""
@@ -115,11 +115,7 @@ class UNet(nn.Module):
         self.out = nn.Sequential(norm(ch), nn.SiLU(), _zeroed(nn.Conv2d(ch, out_channels, 3, padding=1)))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        if x.shape[-2] % self.divisor or x.shape[-1] % self.divisor:
-            raise ValueError(
-                f"this UNet halves the image {self.divisor.bit_length() - 1} times, so its sides must be multiples of {self.divisor}; "
-                f"got {x.shape[-2]} x {x.shape[-1]}; set prior.size"
-            )
+        check_sides(x, self.divisor, "UNet")
         emb = self.time_embed(self.embedded(t).to(next(self.time_embed.parameters()).dtype))
         skips = []
         for stage in self.input_blocks:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffusion_priors.diffusion.checkpoints import fitting
 from diffusion_priors.diffusion.networks.ddpm import DDPMUNet
-from diffusion_priors.diffusion.networks.shapes import SIZES
+from diffusion_priors.diffusion.networks.shapes import published_size
 from diffusion_priors.diffusion.preconditioning import Eps
 from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.schedules import Schedule
@@ -65,9 +65,7 @@ def ddpm_flags(state: Mapping[str, Tensor], image_size: int | None = None) -> di
         given = state["conv_in.weight"].shape[1]
     except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise ValueError(f"these are not the tensors of DDPM's network: {error}") from error
-    image_size = image_size or SIZES.get(tuple(mults))
-    if image_size is None:
-        raise ValueError(f"the size of the images is not known for channel_mult={mults}; set prior.size=[height,width]")
+    image_size = image_size or published_size(mults)
     return {
         "image_size": image_size,
         "in_channels": given,

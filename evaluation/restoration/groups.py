@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import ceil
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffusion_priors.evaluation.restoration.batches import Batch, Restored
+
+
+def batches_of(items: int, size: int) -> list[range]:
+    """The indices of `items` items in batches of at most `size`."""
+    return [range(first, min(first + size, items)) for first in range(0, items, size)]
+
+
+def walks_of(batches: Sequence[Sequence[int]], size: int | None) -> int:
+    """How often the solver walks for these batches, each computed in groups of `size`."""
+    return sum(ceil(len(batch) / (size or len(batch))) for batch in batches)
 
 
 def groups_of(batch: Batch, size: int | None) -> Iterator[tuple[Batch, int]]:

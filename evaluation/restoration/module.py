@@ -42,7 +42,7 @@ class RestorationModule(pl.LightningModule):
     `images_per_call` is the number of images that network, operator and metrics see at once, whatever the batch; None: the
     batch. With it an item's result is the same bit by bit in any batch, else it is up to rounding.
 
-    `frames` is the number of x̂0 that are kept of each walk, at equal distances over its steps.
+    `frames` is the number of x̂0 that are kept of each walk, at equal distances over its steps; True keeps all.
 
     `should_stop` is asked after every step. Once its answer is true, the present batch and all later ones come out
     without items, and `interrupted` is true.
@@ -64,7 +64,7 @@ class RestorationModule(pl.LightningModule):
         report: Report | None = None,
         should_stop: Callable[[], bool] = never,
         images_per_call: int | None = None,
-        frames: int = 0,
+        frames: bool | int = False,
     ) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer batches than processes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import ceil
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -19,6 +18,7 @@ from diffusion_priors.evaluation.restoration.callbacks import EvaluationCallback
 from diffusion_priors.evaluation.restoration.finish import finalize_run
 from diffusion_priors.evaluation.restoration.folder import RestorationFolder, changed, pending
 from diffusion_priors.evaluation.restoration.frozen import FrozenImages, check_free, freeze, is_frozen, manifest
+from diffusion_priors.evaluation.restoration.groups import batches_of, walks_of
 from diffusion_priors.evaluation.restoration.images import ImageSet
 from diffusion_priors.evaluation.restoration.module import Report, RestorationModule, never
 from diffusion_priors.evaluation.restoration.predict import predict
@@ -102,7 +102,7 @@ class RestorationRun:
         self.items = self._items()
         self.items.check_apart(self.output)
         keys = self.items.keys()
-        groups = [range(i, min(i + self.batch_size, len(keys))) for i in range(0, len(keys), self.batch_size)]
+        groups = batches_of(len(keys), self.batch_size)
         self.folder.check_images(self.known, {*keys})
         self._check_known()
         self.pending = pending(groups, keys, self.known)
@@ -193,8 +193,11 @@ class RestorationRun:
             return True
         trainer = self.trainer.prediction([WriteRecords(self.folder, self.known), *callbacks], loggers)
         batches = Batches(self.items, self.pending[trainer.global_rank :: trainer.world_size])
-        runs = sum(ceil(len(group) / (self.images_per_call or len(group))) for group in batches.groups)
-        progress = ProgressReport(runs, residual=self.method.solver.uses_measurement) if self.first else None
+        progress = (
+            ProgressReport(walks_of(batches.groups, self.images_per_call), residual=self.method.solver.uses_measurement)
+            if self.first
+            else None
+        )
         if progress is not None:
             progress.watch(self.method.prior.network)
         module = self._module(progress, lambda: listener.received is not None)
@@ -221,11 +224,8 @@ class RestorationRun:
             report=report,
             should_stop=should_stop,
             images_per_call=self.images_per_call,
-            frames=self._frames(),
+            frames=self.trajectory,
         )
-
-    def _frames(self) -> int:
-        return len(self.method.plan()) if self.trajectory is True else int(self.trajectory)
 
     def _freeze(self) -> None:
         digest = freeze(Path(self.data.freeze), self._module(), self.items, self.measurement_spec)

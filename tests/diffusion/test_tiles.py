@@ -67,7 +67,8 @@ def test_a_vector_jacobian_product_is_that_of_the_fused_output(monkeypatch):
     """Against the graph of all tiles at once, also where a second product follows."""
     x, v, level = random(1, 3, 12, 20), random(1, 3, 12, 20), SCHEDULE.level(300)
     denoiser = Denoiser(tiled(Prior(SmallNetwork(), SCHEDULE, Eps(), size=(8, 8), clip=False), (12, 20), 3))
-    pull_back = denoiser.linearise(x, level)[1]
+    estimate, pull_back = denoiser.linearise(x, level)
+    torch.testing.assert_close(estimate.x0, denoiser(x, level).x0, rtol=1e-12, atol=1e-12)
     first, second = pull_back(v, again=True), pull_back(2.0 * v)
     monkeypatch.setattr(tiles, "checkpoint", lambda network, *inputs, **settings: network(*inputs))
     wanted = denoiser.linearise(x, level)[1](v)

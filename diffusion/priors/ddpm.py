@@ -15,10 +15,10 @@ from diffusion_priors.diffusion.networks.ddpm import DDPMUNet
 from diffusion_priors.diffusion.networks.shapes import published_size
 from diffusion_priors.diffusion.preconditioning import Eps
 from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.diffusion.priors.kinds import OF_DDPM
 from diffusion_priors.diffusion.schedules import Schedule
 from diffusion_priors.runs.weights import read_state_dict
 
-FIRST = "temb.dense.0.weight"
 WHOLE = {
     "temb.dense.0": "time_embed.0",
     "temb.dense.1": "time_embed.2",
@@ -45,7 +45,7 @@ def from_ddpm(path: str, schedule: Schedule, size: tuple[int, int] | None = None
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; set prior.path to a checkpoint of DDPM")
     state = read_state_dict(Path(path))
-    prefix = next((name.removesuffix(FIRST) for name in state if name.endswith(FIRST)), None)
+    prefix = next((name.removesuffix(OF_DDPM) for name in state if name.endswith(OF_DDPM)), None)
     if prefix is None:
         raise ValueError(f"{path} holds no network of DDPM: its names begin with {', '.join(list(state)[:3])}")
     state = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
@@ -60,7 +60,7 @@ def ddpm_flags(state: Mapping[str, Tensor], image_size: int | None = None) -> di
     """The arguments of DDPMUNet. Shapes do not show the size of the images: None takes that of the published network with these levels."""
     try:
         levels = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("down."))
-        base = state[FIRST].shape[1]
+        base = state[OF_DDPM].shape[1]
         mults = [state[f"down.{level}.block.0.conv1.weight"].shape[0] // base for level in range(levels)]
         given = state["conv_in.weight"].shape[1]
     except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:

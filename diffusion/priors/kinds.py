@@ -17,6 +17,7 @@ class Option(NamedTuple):
 
 
 OF_EDM, OF_DDPM, OF_GUIDED = "_conv.weight", "temb.dense.0.weight", "input_blocks.0.0.weight"
+"""Names by which the network of each is known."""
 
 
 def option_for(path: Path) -> Option:

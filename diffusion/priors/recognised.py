@@ -14,10 +14,9 @@ from diffusion_priors.diffusion.networks.edm_shapes import FIRST as FIRST_OF_EDM
 from diffusion_priors.diffusion.networks.edm_shapes import edm_flags, edm_network
 from diffusion_priors.diffusion.networks.shapes import unet_flags
 from diffusion_priors.diffusion.networks.unet import UNet
-from diffusion_priors.diffusion.priors.ddpm import FIRST as FIRST_OF_DDPM
 from diffusion_priors.diffusion.priors.ddpm import ddpm_flags, renamed
+from diffusion_priors.diffusion.priors.kinds import OF_DDPM, OF_GUIDED
 
-FIRST_OF_GUIDED = "input_blocks.0.0.weight"
 AVERAGED = ("ema", "averag", "shadow")
 
 
@@ -53,7 +52,7 @@ def _found(state: Mapping[str, Tensor], source: Path) -> tuple[str, Build]:
     """What the names of the network begin with, and what builds it."""
     places: dict[str, Build] = {}
     for name in state:
-        for first, build in ((FIRST_OF_GUIDED, _guided), (FIRST_OF_DDPM, _ddpm)):
+        for first, build in ((OF_GUIDED, _guided), (OF_DDPM, _ddpm)):
             if name == first or name.endswith(f".{first}"):
                 places[name.removesuffix(first)] = build
         found = FIRST_OF_EDM.search(name)

@@ -9,7 +9,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from diffusion_priors.conf.command import command, job
+from diffusion_priors.conf.command import command, importing, job
 from diffusion_priors.conf.errors import refusing
 from diffusion_priors.conf.folders import name_sweep, output_folder
 from diffusion_priors.conf.kept import kept, overrides
@@ -40,19 +40,21 @@ def main(config: DictConfig) -> float | None:
 
 def evaluation(config: DictConfig, settings: EvaluateSettings) -> float | None:
     """Restore and score a folder of images; → the objective."""
-    from diffusion_priors.conf.build import build_evaluation
-    from diffusion_priors.conf.restore import objective, restore
+    with importing():
+        from diffusion_priors.conf.build import build_evaluation
+        from diffusion_priors.conf.restore import objective, restore
 
     return objective(restore(config, settings, SCRIPT, build_evaluation), settings.objective)
 
 
 def exact_posterior(config: DictConfig, settings: EvaluateSettings) -> float | None:
     """Compare one solver with an exact posterior; → the distance, for a tuner to minimise."""
-    from diffusion_priors.conf.build import build_exact, tune
-    from diffusion_priors.conf.provenance import config_text
-    from diffusion_priors.evaluation.exact import results
-    from diffusion_priors.evaluation.exact.table import text
-    from diffusion_priors.runs.lock import locked
+    with importing():
+        from diffusion_priors.conf.build import build_exact, tune
+        from diffusion_priors.conf.provenance import config_text
+        from diffusion_priors.evaluation.exact import results
+        from diffusion_priors.evaluation.exact.table import text
+        from diffusion_priors.runs.lock import locked
 
     folder, solver = output_folder(settings.output_dir), HydraConfig.get().runtime.choices.get("solver")
     tuned = tune(config, solver, overrides())
@@ -69,11 +71,12 @@ def exact_posterior(config: DictConfig, settings: EvaluateSettings) -> float | N
 
 def scoring(config: DictConfig, settings: EvaluateSettings) -> float | None:
     """Score images that were made elsewhere; → the objective."""
-    from diffusion_priors.conf.build import build_scoring
-    from diffusion_priors.conf.provenance import config_text
-    from diffusion_priors.conf.restore import objective
-    from diffusion_priors.evaluation.reporting.summary_text import outcome
-    from diffusion_priors.runs.lock import locked
+    with importing():
+        from diffusion_priors.conf.build import build_scoring
+        from diffusion_priors.conf.provenance import config_text
+        from diffusion_priors.conf.restore import objective
+        from diffusion_priors.evaluation.reporting.summary_text import outcome
+        from diffusion_priors.runs.lock import locked
 
     folder = output_folder(settings.output_dir)
     run = build_scoring(config, settings, folder)
@@ -87,8 +90,9 @@ def scoring(config: DictConfig, settings: EvaluateSettings) -> float | None:
 
 def comparison(config: DictConfig) -> None:
     """Compare two runs, image by image."""
-    from diffusion_priors.conf.build import two_runs
-    from diffusion_priors.evaluation.comparison.compare import compare
+    with importing():
+        from diffusion_priors.conf.build import two_runs
+        from diffusion_priors.evaluation.comparison.compare import compare
 
     with refusing():
         show(compare(*two_runs(config)).text())

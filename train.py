@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from diffusion_priors.conf import PROJECT
-from diffusion_priors.conf.command import FAILED, command, job
+from diffusion_priors.conf.command import FAILED, command, importing, job
 from diffusion_priors.conf.errors import Stop, refusing
 from diffusion_priors.conf.kept import kept, kept_overrides, overrides
 
@@ -21,12 +21,13 @@ SET_BY_PRIOR = ("network", "schedule", "preconditioning")
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 @job
 def main(config: DictConfig) -> None:
-    from diffusion_priors.conf.build import build_training
-    from diffusion_priors.conf.checks import settings_of
-    from diffusion_priors.conf.provenance import chosen, source_state
-    from diffusion_priors.conf.settings import TrainSettings
-    from diffusion_priors.runs.lock import locked
-    from diffusion_priors.training.run import NotFinite
+    with importing():
+        from diffusion_priors.conf.build import build_training
+        from diffusion_priors.conf.checks import settings_of
+        from diffusion_priors.conf.provenance import chosen, source_state
+        from diffusion_priors.conf.settings import TrainSettings
+        from diffusion_priors.runs.lock import locked
+        from diffusion_priors.training.run import NotFinite
 
     hydra_config = HydraConfig.get()
     sweeping = hydra_config.mode == RunMode.MULTIRUN

@@ -5,21 +5,26 @@ Nothing heavy is imported here, so that --help and the completion of the shell a
 
 from __future__ import annotations
 
+import gc
 import os
+import string
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from types import NoneType
 from typing import NoReturn
 
+from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from diffusion_priors.conf import PROJECT, errors
@@ -73,9 +78,13 @@ def command(main: Callable[[], None]) -> None:
     """Run a Hydra main. HYDRA_FULL_ERROR=1 in the environment shows tracebacks instead of one-line errors."""
     os.environ[TRACEBACK] = "1"  # Hydra then raises instead of printing and exiting with 1
     sys.argv[1:] = literal_paths([part for argument in sys.argv[1:] for part in prior_from_file(argument)])
+    script = Path(sys.argv[0]).stem
     try:
-        check_overrides(Path(sys.argv[0]).stem, sys.argv[1:])
-        main()
+        given = check_overrides(script, sys.argv[1:])
+        if given.help and script in SCRIPTS and not (given.config_name or given.config_path or given.config_dir):
+            print(help_text(script, given.overrides))
+        else:
+            main()
     except KeyboardInterrupt:
         sys.exit(SIGINT)
     except BrokenPipeError:  # the reader of the output has ended, as `head` does
@@ -83,6 +92,35 @@ def command(main: Callable[[], None]) -> None:
         sys.exit(BROKEN_PIPE)
     except (Stop, HydraException, OmegaConfBaseException) as error:
         end(error)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Import modules without garbage collection, and leave their objects out of all later ones: they live until the end.
+
+    One collection visits every object that there is, some hundred thousand after the imports. Without this block they take
+    a third of the time from the command to the first call of the network, and a second at the end.
+    """
+    if gc.get_freeze_count():  # a later job of a sweep: its modules are there, and what the last job left is to be collected
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def help_text(script: str, overrides: Sequence[str]) -> str:
+    """The help of `script` from its yaml, as Hydra would print it. Hydra lists every group first, which takes a second."""
+    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
+        config = compose(script, [*overrides], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    template = string.Template(config.hydra.help.template)
+    with open_dict(config):
+        del config["hydra"]
+    return template.substitute(CONFIG=OmegaConf.to_yaml(config))
 
 
 def prior_from_file(argument: str) -> list[str]:
@@ -94,15 +132,18 @@ def prior_from_file(argument: str) -> list[str]:
     return [f"prior={option.name}", f"{option.key}={quoted(value)}"]
 
 
-def check_overrides(script: str, arguments: Sequence[str]) -> None:
-    """Raises Stop for overrides that Hydra takes for faults of its own: what names no group of `script`, no option and no folder."""
+def check_overrides(script: str, arguments: Sequence[str]) -> Namespace:
+    """The options that Hydra reads from `arguments`.
+
+    Raises Stop for overrides that Hydra takes for faults of its own: what names no group of `script`, no option and no folder.
+    """
     of_hydra = get_args_parser()
     of_hydra.error = _refuse  # type: ignore[method-assign]  # it would print a page
     options_of_hydra, others = of_hydra.parse_known_args(arguments)
     if others:
         raise Stop(f"{' '.join(others)} is not understood; write all overrides in one piece, and see --help for the options")
     if script not in SCRIPTS or options_of_hydra.config_name or options_of_hydra.config_path:
-        return  # another configuration than the script's own, and perhaps other groups
+        return options_of_hydra  # another configuration than the script's own, and perhaps other groups
     parser = OverridesParser.create()
     for argument in options_of_hydra.overrides:
         try:
@@ -114,6 +155,7 @@ def check_overrides(script: str, arguments: Sequence[str]) -> None:
         if wrong is not None:
             raise Stop(f"{wrong}; leave out {argument}")
         _check_value(script, argument, group, value)
+    return options_of_hydra
 
 
 def _refuse(message: str) -> NoReturn:

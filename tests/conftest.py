@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing.process
 import os
 import sys
@@ -43,7 +44,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
+    """What was collected lives until the end: garbage collection need not visit it again and again."""
     started.clear()
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -60,6 +60,32 @@ def test_help_lists_the_groups_of_the_script_and_no_others(script, tmp_path):
     assert "$" not in shown
 
 
+def test_help_is_that_of_hydra(tmp_path):
+    """Printed from the yaml, without Hydra's list of all groups. Another configuration than the script's own is Hydra's to print."""
+    given = ("--help", "solver=ddrm", "grid.steps=7")
+    assert ran(tmp_path, *given).stdout == ran(tmp_path, *given, "--config-name", "sample").stdout
+    assert "solver=nothing is unknown; choose one of" in ran(tmp_path, "--help", "solver=nothing", code=2).stderr
+
+
+def test_modules_are_imported_without_garbage_collection_and_jobs_run_with_it(tmp_path):
+    """The objects of modules are left out of all later collections; what a job of a sweep leaves is not."""
+    lines = [
+        "import gc",
+        "from diffusion_priors.conf.command import importing",
+        "with importing():",
+        "    inside = gc.isenabled()",
+        "    modules = [[] for _ in range(1000)]",
+        "frozen = gc.get_freeze_count()",
+        "assert not inside and gc.isenabled() and frozen >= 1000, frozen",
+        "job = [[] for _ in range(1000)]",
+        "with importing():",
+        "    assert gc.isenabled()",
+        "assert gc.get_freeze_count() == frozen",
+    ]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 def test_experiments_and_data_are_listed_for_the_scripts_that_take_them():
     assert "tune_dps" in groups_of("evaluate")["experiment"] and "tune_dps" not in groups_of("sample")["experiment"]
     assert groups_of("train")["experiment"] == ["train_faces64"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -34,20 +35,9 @@ class LPIPS(nn.Module):
         self.net, self.trunk, self.download, self.url = net, trunk, download, url
 
     def prepare(self) -> None:
-        import lpips
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # lpips uses an older interface of torchvision
-            self.distance = lpips.LPIPS(net=self.net, pnet_rand=True, verbose=False).eval().requires_grad_(False)
         path = self.locate()
-        weights = read_state_dict(path)
-        for name, parameter in self.distance.net.named_parameters():
-            slice_and_layer = name.split(".", 1)[1]  # slice3.8.weight is the trunk's features.8.weight
-            found = weights.get(f"features.{slice_and_layer}")
-            if found is None or found.shape != parameter.shape:
-                seen = "missing" if found is None else f"of shape {tuple(found.shape)}, wanted {tuple(parameter.shape)}"
-                raise ValueError(f"{path} is not a {self.net} trunk: features.{slice_and_layer} is {seen}; set metrics.lpips.trunk")
-            parameter.data.copy_(found)
+        facts = path.stat()
+        self.distance = _distance(self.net, path, facts.st_mtime_ns, facts.st_size)
 
     def locate(self) -> Path:
         url = self.url or _torchvision_url(self.net)
@@ -66,6 +56,25 @@ class LPIPS(nn.Module):
         if x.shape[1] == 1:
             x, reference = x.expand(-1, 3, -1, -1), reference.expand(-1, 3, -1, -1)
         return self.distance(x, reference).flatten()
+
+
+@lru_cache(maxsize=3)
+def _distance(net: str, path: Path, *_state_of_the_file: int) -> nn.Module:
+    """The network of `net`, with the trunk's weights from a file. The jobs of a sweep share it: nothing changes it but moves to a device."""
+    import lpips
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # lpips uses an older interface of torchvision
+        distance = lpips.LPIPS(net=net, pnet_rand=True, verbose=False).eval().requires_grad_(False)
+    weights = read_state_dict(path)
+    for name, parameter in distance.net.named_parameters():
+        slice_and_layer = name.split(".", 1)[1]  # slice3.8.weight is the trunk's features.8.weight
+        found = weights.get(f"features.{slice_and_layer}")
+        if found is None or found.shape != parameter.shape:
+            seen = "missing" if found is None else f"of shape {tuple(found.shape)}, wanted {tuple(parameter.shape)}"
+            raise ValueError(f"{path} is not a {net} trunk: features.{slice_and_layer} is {seen}; set metrics.lpips.trunk")
+        parameter.data.copy_(found)
+    return distance
 
 
 def _torchvision_url(net: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["__main__", "diffusion_priors.conf.build", "diffusion_priors.evaluation.sweeps.leaderboard", "broken_networks"]
+    ["__main__", "diffusion_priors.conf.build", "diffusion_priors.evaluation.sweeps.leaderboard", "broken_networks", "frozen_modules"]
 )
 
 

@@ -37,7 +37,7 @@ from diffusion_priors.solvers.base import Solver
 from diffusion_priors.solvers.method import Method
 from diffusion_priors.solvers.trajectory import kept_steps
 
-STEPS = 250
+STEPS = 100
 """Of a grid by name, as in sample.yaml."""
 Part = TypeVar("Part")
 

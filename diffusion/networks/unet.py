@@ -16,13 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion_priors.diffusion.networks.flags import check_flags, check_sides
+from diffusion_priors.diffusion.networks.recomputed import RecomputedBlocks
 
 Norm = Callable[[int], nn.Module]
 """Channels → their normalisation."""
 Layer = TypeVar("Layer", bound=nn.Module)
 
 
-class UNet(nn.Module):
+class UNet(RecomputedBlocks):
     """ε̂ (and, with learn_sigma, the variance channels v) from x_t and t.
 
     Input (B, in_channels, H, W) with H, W divisible by 2^(levels − 1), t (B,) as integers or floats;
@@ -119,12 +120,12 @@ class UNet(nn.Module):
         emb = self.time_embed(self.embedded(t).to(next(self.time_embed.parameters()).dtype))
         skips = []
         for stage in self.input_blocks:
-            x = stage(x, emb)
+            x = self.block(stage, x, emb)
             skips.append(x)
-        x = self.middle_block(x, emb)
+        x = self.block(self.middle_block, x, emb)
         for stage in self.output_blocks:
-            x = stage(torch.cat([x, skips.pop()], dim=1), emb)
-        return self.out(x)
+            x = self.joined(stage, x, skips.pop(), emb)
+        return self.block(self.out, x)
 
     def embedded(self, t: Tensor) -> Tensor:
         return timestep_embedding(t, self.num_channels)

@@ -29,7 +29,8 @@ from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.schedules import Linear
 from diffusion_priors.runs.memory import peak_mib
 
-HEADERS = ["batch", "before the run (MiB)", "largest (MiB)", "with checkpointing (MiB)", "ratio", "s per step", "with", "ratio of times"]
+MEMORY = ["before the run (MiB)", "largest (MiB)", "with checkpointing (MiB)", "of what the run adds"]
+HEADERS = ["batch", *MEMORY, "s per step", "with checkpointing", "ratio of times"]
 
 
 class Step:
@@ -74,7 +75,7 @@ def in_a_process(chosen: argparse.Namespace, batch: int, part: str) -> list:
 def row(chosen: argparse.Namespace, batch: int) -> list[str]:
     before, plain = in_a_process(chosen, batch, "plain")
     _, recomputed = in_a_process(chosen, batch, "checkpointing")
-    memory = [str(batch), f"{before:.0f}", f"{plain:.0f}", f"{recomputed:.0f}", f"{recomputed / plain:.2f}"]
+    memory = [str(batch), f"{before:.0f}", f"{plain:.0f}", f"{recomputed:.0f}", f"{(recomputed - before) / (plain - before):.2f}"]
     if not chosen.pairs:
         return [*memory, "", "", ""]
     times = in_a_process(chosen, batch, "times")

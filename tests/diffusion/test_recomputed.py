@@ -17,6 +17,7 @@ from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.grids import Linspace
 from diffusion_priors.diffusion.networks.ddpm import DDPMUNet
 from diffusion_priors.diffusion.networks.diffusers_unet import DiffusersUNet
+from diffusion_priors.diffusion.networks.edm import SongUNet
 from diffusion_priors.diffusion.networks.unet import UNet
 from diffusion_priors.diffusion.preconditioning import Eps
 from diffusion_priors.diffusion.priors.base import Prior
@@ -33,11 +34,11 @@ def diffusers_unet() -> nn.Module:
     return DiffusersUNet({key: list(value) if isinstance(value, tuple) else value for key, value in DDPM.items()})
 
 
-ATTENDED = {"image_size": 16, "num_channels": 32, "channel_mult": (1, 2), "attention_resolutions": (8,)}
+ATTENDED = {"image_size": 16, "num_channels": 32, "channel_mult": (1, 2), "attention_resolutions": (8,), "num_head_channels": 16}
 NETWORKS = {
-    "unet": lambda: UNet(**ATTENDED, num_head_channels=16),
-    "convolutions that resample": lambda: UNet(**ATTENDED, num_head_channels=16, resblock_updown=False, num_res_blocks=2),
-    "ddpm": lambda: DDPMUNet(**ATTENDED),
+    "unet": lambda: UNet(**ATTENDED),
+    "convolutions that resample": lambda: UNet(**ATTENDED, resblock_updown=False, num_res_blocks=2),
+    "ddpm": lambda: DDPMUNet(**{key: value for key, value in ATTENDED.items() if key != "num_head_channels"}),
     "diffusers": diffusers_unet,
     **{name: lambda kind=kind, flags=flags: kind(**flags) for name, (kind, flags) in CASES.items()},
 }
@@ -85,15 +86,13 @@ def test_less_is_kept_for_the_backward_pass(name):
     assert kept[1] < SHARES.get(name, 0.35) * kept[0]
 
 
-@pytest.mark.parametrize("name", ["unet", "ncsn++"])
-def test_training_with_dropout_has_the_same_gradients(name):
+@pytest.mark.parametrize("kind", [UNet, SongUNet])
+def test_training_with_dropout_has_the_same_gradients(kind):
+    flags = ATTENDED if kind is UNet else CASES["ncsn++"][1]
     gradients = []
     for checkpointing in (False, True):
-        network = prepared(made(name), checkpointing=checkpointing).train()
-        for module in network.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.3
         torch.manual_seed(1)
+        network = prepared(scrambled(kind(**flags | {"dropout": 0.3})), checkpointing).train()
         network(images(2), torch.tensor([3.0, 700.0])).square().mean().backward()
         gradients.append([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
     assert len(gradients[0]) == len(gradients[1]) > 10

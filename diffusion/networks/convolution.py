@@ -14,11 +14,22 @@ Pair = tuple[int, int]
 class _Frozen(torch.autograd.Function):
     """∂(w ∗ x)ᵀ v is a function of v and w alone; torch keeps x too, although it is for the gradient of w."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(context: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair) -> Tensor:
-        context.save_for_backward(weight)
-        context.like, context.settings = (x.size(), x.stride(), x.dtype), (stride, padding)
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair) -> Tensor:
         return F.conv2d(x, weight, bias, stride, padding)
+
+    @staticmethod
+    def setup_context(context: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, weight, _, *context.settings = inputs
+        context.save_for_backward(weight)
+        context.save_for_forward(weight)
+        context.like = x.size(), x.stride(), x.dtype
+
+    @staticmethod
+    def jvp(context: Any, tangent: Tensor, *_: None) -> Tensor:
+        return F.conv2d(tangent, context.saved_tensors[0], None, *context.settings)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:

@@ -77,3 +77,18 @@ def test_a_product_can_be_differentiated_in_its_vector():
     (pulled,) = torch.autograd.grad(output, x, v, create_graph=True)
     (pushed,) = torch.autograd.grad(pulled, v, w)
     torch.testing.assert_close(pushed, F.conv2d(w, made.weight, None, made.stride, made.padding))
+
+
+@every_case
+def test_transforms_of_functions_work_as_on_torchs_own(case):
+    """DeepInverse differentiates denoisers with torch.func."""
+    made, x = layer(case, torch.channels_last, torch.float64)
+    made.requires_grad_(False)
+    tangent = torch.randn_like(x)
+    output, pull = torch.func.vjp(made, x)
+    vectors = torch.randn(3, *output.shape, dtype=x.dtype)
+    exact = torch.func.vjp(lambda x: F.conv2d(x, made.weight, made.bias, made.stride, made.padding), x)[1]
+    for found, vector in zip(torch.func.vmap(lambda v: pull(v)[0])(vectors), vectors, strict=True):
+        torch.testing.assert_close(found, exact(vector)[0])
+    pushed = torch.func.jvp(made, (x,), (tangent,))[1]
+    torch.testing.assert_close(pushed, F.conv2d(tangent, made.weight, None, made.stride, made.padding))

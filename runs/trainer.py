@@ -26,7 +26,8 @@ class TrainerSettings:
 
     No result depends on their number. `precision` is the network's alone; weights, states, optimiser and
     loss stay float32. `channels_last` is a memory layout of convolutions that is faster on CPUs and tensor
-    cores. `compile` uses torch.compile, which takes minutes at first. `threads` limits the CPU threads of each process.
+    cores. `compile` uses torch.compile, which takes minutes at first. `checkpointing` computes the network's blocks again in the backward
+    pass, which takes less memory and more time. `threads` limits the CPU threads of each process.
 
     Raises ValueError for GPUs and cores that do not exist, half precision without a GPU, and numbers below one.
     """
@@ -40,6 +41,7 @@ class TrainerSettings:
         precision: Literal[32, 16, "bf16"] = 32,
         channels_last: bool = True,
         compile: bool = False,
+        checkpointing: bool = False,
         threads: int | None = None,
     ) -> None:
         if accelerator == "gpu" and not torch.cuda.is_available():
@@ -60,7 +62,7 @@ class TrainerSettings:
         self.accelerator, self.devices, self.num_nodes, self.strategy = accelerator, devices, num_nodes, strategy
         self.precision = {32: "32-true", 16: "16-mixed", "bf16": "bf16-mixed"}[precision]
         self.autocast = {32: None, 16: torch.float16, "bf16": torch.bfloat16}[precision]
-        self.channels_last, self.compile, self.threads = channels_last, compile, threads
+        self.channels_last, self.compile, self.checkpointing, self.threads = channels_last, compile, checkpointing, threads
 
     @property
     def world(self) -> int:
@@ -72,13 +74,30 @@ class TrainerSettings:
         return self.accelerator == "gpu" or (self.accelerator == "auto" and torch.cuda.is_available())
 
     def prepare(self, network: nn.Module) -> None:
-        """Set threads, memory layout and compilation of the network."""
+        """Set threads, memory layout, recomputation and compilation of the network. Raises what `recompute` does."""
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         if self.channels_last:
             network.to(memory_format=torch.channels_last)
+        self.recompute(network)
         if self.compile:
             network.compile()
+
+    def recompute(self, network: nn.Module) -> None:
+        """With `checkpointing`, have the network compute its blocks again in the backward pass.
+
+        Raises ValueError for a network in which no module has `enable_gradient_checkpointing`, as ours and those of diffusers do.
+        """
+        if not self.checkpointing:
+            return
+        able = [module for module in network.modules() if hasattr(module, "enable_gradient_checkpointing")]
+        if not able:
+            raise ValueError(
+                f"trainer.checkpointing=true, but the prior's network ({type(network).__name__}) has no method "
+                "enable_gradient_checkpointing; set trainer.checkpointing=false"
+            )
+        for module in able:
+            module.enable_gradient_checkpointing()
 
     def training(
         self,

@@ -96,6 +96,7 @@ class Training:
                 f"set batch_size to a multiple of {shares}"
             )
         self.validation.check(self.prior)
+        self.trainer.recompute(self.prior.network)
         self._check_memory(self.batch_size // shares)
         self.data.check_apart(self.output)
         self.data.read(self.prior.channels, self.prior.size)
@@ -232,7 +233,7 @@ class Training:
         return self.data.held_out(max(self.validation.denoise, self.validation.restore))
 
     def _advice_on_memory(self) -> str:
-        return f"raise accumulate, which saves memory and gives the same result, or lower batch_size={self.batch_size}"
+        return f"raise accumulate or set trainer.checkpointing=true, which give the same result, or lower batch_size={self.batch_size}"
 
     def _advice_on_bad_loss(self) -> str:
         good = self.folder.checkpoints.all()

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_priors.diffusion.networks.convolution import Convolution
 from diffusion_priors.diffusion.networks.unet import Downsample, GroupNorm32, UNet
 
 
@@ -62,7 +63,7 @@ class DDPMUNet(UNet):
         return F.pad(torch.cat([angle.sin(), angle.cos()], dim=1), (0, self.num_channels % 2))
 
 
-class PaddedAtTheEnd(nn.Conv2d):
+class PaddedAtTheEnd(Convolution):
     """A convolution of stride 2 whose image is padded by one below and on the right."""
 
     def __init__(self, like: nn.Conv2d) -> None:

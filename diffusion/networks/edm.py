@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from diffusion_priors.diffusion.networks.edm_blocks import Block, Frequencies, Norm, Positions, Resampled, Style
 from diffusion_priors.diffusion.networks.flags import MOST, WIDEST, check_sides
+from diffusion_priors.diffusion.networks.recomputed import RecomputedBlocks
 
 
-class EdmNetwork(nn.Module):
+class EdmNetwork(RecomputedBlocks):
     """What both share. Input (B, channels, H, W) and c_noise (B,), output (B, channels, H, W).
 
     `augment_dim` is the number of labels of augmentation that it was trained with; none is given here, which stands for an image as
@@ -54,7 +55,7 @@ class EdmNetwork(nn.Module):
         x = skips[-1]
         for block in self.dec.values():
             if isinstance(block, Block):
-                x = block(x if x.shape[1] == block.cin else torch.cat([x, skips.pop()], dim=1), emb)
+                x = self.block(block, x, emb) if x.shape[1] == block.cin else self.joined(block, x, skips.pop(), emb)
         return x
 
 
@@ -129,13 +130,13 @@ class SongUNet(EdmNetwork):
         emb, auxiliary = self.embedding(t), x
         for block in self.enc.values():
             if isinstance(block, Block):
-                skips.append(block(skips[-1], emb))
+                skips.append(self.block(block, skips[-1], emb))
             elif not skips:
                 skips.append(block(x))
             else:
                 auxiliary = skips[-1] = (skips[-1] + block(auxiliary)) * sqrt(0.5)
         norm, conv = list(self.dec.values())[-2:]
-        return conv(F.silu(norm(self.decoded(skips, emb))))
+        return self.block(lambda h: conv(F.silu(norm(h))), self.decoded(skips, emb))
 
     def waves(self, t: Tensor) -> Tensor:
         """Sines come before cosines."""
@@ -184,5 +185,5 @@ class DhariwalUNet(EdmNetwork):
         emb = self.embedding(t)
         skips: list[Tensor] = []
         for block in self.enc.values():
-            skips.append(block(skips[-1], emb) if isinstance(block, Block) else block(x))
-        return self.out_conv(F.silu(self.out_norm(self.decoded(skips, emb))))
+            skips.append(self.block(block, skips[-1], emb) if isinstance(block, Block) else block(x))
+        return self.block(lambda h: self.out_conv(F.silu(self.out_norm(h))), self.decoded(skips, emb))

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_priors.diffusion.networks.convolution import conv2d
+
 
 class Resampled(nn.Module):
     """A convolution, after the image is halved (`down`) or doubled (`up`) with a separable filter; kernel 0 resamples alone.
@@ -44,7 +46,7 @@ class Resampled(nn.Module):
             x = F.conv_transpose2d(x, taps, groups=x.shape[1], stride=2, padding=self._reach)
         if self.down:
             x = self._halved(x, self._reach)
-        return x if self.weight is None else F.conv2d(x, self.weight, self.bias, padding=pad)
+        return x if self.weight is None else conv2d(x, self.weight, self.bias, padding=(pad, pad))
 
     @property
     def _reach(self) -> int:

@@ -15,14 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_priors.diffusion.networks.convolution import Convolution
 from diffusion_priors.diffusion.networks.flags import check_flags, check_sides
+from diffusion_priors.diffusion.networks.recomputed import RecomputedBlocks
 
 Norm = Callable[[int], nn.Module]
 """Channels → their normalisation."""
 Layer = TypeVar("Layer", bound=nn.Module)
 
 
-class UNet(nn.Module):
+class UNet(RecomputedBlocks):
     """ε̂ (and, with learn_sigma, the variance channels v) from x_t and t.
 
     Input (B, in_channels, H, W) with H, W divisible by 2^(levels − 1), t (B,) as integers or floats;
@@ -80,7 +82,7 @@ class UNet(nn.Module):
         self.time_embed = nn.Sequential(nn.Linear(num_channels, embed), nn.SiLU(), nn.Linear(embed, embed))
 
         ch = int(channel_mult[0] * num_channels)
-        self.input_blocks = nn.ModuleList([Stage(nn.Conv2d(in_channels, ch, 3, padding=1))])
+        self.input_blocks = nn.ModuleList([Stage(Convolution(in_channels, ch, 3, padding=1))])
         skips, factor = [ch], 1
         for level, mult in enumerate(channel_mult):
             for _ in range(num_res_blocks):
@@ -112,19 +114,19 @@ class UNet(nn.Module):
                 self.output_blocks.append(stage)
 
         out_channels = 2 * in_channels if learn_sigma else in_channels
-        self.out = nn.Sequential(norm(ch), nn.SiLU(), _zeroed(nn.Conv2d(ch, out_channels, 3, padding=1)))
+        self.out = nn.Sequential(norm(ch), nn.SiLU(), _zeroed(Convolution(ch, out_channels, 3, padding=1)))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         check_sides(x, self.divisor, "UNet")
         emb = self.time_embed(self.embedded(t).to(next(self.time_embed.parameters()).dtype))
         skips = []
         for stage in self.input_blocks:
-            x = stage(x, emb)
+            x = self.block(stage, x, emb)
             skips.append(x)
-        x = self.middle_block(x, emb)
+        x = self.block(self.middle_block, x, emb)
         for stage in self.output_blocks:
-            x = stage(torch.cat([x, skips.pop()], dim=1), emb)
-        return self.out(x)
+            x = self.joined(stage, x, skips.pop(), emb)
+        return self.block(self.out, x)
 
     def embedded(self, t: Tensor) -> Tensor:
         return timestep_embedding(t, self.num_channels)
@@ -172,13 +174,13 @@ class ResBlock(nn.Module):
         self, cin: int, cout: int, embed: int, norm: Norm, use_scale_shift_norm: bool, dropout: float, resample: nn.Module | None = None
     ) -> None:
         super().__init__()
-        self.in_layers = nn.Sequential(norm(cin), nn.SiLU(), nn.Conv2d(cin, cout, 3, padding=1))
+        self.in_layers = nn.Sequential(norm(cin), nn.SiLU(), Convolution(cin, cout, 3, padding=1))
         self.resample = resample
         self.use_scale_shift_norm = use_scale_shift_norm
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embed, 2 * cout if use_scale_shift_norm else cout))
-        out_conv = _zeroed(nn.Conv2d(cout, cout, 3, padding=1))
+        out_conv = _zeroed(Convolution(cout, cout, 3, padding=1))
         self.out_layers = nn.Sequential(norm(cout), nn.SiLU(), nn.Dropout(dropout), out_conv)
-        self.skip_connection = nn.Identity() if cin == cout else nn.Conv2d(cin, cout, 1)
+        self.skip_connection = nn.Identity() if cin == cout else Convolution(cin, cout, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         norm, act, conv = self.in_layers
@@ -232,7 +234,7 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.op = Convolution(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.op(x)
@@ -243,7 +245,7 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = Convolution(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))

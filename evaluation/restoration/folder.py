@@ -26,7 +26,10 @@ from diffusion_priors.runs.reading.records import drop_partial_line, key_of, onc
 from diffusion_priors.solvers.trajectory import kept_steps
 
 MAY_DIFFER_ON_RESUME = (
-    *(f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "channels_last", "compile", "threads")),
+    *(
+        f"trainer.{name}"
+        for name in ("accelerator", "devices", "num_nodes", "strategy", "channels_last", "compile", "checkpointing", "threads")
+    ),
     *(f"metrics.{lpips}.{name}" for lpips in ("lpips", "lpips_vgg", "lpips_squeeze") for name in ("trunk", "download", "url")),
     *(f"prior.{name}" for name in ("path", "checkpoint.path", "checkpoint.url", "checkpoint.name")),
     "batch_size",

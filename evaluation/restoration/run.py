@@ -111,6 +111,7 @@ class RestorationRun:
         if self.finished is not None:
             return
         self.method.check_compatible()
+        self.trainer.recompute(self.method.prior.network)
         self.items.check(self.method.operator, self.method.image_shape, self.measurement_spec)
         if self.data.freeze is not None:
             made_with = manifest(self.seed, self.measurement_spec, self.method.image_shape)

@@ -59,6 +59,10 @@ BAD = {
         "compare with clean images, and there are none",
     ),
     "several devices": (["trainer=cpu", "trainer.devices=2"], "sample.py uses one device, got trainer.devices=2"),
+    "recomputation by a network that cannot": (
+        ["trainer.checkpointing=true"],
+        "network (Shrink) has no method enable_gradient_checkpointing; set trainer.checkpointing=false",
+    ),
     "an image for a solver without one": (["solver=unconditional"], "this solver looks at no image; leave out input= and measurement="),
     "tiles of no image": (
         ["tile=overlapping", "input=null", "solver=unconditional"],

@@ -1,0 +1,106 @@
+"""What trainer.checkpointing saves in memory and costs in time: python benchmarks/memory.py.
+
+The network of ffhq_10m.pt with random weights takes steps of a solver on random images, with and without recomputation. The largest
+memory is that of a process of its own for each row: of the GPU where there is one, else of the machine. "before the run" holds what is
+imported and the weights. The times are the median of steps that alternate in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+import torch
+from tabulate import tabulate
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.configured import SOLVERS, configured
+from benchmarks.overhead import problem_of
+from benchmarks.timing.machine import machine
+from benchmarks.timing.ratios import alternate, ratio
+from diffusion_priors.diffusion.networks.unet import UNet
+from diffusion_priors.diffusion.preconditioning import Eps
+from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.diffusion.schedules import Linear
+from diffusion_priors.runs.memory import peak_mib
+
+MEMORY = ["before the run (MiB)", "largest (MiB)", "with checkpointing (MiB)", "of what the run adds"]
+HEADERS = ["batch", *MEMORY, "s per step", "with checkpointing", "ratio of times"]
+
+
+class Step:
+    """One step of a solver on random images of `size`, on request with recomputation."""
+
+    def __init__(self, chosen: argparse.Namespace, batch: int) -> None:
+        torch.manual_seed(0)
+        self.device = torch.device(chosen.device)
+        network = UNet(num_channels=chosen.channels).eval().requires_grad_(False)
+        self.network = network.to(self.device, memory_format=torch.channels_last)
+        method = configured(f"solver={chosen.solver}", "operator=inpaint_box", "grid.steps=1")
+        prior = Prior(self.network, Linear(), Eps(), size=(chosen.size, chosen.size))
+        self.plan = method.solver.plan(method.grid, prior.image_schedule)
+        self.solver, self.problem = method.solver, problem_of(prior, method, batch, self.device)
+
+    def run(self, checkpointing: bool) -> None:
+        self.network.recomputes = checkpointing
+        self.solver.solve(self.problem, self.plan)
+
+
+def child(chosen: argparse.Namespace) -> None:
+    """Print what one process found: its memory, or the times of its steps."""
+    step = Step(chosen, chosen.batches[0])
+    if chosen.part == "times":
+        found = alternate([lambda: step.run(False), lambda: step.run(True)], chosen.pairs, step.device)
+    else:
+        before = peak_mib(step.device)
+        step.run(chosen.part == "checkpointing")
+        found = [before, peak_mib(step.device)]
+    print(json.dumps(found))
+
+
+def in_a_process(chosen: argparse.Namespace, batch: int, part: str) -> list:
+    """What `child` prints."""
+    settings = {"solver": chosen.solver, "size": chosen.size, "channels": chosen.channels, "pairs": chosen.pairs}
+    settings |= {"device": chosen.device, "threads": chosen.threads, "batches": batch, "part": part}
+    command = [sys.executable, __file__, *(word for key, value in settings.items() for word in (f"--{key}", str(value)))]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def row(chosen: argparse.Namespace, batch: int) -> list[str]:
+    before, plain = in_a_process(chosen, batch, "plain")
+    _, recomputed = in_a_process(chosen, batch, "checkpointing")
+    memory = [str(batch), f"{before:.0f}", f"{plain:.0f}", f"{recomputed:.0f}", f"{(recomputed - before) / (plain - before):.2f}"]
+    if not chosen.pairs:
+        return [*memory, "", "", ""]
+    times = in_a_process(chosen, batch, "times")
+    return [*memory, *(f"{median(seconds):.2f}" for seconds in times), str(ratio(times[1], times[0]))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--solver", choices=SOLVERS, default="dps")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1])
+    parser.add_argument("--size", type=int, default=256, help="side of the images (default 256)")
+    parser.add_argument("--channels", type=int, default=128, help="of the network's first level (default 128)")
+    parser.add_argument("--pairs", type=int, default=5, help="timed pairs of steps; 0 measures the memory alone (default 5)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--part", choices=["plain", "checkpointing", "times"], help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    if chosen.part:
+        child(chosen)
+        return
+    rows = [row(chosen, batch) for batch in chosen.batches]
+    print(tabulate(rows, headers=HEADERS, tablefmt="pipe", disable_numparse=True))
+    print(f"\n{chosen.solver}, {chosen.size} x {chosen.size}, {machine(torch.device(chosen.device))}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""What a table of timings is of: the processor or GPU, its cores, the version of torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+
+def processor() -> str:
+    """Its name as the system has it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def machine(device: torch.device) -> str:
+    """One line for below a table."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    threads, cores = torch.get_num_threads(), os.cpu_count()
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return f"{processor()} ({instructions}), {threads} threads on {cores} cores, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}"
+
+
+def now(device: torch.device) -> float:
+    """Seconds, after whatever the device still computes."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return perf_counter()

@@ -51,7 +51,7 @@ def load_prior(name: str | os.PathLike[str] = "faces64", /, **settings: Any) -> 
 
     What is on the hub is fetched once, and found in the cache of huggingface_hub without a network.
 
-    Raises ValueError, FileNotFoundError, OSError or ImportError, in one line, where there is none and for settings that do not fit.
+    Raises ValueError, FileNotFoundError or OSError, in one line, where there is none and for settings that do not fit.
     """
     text = os.fspath(name)
     if text in options_of("prior"):

@@ -60,7 +60,7 @@ def examine(path: str, images: str | None = None, size: tuple[int, int] | None =
 
     It is tried on eight images of the folder `images`; without one, on the bundled faces.
 
-    Raises FileNotFoundError and ValueError where prior or images cannot be loaded, and what `pull` raises.
+    Raises FileNotFoundError and ValueError where prior or images cannot be loaded, OSError where the hub cannot be reached.
     """
     place = path_or_hub(path)
     prior = prior_from(place, {"size": size} if size else {})

@@ -21,7 +21,7 @@ PUSHED = ("*.safetensors", "*.json", "card.yaml", "README.md", "samples.png")
 def path_or_hub(name: str) -> Path:
     """The file or folder of that path; else the folder of the prior "owner/name" on the hub.
 
-    Raises FileNotFoundError for what is neither, and what `pull` raises.
+    Raises FileNotFoundError for what is neither; OSError where it cannot be fetched; ValueError where it is damaged.
     """
     if Path(name).exists():
         return Path(name)
@@ -30,7 +30,9 @@ def path_or_hub(name: str) -> Path:
     try:
         return pull(name, PUSHED)
     except (ImportError, OSError) as error:
-        raise type(error)(f"no file or folder at {shown(name)}, and {error}") from error
+        raise OSError(
+            f"no file or folder at {shown(name)}, and {error}; set prior to a path, or fetch it where there is a network"
+        ) from error
 
 
 def folder_or_hub(path: str, files: Sequence[str], revision: str | None = None, cache: str | None = None) -> Path:
@@ -106,7 +108,8 @@ def _check_hash(path: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    return printable(without_secrets((str(error).strip().splitlines() or [type(error).__name__])[0]), 300)
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return printable(without_secrets(line.removeprefix("Got: ").rstrip(".")), 300)
 
 
 def library() -> Any:

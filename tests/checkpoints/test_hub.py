@@ -140,10 +140,11 @@ def test_a_prior_is_pushed_pulled_and_found_without_the_hub(hub, tmp_path):
 LOAD = """
 import sys
 import diffusion_priors as dp
+from diffusion_priors.conf.command import prior_from_file
 
 for name in sys.argv[1:]:
     try:
-        print(dp.load_prior(name).fingerprint())
+        print(dp.load_prior(name).fingerprint(), prior_from_file(f"prior={name}", hub=True)[0])
     except Exception as error:
         print(type(error).__name__, error)
 """
@@ -154,15 +155,16 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.script
-def test_python_loads_a_prior_or_a_pipeline_by_its_name_on_the_hub(hub, tmp_path):
-    """It is fetched, then found without the hub. What is nowhere, and what was damaged, is refused in one line."""
+def test_a_prior_or_a_pipeline_is_loaded_by_its_name_on_the_hub(hub, tmp_path):
+    """In Python and by the commands: fetched, then found without the hub. What is nowhere, and what was damaged, is refused."""
     handler, address = hub
     home, prior = tmp_path / "home", tiny_prior({"min_group_channels": 1, "max_groups": 8})
     Export()(tmp_path / "prior", prior, {}, lambda prior: {})
     export_diffusers(prior, tmp_path / "pipeline")
     handler.files.update(contents(tmp_path / "prior"))
     handler.pipeline.update(contents(tmp_path / "pipeline"))
-    local = [dp.load_prior(tmp_path / name).fingerprint() for name in ("prior", "pipeline")]
+    options = {"prior": "folder", "pipeline": "diffusers"}
+    local = [f"{dp.load_prior(tmp_path / name).fingerprint()} prior={option}" for name, option in options.items()]
     assert run(address, home, "-c", LOAD, "me/prior", "me/pipeline").splitlines() == local
     (weights,) = home.rglob("weights.safetensors")
     weights.resolve().write_bytes(b"damaged")
@@ -170,6 +172,7 @@ def test_python_loads_a_prior_or_a_pipeline_by_its_name_on_the_hub(hub, tmp_path
     assert found == local[1]
     assert damaged.startswith("ValueError") and "weights.safetensors is damaged: its SHA-256 is not " in damaged
     assert nowhere.startswith("OSError no file or folder at 'me/other', and cannot fetch me/other from the hub: ")
+    assert nowhere.endswith("; set prior to a path, or fetch it where there is a network")
 
 
 @pytest.mark.script

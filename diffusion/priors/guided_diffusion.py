@@ -15,6 +15,7 @@ from diffusion_priors.diffusion.preconditioning import Preconditioning
 from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.priors.kinds import OF_GUIDED
 from diffusion_priors.diffusion.schedules import Schedule
+from diffusion_priors.runs.printable import printable
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,17 @@ class Flags:
     min_group_channels: int = 1
 
     def completed(self, state: Mapping[str, Tensor], prefix: str, side: int | None) -> dict[str, Any]:
-        """All flags, for a network whose tensors in `state` begin with `prefix`. Raises what `unet_flags` raises."""
+        """All flags, for a network whose tensors in `state` begin with `prefix`. Raises ValueError where there is none."""
         given = {name: value for name, value in asdict(self).items() if value is not None}
         if len(given) == len(asdict(self)):
             return given
-        first = next((name for name in state if name.startswith(prefix) and name.endswith(OF_GUIDED)), OF_GUIDED)
+        first = next((name for name in state if name.startswith(prefix) and name.endswith(OF_GUIDED)), None)
+        if first is None:
+            names = ", ".join(printable(name, 100) for name in list(state)[:3])
+            raise ValueError(
+                f"it holds no network of guided-diffusion, DDPM or EDM; the names of its tensors begin with {names}; "
+                "for your own network choose prior=custom"
+            )
         prefix = first.removesuffix(OF_GUIDED)
         own = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
         return unet_flags(own, self.image_size or side, self.num_head_channels) | given

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from diffusion_priors.conf import PROJECT
 from diffusion_priors.conf.groups import options as options_of
-from diffusion_priors.conf.named import named
+from diffusion_priors.conf.named import named, prior_from
 from diffusion_priors.diffusion.grids import Grid
 from diffusion_priors.diffusion.priors.base import Prior
-from diffusion_priors.diffusion.priors.kinds import option_for
+from diffusion_priors.diffusion.priors.hub import path_or_hub
 from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.operators.base import Operator
 from diffusion_priors.operators.masks import Given
@@ -47,18 +47,18 @@ def part(group: str, name: str, /, **settings: Any) -> Any:
 
 
 def load_prior(name: str | os.PathLike[str] = "faces64", /, **settings: Any) -> Prior:
-    """The prior of that name in conf/prior, or in the file or folder of that path.
+    """The prior of that name in conf/prior, in the file or folder of that path, or of that name on the hub ("owner/name").
 
-    Raises ValueError or FileNotFoundError, in one line, where there is none and for settings that do not fit.
+    What is on the hub is fetched once, and found in the cache of huggingface_hub without a network.
+
+    Raises ValueError, FileNotFoundError or OSError, in one line, where there is none and for settings that do not fit.
     """
     text = os.fspath(name)
     if text in options_of("prior"):
         return part("prior", text, **settings)
-    if not Path(text).exists():
+    if not Path(text).exists() and "/" not in text:
         raise ValueError(f"prior={text!r} is neither a name nor a path that exists; choose one of {', '.join(options_of('prior'))}")
-    option = option_for(Path(text))
-    key, _, inner = option.key.removeprefix("prior.").partition(".")
-    return part("prior", option.name, **{key: {inner: text} if inner else text} | settings)
+    return prior_from(path_or_hub(text), settings)
 
 
 def solver(name: str, /, **settings: Any) -> Solver:

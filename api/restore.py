@@ -89,7 +89,7 @@ def restore(
     settings = _one(TrainerSettings, "trainer", trainer)
     settings.prepare(found.network)
     batches = batches_of(len(items), batch_size)
-    with _report(walks_of(batches, images_per_call), method.solver.uses_measurement) if progress else nullcontext() as report:
+    with _report(walks_of(batches, images_per_call), method) if progress else nullcontext() as report:
         module = RestorationModule(
             denoiser=Denoiser(found, settings.autocast),
             solver=method.solver,
@@ -133,9 +133,12 @@ def _device(settings: TrainerSettings) -> str:
     return "cuda" if settings.on_gpu else "cpu"
 
 
-def _report(walks: int, residual: bool) -> closing[ProgressReport]:
-    """A bar on a terminal and in a notebook, a line every few seconds elsewhere."""
-    return closing(ProgressReport(walks, stream=sys.stderr, residual=residual, terminal=True if "ipykernel" in sys.modules else None))
+def _report(walks: int, method: Method) -> closing[ProgressReport]:
+    """A bar on a terminal and in a notebook, a line every few seconds elsewhere; steps, and the tiles of a step."""
+    terminal = True if "ipykernel" in sys.modules else None
+    report = ProgressReport(walks, stream=sys.stderr, residual=method.solver.uses_measurement, terminal=terminal)
+    report.watch(method.prior.network)
+    return closing(report)
 
 
 def _restored(module: RestorationModule, items: Items, batches: Sequence[range]) -> Restored:

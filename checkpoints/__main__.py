@@ -24,9 +24,10 @@ def export(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from diffusion_priors.checkpoints.diffusers_export import export_diffusers
-    from diffusion_priors.diffusion.priors.load import load_prior
+    from diffusion_priors.conf.named import prior_from
+    from diffusion_priors.diffusion.priors.hub import path_or_hub
 
-    export_diffusers(load_prior(arguments.path), Path(arguments.folder))
+    export_diffusers(prior_from(path_or_hub(arguments.path), {}), Path(arguments.folder))
     show(f"pipeline of diffusers: {arguments.folder}")
     return 0
 
@@ -70,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--size", nargs=2, type=int, metavar=("HEIGHT", "WIDTH"), help="where the file does not say")
     one.set_defaults(run=doctor)
     one = commands.add_parser("export", help="write a prior as a pipeline of diffusers")
-    one.add_argument("path", help="a file or folder of weights")
+    one.add_argument("path", help="a file or folder of weights, or owner/name on the hub")
     one.add_argument("folder", help="the folder to write")
     one.set_defaults(run=export)
     one = commands.add_parser("convert", help="the tensors of a pickle of EDM as safetensors; none of its code is run")

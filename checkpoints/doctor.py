@@ -25,8 +25,9 @@ from diffusion_priors.checkpoints.denoising import (
 )
 from diffusion_priors.checkpoints.identity import Fact, facts
 from diffusion_priors.checkpoints.networks import Remembering
+from diffusion_priors.conf.named import prior_from
 from diffusion_priors.diffusion.priors.base import Prior
-from diffusion_priors.diffusion.priors.load import load_prior
+from diffusion_priors.diffusion.priors.hub import path_or_hub
 from diffusion_priors.images.find import find_images
 from diffusion_priors.images.fit import Crop
 from diffusion_priors.images.io import read_image
@@ -55,12 +56,15 @@ class Examination:
 
 
 def examine(path: str, images: str | None = None, size: tuple[int, int] | None = None) -> Examination:
-    """Load the prior at `path`, and try it on the images of a folder, of which it uses eight; without one, on the bundled faces.
+    """Load the prior at `path`, or of that name on the hub, and try it.
 
-    Raises FileNotFoundError and ValueError where prior or images cannot be loaded.
+    It is tried on eight images of the folder `images`; without one, on the bundled faces.
+
+    Raises FileNotFoundError and ValueError where prior or images cannot be loaded, OSError where the hub cannot be reached.
     """
-    prior = load_prior(path, size)
-    stated = facts(Path(path), prior)
+    place = path_or_hub(path)
+    prior = prior_from(place, {"size": size} if size else {})
+    stated = facts(place, prior)
     prior = prior.with_network(Remembering(prior.network))
     faces = Faces.of(read_images(images or str(BUNDLED), prior))
     changes, corrected = corrections(prior, faces)

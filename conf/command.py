@@ -31,6 +31,7 @@ from diffusion_priors.conf import PROJECT, errors
 from diffusion_priors.conf.errors import NotApplicableStop, Stop
 from diffusion_priors.conf.groups import SCRIPTS, hint, misplaced, options
 from diffusion_priors.conf.paths import literal_paths, quoted
+from diffusion_priors.diffusion.priors.hub import NAME, path_or_hub
 from diffusion_priors.diffusion.priors.kinds import option_for
 from diffusion_priors.runs.exit_codes import BROKEN_PIPE, REFUSED, SIGINT, STOPPED
 from diffusion_priors.runs.exit_codes import FAILED as FAILED
@@ -38,6 +39,8 @@ from diffusion_priors.runs.layout import RunLayout
 from diffusion_priors.runs.printable import printable, without_home, without_secrets
 
 TRACEBACK = "HYDRA_FULL_ERROR"
+OWN_OPTIONS = ("-cd", "--config-dir", "-cp", "--config-path")
+"""Of Hydra: where these are given, prior=a/b may be an option in a folder of the user's own."""
 WANTS_TRACEBACK = os.environ.get(TRACEBACK) == "1"
 
 
@@ -77,9 +80,10 @@ def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], fl
 def command(main: Callable[[], None]) -> None:
     """Run a Hydra main. HYDRA_FULL_ERROR=1 in the environment shows tracebacks instead of one-line errors."""
     os.environ[TRACEBACK] = "1"  # Hydra then raises instead of printing and exiting with 1
-    sys.argv[1:] = literal_paths([part for argument in sys.argv[1:] for part in prior_from_file(argument)])
     script = Path(sys.argv[0]).stem
     try:
+        own_options = any(argument.startswith(OWN_OPTIONS) for argument in sys.argv[1:])
+        sys.argv[1:] = literal_paths([part for argument in sys.argv[1:] for part in prior_from_file(argument, hub=not own_options)])
         given = check_overrides(script, sys.argv[1:])
         if given.help and script in SCRIPTS and not (given.config_name or given.config_path or given.config_dir):
             print(help_text(script, given.overrides))
@@ -123,13 +127,21 @@ def help_text(script: str, overrides: Sequence[str]) -> str:
     return template.substitute(CONFIG=OmegaConf.to_yaml(config))
 
 
-def prior_from_file(argument: str) -> list[str]:
-    """prior=PATH → the option of conf/prior that reads such a file, and the path. Other arguments are returned unchanged."""
+def prior_from_file(argument: str, hub: bool = False) -> list[str]:
+    """prior=PATH → the option of conf/prior that reads such a file, and the path. Other arguments are returned unchanged.
+
+    With `hub`, so is prior=owner/name, where there is no such path: the prior is fetched, or found in the cache. Raises Stop where
+    that cannot be done.
+    """
     key, _, value = argument.partition("=")
-    if key != "prior" or not value or (PROJECT / "conf" / "prior" / f"{value}.yaml").is_file() or not os.path.exists(value):
+    if key != "prior" or not value or (PROJECT / "conf" / "prior" / f"{value}.yaml").is_file():
         return [argument]
-    option = option_for(Path(value))
-    return [f"prior={option.name}", f"{option.key}={quoted(value)}"]
+    if not os.path.exists(value) and not (hub and NAME.fullmatch(value)):
+        return [argument]
+    with errors.refusing():
+        path = path_or_hub(value)
+    option = option_for(path)
+    return [f"prior={option.name}", f"{option.key}={quoted(value if os.path.exists(value) else str(path))}"]
 
 
 def check_overrides(script: str, arguments: Sequence[str]) -> Namespace:
@@ -186,6 +198,8 @@ def end(error: Exception) -> NoReturn:
 def one_line(error: BaseException) -> str:
     """The message of an error on one line. Those of Hydra and OmegaConf have several."""
     if isinstance(error, MissingConfigException) and error.options is not None:
-        group, _, option = error.missing_cfg_file.rpartition("/")
+        words = error.missing_cfg_file.split("/")
+        parts = 2 if words[0] == "hydra" else 1  # hydra/launcher is a group; ffhq256/dps_box is an option in a folder of its group
+        group, option = "/".join(words[:parts]), "/".join(words[parts:])
         return f"{group}={option} is unknown; choose one of {', '.join(error.options)}"
     return errors.one_line(error)

@@ -19,6 +19,8 @@ from diffusion_priors.conf import PROJECT
 from diffusion_priors.conf.checks import check_part, plain
 from diffusion_priors.conf.errors import Stop
 from diffusion_priors.conf.groups import options
+from diffusion_priors.diffusion.priors.base import Prior
+from diffusion_priors.diffusion.priors.kinds import option_for
 from diffusion_priors.runs.values import shown
 
 GLOBAL = "# @package _global_"
@@ -68,6 +70,20 @@ def named(group: str, option: str, settings: Mapping[str, Any], kind: Any) -> An
     if isinstance(built, Hashable) and hasattr(built, "__weakref__"):
         MADE[built] = Made(plain(node), chosen)
     return built
+
+
+def prior_from(path: Path, settings: Mapping[str, Any]) -> Prior:
+    """The prior in a file or folder, by the option of conf/prior that reads such a one, changed by `settings`.
+
+    Raises ValueError and FileNotFoundError, in one line, for what cannot be used.
+    """
+    option = option_for(path)
+    key, *inner = option.key.split(".")[1:]
+    if not inner:
+        return named("prior", option.name, {key: str(path)} | settings, Prior)
+    given = settings.get(key, {})
+    placed = {inner[0]: str(path)} | given if isinstance(given, Mapping) else given
+    return named("prior", option.name, {**settings, key: placed}, Prior)
 
 
 def composed(group: str, option: str) -> Composed:

@@ -53,9 +53,14 @@ class Checkpoint:
         sha256 = self.sha256.lower() if self.sha256 else None
         return find_or_fetch("checkpoint", self.path, self.cache / (self.name or ""), self.url, sha256, self.obtain)
 
-    def load_into(self, network: nn.Module) -> None:
+    def read(self) -> tuple[dict[str, Tensor], Path]:
+        """The tensors of the file, and where it is. Raises what `locate` raises, ValueError where it is no state dict."""
         path = self.locate()
-        load_strictly(network, read_state_dict(path, self.key), path, self.prefix, self.ignore)
+        return read_state_dict(path, self.key), path
+
+    def load_into(self, network: nn.Module) -> None:
+        state, path = self.read()
+        load_strictly(network, state, path, self.prefix, self.ignore)
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: Path, prefix: str = "", ignore: Sequence[str] = ()) -> None:

@@ -19,6 +19,8 @@ from torch import Tensor
 from diffusion_priors.runs.printable import printable, without_secrets
 from diffusion_priors.runs.values import shown
 
+NO_BEGINNING = "damaged or no checkpoint: it does not begin as one (a saved web page?); fetch it again"
+
 
 def hub_cache() -> Path:
     """The folder in which torch keeps downloaded weights."""
@@ -103,11 +105,13 @@ def read_checkpoint(path: Path) -> Mapping:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not _is_pickle(path):
-            raise ValueError(f"{path} is damaged or no checkpoint: it does not begin as one (a saved web page?); fetch it again") from error
+            raise ValueError(f"{path} is {NO_BEGINNING}") from error
         raise ValueError(
             f"{path} holds pickled code besides tensors and was refused; none of it was run; save a plain state dict or safetensors"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        if isinstance(error, KeyError) and not _is_pickle(path):  # its first byte begins nothing in a pickle
+            raise ValueError(f"{path} is {NO_BEGINNING}") from error
         raise ValueError(f"{path} is damaged or no checkpoint: {_first_line(error)}; fetch it again") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} is not a state dict of tensors but a {type(content).__name__}; save network.state_dict()")

@@ -19,7 +19,7 @@ BELOW = {
     "scripts": {"conf", "training", *EVALUATION, *MATH, "images", "runs"},
     "api": {"conf", "evaluation/restoration", "evaluation/metrics", "evaluation/reporting", *MATH, "images", "runs"},
     "conf": {"training", *EVALUATION, *MATH, "images", "runs"},
-    "checkpoints": {"diffusion", "images", "runs"},
+    "checkpoints": {"conf", "diffusion", "images", "runs"},
     "training": {"evaluation/restoration", "evaluation/metrics", "evaluation/reporting", *MATH, "images", "runs"},
     "evaluation/restoration": {"evaluation/metrics", "evaluation/reporting", "evaluation", *MATH, "images", "runs"},
     "evaluation/exact": {"evaluation/reporting", "evaluation", *MATH, "images", "runs"},

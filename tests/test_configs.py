@@ -26,9 +26,7 @@ GROUPS = {folder.name: options(folder.name) for folder in FOLDERS}
 PRESETS = {
     ("metrics/lpips_all.yaml", "lpips_vgg.net"),
     ("metrics/lpips_all.yaml", "lpips_squeeze.net"),
-    # Prior's defaults are a small image's without weights; these are descriptions of particular networks.
-    ("prior/guided_diffusion.yaml", "size"),
-    ("prior/guided_diffusion.yaml", "checkpoint"),
+    # Prior has no weights by default; those of your own network are asked for.
     ("prior/custom.yaml", "checkpoint"),
     ("prior/custom.yaml", "checkpoint.obtain"),
     *(("network/unet64.yaml", key) for key in ("image_size", "num_channels", "channel_mult", "attention_resolutions")),

@@ -183,6 +183,7 @@ SHORT_TIMINGS = {
     "benchmarks/evaluation.py": ["--turns", "1", "--steps", "1", "--batch-size", "1", "--few", "0"],
     "benchmarks/memory.py": ["--pairs", "1", "--size", "32", "--channels", "32"],
     "benchmarks/peers_quality.py": ["--methods", "daps", "--tasks", "box", "--count", "1"],
+    "benchmarks/sizes.py": ["--sizes", "64", "72", "--count", "2"],
     "benchmarks/training.py": ["--steps", "5", "--batches", "1", "--precisions", "32"],
 }
 

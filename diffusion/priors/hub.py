@@ -18,6 +18,23 @@ PUSHED = ("*.safetensors", "*.json", "card.yaml", "README.md", "samples.png")
 """What is uploaded of a folder, and fetched of one: nothing that could hold code."""
 
 
+def path_or_hub(name: str) -> Path:
+    """The file or folder of that path; else the folder of the prior "owner/name" on the hub.
+
+    Raises FileNotFoundError for what is neither; OSError where it cannot be fetched; ValueError where it is damaged.
+    """
+    if Path(name).exists():
+        return Path(name)
+    if not NAME.fullmatch(name):
+        raise FileNotFoundError(f"no file or folder at {shown(name)}, and it is no name on the hub (owner/name)")
+    try:
+        return pull(name, PUSHED)
+    except (ImportError, OSError) as error:
+        raise OSError(
+            f"no file or folder at {shown(name)}, and {error}; set prior to a path, or fetch it where there is a network"
+        ) from error
+
+
 def folder_or_hub(path: str, files: Sequence[str], revision: str | None = None, cache: str | None = None) -> Path:
     """The folder at `path`; else the files of the repository "owner/name" on the hub whose names match `files`.
 
@@ -33,13 +50,18 @@ def folder_or_hub(path: str, files: Sequence[str], revision: str | None = None, 
 def pull(name: str, files: Sequence[str], revision: str | None = None, cache: str | None = None) -> Path:
     """The folder with the repository's files that match `files`, fetched where they are not in the cache.
 
-    Raises ImportError without huggingface_hub; OSError where they are neither on the hub nor in the cache.
+    Raises ImportError without huggingface_hub; OSError where they are neither on the hub nor in the cache; ValueError where a file
+    has not the SHA-256 under which the hub lists it.
     """
     hub = library()
     try:
-        return Path(hub.snapshot_download(name, revision=revision, cache_dir=cache, allow_patterns=list(files)))
+        folder = Path(hub.snapshot_download(name, revision=revision, cache_dir=cache, allow_patterns=list(files)))
     except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
         raise OSError(f"cannot fetch {name} from the hub: {_reason(error)}") from error
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            _check_hash(path)
+    return folder
 
 
 def pull_file(name: str, file: str, revision: str | None = None, cache: str | None = None) -> Path:
@@ -53,9 +75,7 @@ def pull_file(name: str, file: str, revision: str | None = None, cache: str | No
         path = Path(hub.hf_hub_download(name, file, revision=revision, cache_dir=cache))
     except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
         raise OSError(f"cannot fetch {file} of {name} from the hub: {_reason(error)}") from error
-    listed = path.resolve().name
-    if SHA256.fullmatch(listed) and _sha256(path) != listed:
-        raise ValueError(f"{path} is damaged: its SHA-256 is not {listed}, under which the hub lists it; delete it and fetch it again")
+    _check_hash(path)
     return path
 
 
@@ -77,13 +97,19 @@ def push(folder: Path, name: str, public: bool = False) -> str:
         raise OSError(f"cannot push {folder} to {name}: {_reason(error)}") from error
 
 
-def _sha256(path: Path) -> str:
+def _check_hash(path: Path) -> None:
+    """The cache names a large file by the SHA-256 under which the hub lists it; small ones have another name, and are not compared."""
+    listed = path.resolve().name
+    if not SHA256.fullmatch(listed):
+        return
     with path.open("rb") as stream:
-        return file_digest(stream, "sha256").hexdigest()
+        if file_digest(stream, "sha256").hexdigest() != listed:
+            raise ValueError(f"{path} is damaged: its SHA-256 is not {listed}, under which the hub lists it; delete it and fetch it again")
 
 
 def _reason(error: Exception) -> str:
-    return printable(without_secrets((str(error).strip().splitlines() or [type(error).__name__])[0]), 300)
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return printable(without_secrets(line.removeprefix("Got: ").rstrip(".")), 300)
 
 
 def library() -> Any:

@@ -17,7 +17,7 @@ class ProgressReport:
 
     `terminal` says whether `stream` redraws a line, as terminals and notebooks do; None: as the stream says.
     The residual is fetched only a few times a second, since each look waits for the device. It is left out for solvers
-    that use no measurement. Where a network that is watched sees the image in tiles, those of a step are shown too.
+    that use no measurement. Where a network that is watched sees the image in tiles, those of a step are shown too, until `close`.
     """
 
     def __init__(
@@ -27,13 +27,15 @@ class ProgressReport:
         self.terminal = stream.isatty() if terminal is None else terminal
         self.every = 0.2 if self.terminal else every
         self.bar: tqdm | None = None
-        self.batch = self.done = 0
+        self.watched: list[nn.Module] = []
+        self.batch = self.done = self.step = 0
         self.started = self.looked = monotonic()
 
     def __call__(self, problem: Problem, progress: Progress) -> None:
         if progress.index == 0:
             self.batch += 1
         self.done += 1
+        self.step = (progress.index + 1) % progress.total
         now, total = monotonic(), self.batches * progress.total
         if now - self.looked < self.every and self.done < total:
             return
@@ -48,25 +50,29 @@ class ProgressReport:
             print(", ".join([where, *facts, f"{left:.0f} s left"]), file=self.stream, flush=True)
 
     def watch(self, network: nn.Module) -> None:
-        for module in network.modules():
-            if hasattr(module, "after_tile"):
-                module.after_tile = self.tile
+        self.watched = [module for module in network.modules() if hasattr(module, "after_tile")]
+        for module in self.watched:
+            module.after_tile = self.tile
 
     def tile(self, number: int, tiles: int) -> None:
         """Called after every tile of a step."""
         if monotonic() - self.looked < self.every:
             return
         self.looked = monotonic()
-        if self.bar is not None:
-            self.bar.set_postfix_str(f"tile {number}/{tiles}")
-        elif not self.terminal:
-            print(f"step {self.done + 1}, tile {number}/{tiles}", file=self.stream, flush=True)
+        if self.terminal:
+            self._bar(None).set_postfix_str(f"tile {number}/{tiles}")
+        else:
+            print(f"step {self.step + 1}, tile {number}/{tiles}", file=self.stream, flush=True)
 
-    def _bar(self, total: int) -> tqdm:
+    def _bar(self, total: int | None) -> tqdm:
+        """The bar; how many steps it has is known after the first one."""
         if self.bar is None:
             self.bar = tqdm(total=total, unit="step", file=self.stream, dynamic_ncols=True)
+        self.bar.total = total or self.bar.total
         return self.bar
 
     def close(self) -> None:
+        for module in self.watched:
+            module.after_tile = None
         if self.bar is not None:
             self.bar.close()

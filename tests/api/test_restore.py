@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
 from documentation import commands, fenced
 from forks import ROOT, Run
+from lazy import Lazy
 from PIL import Image
 
 import diffusion_priors as dp
 
+broken_networks = Lazy("broken_networks")
 FACES = sorted((ROOT / "examples" / "faces").glob("*.png"))[:2]
 QUICK = ["grid.steps=3", "metrics.lpips=null", "trainer=cpu", "prior.size=[32,32]"]
 NOT_COMPARED = {"seconds", "peak_memory_mib", "hashes"}
@@ -87,3 +90,18 @@ def test_the_command_and_the_code_of_the_page_give_the_same_numbers(tmp_path):
     result = names["result"]
     assert compared(result.records) == compared(records) and len(records) == 2
     assert_same_images(result, images, tmp_path)
+
+
+def test_progress_is_shown_over_the_tiles_of_a_step(monkeypatch, capsys):
+    """As in a run of the commands. The clock goes on by a minute with each look at it, so that every tile is due."""
+    monkeypatch.setattr("diffusion_priors.evaluation.restoration.progress.monotonic", count(step=60).__next__)
+    small = dp.load_prior("custom", network=broken_networks.Shrink(), size=(8, 8), checkpoint=None)
+    prior = dp.part("tile", "overlapping", image_size=(8, 20), overlap=2)(small)
+    settings = {"image": np.zeros((2, 8, 20, 3), "uint8"), "operator": "identity", "solver": "diffpir", "steps": 2, "batch_size": 1}
+    dp.restore(prior, **settings, trainer="cpu")
+    tiles = [f"step {step}, tile {tile}/3" for step in (1, 2) for tile in (1, 2, 3)]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "tile" in line] == 2 * tiles
+    assert lines[3].startswith("batch 1/2, step 1/2, residual ")
+    dp.restore(prior, **settings, trainer="cpu", progress=False)
+    assert capsys.readouterr().err == ""

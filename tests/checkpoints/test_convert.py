@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from diffusion_priors.api.parts import load_prior
 from diffusion_priors.checkpoints.__main__ import main
 from diffusion_priors.checkpoints.pickled import read_pickle
 from diffusion_priors.diffusion.networks.edm import DhariwalUNet
-from diffusion_priors.diffusion.priors.load import load_prior
 
 
 @pytest.fixture

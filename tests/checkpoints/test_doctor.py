@@ -11,6 +11,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from diffusion_priors.checkpoints.__main__ import main
 from diffusion_priors.checkpoints.denoising import Faces, corrections, index_shift
 from diffusion_priors.checkpoints.doctor import examine
 from diffusion_priors.checkpoints.networks import Retimed, Reversed
@@ -178,3 +179,37 @@ def test_the_doctor_finds_nothing_wrong_with_the_bundled_prior():
     found = examine(str(FACES64), size=SMALL)
     assert found.wrong == []
     assert [line.split(":")[0] for line in found.confirmed][:4] == ["schedule", "output", "pixel range", "channels"]
+
+
+# What is no prior
+
+
+class Command:
+    def __reduce__(self):
+        return Path.touch, (Path("sprung"),)
+
+
+NO_PRIORS = {
+    "empty.pt": (lambda path: path.touch(), "is damaged or no checkpoint: EOFError; fetch it again"),
+    "text.ckpt": (lambda path: path.write_text("hello"), "does not begin as one (a saved web page?); fetch it again"),
+    "page.safetensors": (lambda path: path.write_text("<html></html>"), "is damaged or no checkpoint: "),
+    "code.pt": (lambda path: torch.save({"a": Command()}, path), "was refused; none of it was run; "),
+    "list.pt": (lambda path: torch.save([1], path), "is not a state dict of tensors but a list; "),
+    "other.pt": (
+        lambda path: torch.save({"encoder.weight": torch.ones(2)}, path),
+        "begin with encoder.weight; for your own network",
+    ),
+    "folder": (lambda path: path.mkdir(), "weights.safetensors is missing; "),
+    "nothing": (lambda path: None, "it is no name on the hub (owner/name)"),
+}
+
+
+@pytest.mark.parametrize("name", NO_PRIORS)
+def test_what_is_no_prior_is_refused_in_one_line(name, tmp_path, capsys, monkeypatch):
+    make, message = NO_PRIORS[name]
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / name)
+    assert main(["doctor", str(tmp_path / name)]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith("error: ") and message in shown.err and shown.err.count("\n") == 1 and shown.out == ""
+    assert not (tmp_path / "sprung").exists()

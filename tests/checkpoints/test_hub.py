@@ -14,17 +14,25 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from tiny_prior import tiny_prior
 
+import diffusion_priors as dp
+from diffusion_priors.checkpoints.diffusers_export import export_diffusers
 from diffusion_priors.conf import PROJECT
+from diffusion_priors.training.export import Export
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FACES64 = PROJECT / "diffusion" / "weights" / "faces64"
 
 
 class Hub(BaseHTTPRequestHandler):
-    """The few addresses that huggingface_hub asks for. `files` are those of the repository me/prior; `asked` is what came in."""
+    """The few addresses that huggingface_hub asks for.
+
+    `files` are those of the repository me/prior, `pipeline` those of me/pipeline; `asked` is what came in.
+    """
 
     files: dict[str, bytes]
+    pipeline: dict[str, bytes]
     asked: list[str]
 
     def log_message(self, *args) -> None:
@@ -41,18 +49,20 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.asked.append(f"{self.command} {self.path}")
         path = self.path.split("?")[0]
-        if path.startswith("/api/models/me/prior/tree/"):
-            tree = [{"type": "file", "path": name, "size": len(data), "oid": COMMIT} for name, data in self.files.items()]
+        repository = "me/pipeline" if "/me/pipeline" in path else "me/prior"
+        files = self.pipeline if repository == "me/pipeline" else self.files
+        if path.startswith(f"/api/models/{repository}/tree/"):
+            tree = [{"type": "file", "path": name, "size": len(data), "oid": COMMIT} for name, data in files.items()]
             return self.answer(json.dumps(tree).encode())
-        if path.startswith("/api/models/me/prior"):
-            siblings = [{"rfilename": name} for name in self.files]
-            return self.answer(json.dumps({"id": "me/prior", "sha": COMMIT, "siblings": siblings}).encode())
+        if path.startswith(f"/api/models/{repository}"):
+            siblings = [{"rfilename": name} for name in files]
+            return self.answer(json.dumps({"id": repository, "sha": COMMIT, "siblings": siblings}).encode())
         name = path.rpartition(f"/resolve/{COMMIT}/")[2] if COMMIT in path else path.rpartition("/resolve/main/")[2]
-        if not path.startswith("/me/prior/resolve/") or name not in self.files:
+        if not path.startswith(f"/{repository}/resolve/") or name not in files:
             self.send_error(404)
             return None
-        tag = f'"{hashlib.sha256(self.files[name]).hexdigest()}"'
-        return self.answer(self.files[name], "application/octet-stream", X_Repo_Commit=COMMIT, ETag=tag)
+        tag = f'"{hashlib.sha256(files[name]).hexdigest()}"'
+        return self.answer(files[name], "application/octet-stream", X_Repo_Commit=COMMIT, ETag=tag)
 
     do_HEAD = do_GET
 
@@ -82,7 +92,7 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub():
     pytest.importorskip("huggingface_hub")
-    handler = type("OneHub", (Hub,), {"files": {}, "asked": []})
+    handler = type("OneHub", (Hub,), {"files": {}, "pipeline": {}, "asked": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield handler, f"http://127.0.0.1:{server.server_address[1]}"
@@ -92,14 +102,18 @@ def hub():
 
 def ran(address: str, home: Path, *words: str, code: int = 0) -> str:
     """What the command printed, on standard error where it was refused."""
+    return run(address, home, "-m", "diffusion_priors.checkpoints", *words, code=code)
+
+
+def run(address: str, home: Path, *words: str, code: int = 0) -> str:
+    """The same of Python with any arguments."""
     environment = os.environ | {
         "HF_ENDPOINT": address,
         "HF_HOME": str(home),
         "HF_TOKEN": "secret-token",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }
-    command = [sys.executable, "-m", "diffusion_priors.checkpoints", *words]
-    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, *words], cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == code, done.stderr
     return (done.stderr if code else done.stdout).strip()
 
@@ -121,6 +135,44 @@ def test_a_prior_is_pushed_pulled_and_found_without_the_hub(hub, tmp_path):
     gone = "http://127.0.0.1:9"
     assert Path(ran(gone, home, "pull", "me/prior")) == pulled
     assert "cannot fetch me/other from the hub" in ran(gone, home, "pull", "me/other", code=2)
+
+
+LOAD = """
+import sys
+import diffusion_priors as dp
+from diffusion_priors.conf.command import prior_from_file
+
+for name in sys.argv[1:]:
+    try:
+        print(dp.load_prior(name).fingerprint(), prior_from_file(f"prior={name}", hub=True)[0])
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.script
+def test_a_prior_or_a_pipeline_is_loaded_by_its_name_on_the_hub(hub, tmp_path):
+    """In Python and by the commands: fetched, then found without the hub. What is nowhere, and what was damaged, is refused."""
+    handler, address = hub
+    home, prior = tmp_path / "home", tiny_prior({"min_group_channels": 1, "max_groups": 8})
+    Export()(tmp_path / "prior", prior, {}, lambda prior: {})
+    export_diffusers(prior, tmp_path / "pipeline")
+    handler.files.update(contents(tmp_path / "prior"))
+    handler.pipeline.update(contents(tmp_path / "pipeline"))
+    options = {"prior": "folder", "pipeline": "diffusers"}
+    local = [f"{dp.load_prior(tmp_path / name).fingerprint()} prior={option}" for name, option in options.items()]
+    assert run(address, home, "-c", LOAD, "me/prior", "me/pipeline").splitlines() == local
+    (weights,) = home.rglob("weights.safetensors")
+    weights.resolve().write_bytes(b"damaged")
+    found, damaged, nowhere = run("http://127.0.0.1:9", home, "-c", LOAD, "me/pipeline", "me/prior", "me/other").splitlines()
+    assert found == local[1]
+    assert damaged.startswith("ValueError") and "weights.safetensors is damaged: its SHA-256 is not " in damaged
+    assert nowhere.startswith("OSError no file or folder at 'me/other', and cannot fetch me/other from the hub: ")
+    assert nowhere.endswith("; set prior to a path, or fetch it where there is a network")
 
 
 @pytest.mark.script

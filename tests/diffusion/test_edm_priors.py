@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from diffusion_priors.api.parts import load_prior
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.networks.edm import DhariwalUNet, SongUNet
 from diffusion_priors.diffusion.networks.edm_shapes import edm_flags, edm_network
 from diffusion_priors.diffusion.priors.edm import from_edm
 from diffusion_priors.diffusion.priors.folder import from_folder
-from diffusion_priors.diffusion.priors.load import load_prior
 
 SMALL = {"image_size": 16, "model_channels": 8, "attention_resolutions": [8]}
 CASES = {

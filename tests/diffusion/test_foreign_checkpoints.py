@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 from tiny_prior import scrambled
 from torch import Tensor
 
+from diffusion_priors.api.parts import load_prior
+from diffusion_priors.conf import PROJECT
 from diffusion_priors.conf.command import prior_from_file
 from diffusion_priors.diffusion.networks.ddpm import DDPMUNet
 from diffusion_priors.diffusion.networks.shapes import unet_flags
@@ -19,7 +21,6 @@ from diffusion_priors.diffusion.preconditioning import Eps, V
 from diffusion_priors.diffusion.priors.ddpm import from_ddpm
 from diffusion_priors.diffusion.priors.inverse_bench import from_inverse_bench
 from diffusion_priors.diffusion.priors.lightning import from_lightning
-from diffusion_priors.diffusion.priors.load import load_prior
 from diffusion_priors.diffusion.schedules import Cosine, Linear
 
 
@@ -102,6 +103,37 @@ def guided() -> UNet:
 def outputs(network) -> Tensor:
     with torch.no_grad():
         return network.eval()(torch.linspace(-1, 1, 3 * 32 * 32).view(1, 3, 32, 32), torch.tensor([5.0]))
+
+
+def by_command(*overrides: str):
+    """The prior that a script builds."""
+    import hydra
+
+    from diffusion_priors.conf.build import build
+
+    with hydra.initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
+        return build(hydra.compose("sample", overrides=[word for given in overrides for word in prior_from_file(given)]).prior)
+
+
+def test_the_flags_of_a_file_of_guided_diffusion_are_found_by_the_command_and_in_python(guided, tmp_path):
+    """Those that are given come first."""
+    path = tmp_path / "guided.pt"
+    torch.save(guided.state_dict(), path)
+    x = outputs(guided)
+    for prior in (load_prior(path), by_command(f"prior={path}")):
+        assert torch.equal(outputs(prior.network), x) and (prior.size, prior.channels) == ((32, 32), 3)
+        assert prior.network.flags == guided.flags
+    halved = load_prior(path, network={"num_head_channels": 32}), by_command(f"prior={path}", "prior.network.num_head_channels=32")
+    assert torch.equal(*(outputs(prior.network) for prior in halved)) and not torch.equal(outputs(halved[0].network), x)
+    torch.save({"ema": {f"net.{name}": tensor for name, tensor in guided.state_dict().items()}, "step": 3}, path)
+    inside = load_prior(path, checkpoint={"key": "ema"}, size=(32, 64)), by_command(f"prior={path}", "prior.checkpoint.key=ema")
+    assert [prior.size for prior in inside] == [(32, 64), (32, 32)]
+    assert all(torch.equal(outputs(prior.network), x) for prior in inside)
+    with pytest.raises(ValueError, match=r"guided\.pt does not fit the network: .*; check the network's flags"):
+        load_prior(path, checkpoint={"key": "ema"}, network={"num_channels": 64})
+    torch.save({"other": torch.ones(1)}, path)
+    with pytest.raises(ValueError, match=r"guided\.pt: it holds no network of .*begin with other; for your own network choose prior"):
+        load_prior(path)
 
 
 @pytest.mark.parametrize("entry", ["ema", "net"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import count
 
 import torch
 
@@ -71,7 +72,23 @@ def test_the_tiles_of_a_step_are_shown():
     report = ProgressReport(1, 0.0, stream)
     report.watch(network)
     network[0](torch.zeros(1, 3, 8, 20), torch.zeros(1))
+    report.close()
+    network[0](torch.zeros(1, 3, 8, 20), torch.zeros(1))
     assert stream.getvalue().splitlines() == [f"step 1, tile {number}/3" for number in (1, 2, 3)]
+
+
+def test_a_terminal_shows_the_tiles_of_the_first_step_too(monkeypatch):
+    """A second passes with each look at the clock, so that every tile and every step is drawn."""
+    monkeypatch.setattr("diffusion_priors.evaluation.restoration.progress.monotonic", count().__next__)
+    stream, network = Terminal(), TiledNetwork(Identity(), (8, 8), 2)
+    report = ProgressReport(1, stream=stream, residual=False)
+    report.watch(network)
+    for index in range(2):
+        network(torch.zeros(1, 3, 8, 20), torch.zeros(1))
+        report(KnownResidual(), Progress(index, 2, CLEAN, torch.zeros(1), torch.zeros(1)))
+    report.close()
+    first, last = stream.getvalue().index("tile 3/3"), stream.getvalue().rindex("2/2")
+    assert first < stream.getvalue().index("1/2") < last
 
 
 class Identity(torch.nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from diffusion_priors.runs.layout import MEASUREMENT, TRUTH
 from diffusion_priors.solvers.trajectory import kept_steps
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Result:
     """Restorations of N images, K samples each, on the CPU; images are float32 in [-1, 1]. What does not exist is None.
 
@@ -36,7 +36,7 @@ class Result:
     trajectory: Tensor | None
     steps: tuple[int, ...]
     records: list[dict]
-    restored: Restored = field(repr=False)
+    restored: Restored
 
     @classmethod
     def of(cls, restored: Restored, num_samples: int, steps: Sequence[int] = ()) -> Result:
@@ -60,6 +60,13 @@ class Result:
             records=restored.records,
             restored=restored,
         )
+
+    def __repr__(self) -> str:
+        """What fits on a line: a notebook would print every number of the tensors."""
+        images, samples, channels, height, width = self.samples.shape
+        scores = [record["psnr"] for record in self.records if record["psnr"] is not None]
+        psnr = f", mean PSNR {sum(scores) / len(scores):.2f} dB" if scores else ""
+        return f"Result(images: {images}, samples of each: {samples}, size: {channels} x {height} x {width}{psnr})"
 
     @property
     def mean(self) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +65,14 @@ def test_help_is_that_of_hydra(tmp_path):
     """Printed from the yaml, without Hydra's list of all groups. Another configuration than the script's own is Hydra's to print."""
     given = ("--help", "solver=ddrm", "grid.steps=7")
     assert ran(tmp_path, *given).stdout == ran(tmp_path, *given, "--config-name", "sample").stdout
-    assert "solver=nothing is unknown; choose one of" in ran(tmp_path, "--help", "solver=nothing", code=2).stderr
+    for name in ("solver=nothing", "experiment=ffhq256/nothing"):
+        assert f"error: {name} is unknown; choose one of" in ran(tmp_path, "--help", name, code=2).stderr
+
+
+def test_an_option_of_your_own_in_a_folder_is_no_name_on_the_hub(tmp_path):
+    (tmp_path / "mine" / "prior" / "team").mkdir(parents=True)
+    shutil.copy(ROOT / "conf" / "prior" / "faces64.yaml", tmp_path / "mine" / "prior" / "team" / "own.yaml")
+    assert "weights/faces64" in ran(tmp_path, "-cd", "mine", "prior=team/own", "--cfg", "job").stdout
 
 
 def test_modules_are_imported_without_garbage_collection_and_jobs_run_with_it(tmp_path):

@@ -207,3 +207,8 @@ def test_a_solver_that_cannot_take_the_operator_says_so(prior):
     for mask, message in ((np.ones((16, 16)), "the mask has nothing missing"), (np.eye(8), "the mask is 8 x 8 and the prior's images are")):
         with pytest.raises(ValueError, match=message):
             dp.restore(prior, image=-torch.ones(3, 16, 16), **BOX | {"operator": dp.inpainting(mask)})
+
+
+def test_a_result_shows_itself_on_one_line(expected):
+    mean = sum(record["psnr"] for record in expected.records) / 2
+    assert repr(expected) == f"Result(images: 2, samples of each: 1, size: 3 x 16 x 16, mean PSNR {mean:.2f} dB)"

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.timing.machine import machine
+from benchmarks.timing.machine import footnote
 from benchmarks.timing.peer_runs import OURS, PRIORS, SAMPLERS, How, Pair, deepinv_pairs, diffusers_pairs
 from benchmarks.timing.ratios import alternate, ratio
 from diffusion_priors.evaluation.metrics.per_image import psnr
@@ -101,7 +101,7 @@ def main() -> None:
             print(*rows[-1], file=sys.stderr, flush=True)
     print(tabulate(rows, headers=HEADERS, tablefmt="pipe", disable_numparse=True))
     precision = f"ours in {chosen.precision}{' compiled' * chosen.compile}, theirs in {chosen.their_precision}"
-    print(f"\nnetwork {chosen.network}, {precision}, {machine(how.device)}")
+    print(f"\nnetwork {chosen.network}, {precision}, {footnote(how.device)}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.configured import faces64
 from benchmarks.timing.convolutions import ceiling, convolutions, flops, inputs
-from benchmarks.timing.machine import machine, now
+from benchmarks.timing.machine import footnote, now
 from diffusion_priors.diffusion.networks.unet import UNet
 
 NETWORKS: dict[str, Callable[[], tuple[nn.Module, tuple[int, int]]]] = {
@@ -111,7 +111,7 @@ def main() -> None:
             rows.append(table.row(gradient, batch, precision, layout, compiled))
             print(*rows[-1], file=sys.stderr, flush=True)
     print(tabulate(rows, headers=HEADERS, tablefmt="pipe", disable_numparse=True))
-    print(f"\n{machine(torch.device(chosen.device))}")
+    print(f"\n{footnote(torch.device(chosen.device))}")
 
 
 if __name__ == "__main__":

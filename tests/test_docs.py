@@ -185,6 +185,7 @@ SHORT_TIMINGS = {
     "benchmarks/memory.py": ["--pairs", "1", "--size", "32", "--channels", "32", "--threads", "1"],
     "benchmarks/peers.py": ["--network", "faces64", "--methods", "ddrm", "--samplers", "ddim", "--batches", "1", *ONCE],
     "benchmarks/roofline.py": ["--batches", "1", *ONCE],
+    "benchmarks/time_to_quality.py": ["--tasks", "box", "--solvers", "ddrm", "--steps", "1", "--threads", "1"],
     "benchmarks/peers_quality.py": ["--methods", "daps", "--tasks", "box", "--count", "1"],
     "benchmarks/training.py": ["--steps", "5", "--batches", "1", "--precisions", "32"],
 }

@@ -88,6 +88,8 @@ def restore(
     plan = method.plan()
     settings = _one(TrainerSettings, "trainer", trainer)
     settings.prepare(found.network)
+    if progress:
+        print(*settings.notices, sep="\n", end="\n" * len(settings.notices), file=sys.stderr)
     batches = batches_of(len(items), batch_size)
     with _report(walks_of(batches, images_per_call), method) if progress else nullcontext() as report:
         module = RestorationModule(

@@ -94,7 +94,7 @@ def guided(
 
     def restore(peer: Peer) -> Tensor:
         times = torch.tensor([time_of(level) for level in grid(steps)(peer.denoiser.schedule)], dtype=torch.float64)
-        solver = DDIMSolver(times, eta=eta, rng=torch.Generator().manual_seed(peer.seed))
+        solver = DDIMSolver(times, eta=eta, rng=torch.Generator(peer.y.device).manual_seed(peer.seed))
         process = VariancePreservingDiffusion(beta_min=BETA_MIN, beta_max=BETA_MAX, alpha=1.0)
         return PosteriorDiffusion(data_fidelity=fidelity(), denoiser=peer.denoiser, sde=process, solver=solver)(peer.y, peer.physics)
 

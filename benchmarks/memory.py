@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.configured import SOLVERS, configured
 from benchmarks.overhead import problem_of
-from benchmarks.timing.machine import machine
+from benchmarks.timing.machine import footnote
 from benchmarks.timing.ratios import alternate, ratio
 from diffusion_priors.diffusion.networks.unet import UNet
 from diffusion_priors.diffusion.preconditioning import Eps
@@ -99,7 +99,7 @@ def main() -> None:
         return
     rows = [row(chosen, batch) for batch in chosen.batches]
     print(tabulate(rows, headers=HEADERS, tablefmt="pipe", disable_numparse=True))
-    print(f"\n{chosen.solver}, {chosen.size} x {chosen.size}, {machine(torch.device(chosen.device))}")
+    print(f"\n{chosen.solver}, {chosen.size} x {chosen.size}, {footnote(torch.device(chosen.device))}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import warnings
 from collections.abc import Sequence
 from datetime import timedelta
@@ -19,6 +20,13 @@ MOST_THREADS = 1024
 """PyTorch crashes where it cannot start as many as it is told to."""
 PATIENCE = timedelta(days=2)
 """How long a process that finished its share waits for the others."""
+
+
+def computes_bf16() -> bool:
+    """Whether the processor has instructions for bf16. Those that are not of Intel's kind are taken to have them."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 class TrainerSettings:
@@ -72,6 +80,15 @@ class TrainerSettings:
     @property
     def on_gpu(self) -> bool:
         return self.accelerator == "gpu" or (self.accelerator == "auto" and torch.cuda.is_available())
+
+    @property
+    def notices(self) -> list[str]:
+        """Lines to print: a precision that this machine computes slowly."""
+        if self.on_gpu or self.autocast != torch.bfloat16 or computes_bf16():
+            return []
+        kind = torch.backends.cpu.get_cpu_capability()
+        lacking = f"this processor ({kind}) has neither AVX512-BF16 nor AMX"
+        return [f"trainer.precision=bf16 is many times slower than float32 here: {lacking}; set trainer.precision=32"]
 
     def prepare(self, network: nn.Module) -> None:
         """Set threads, memory layout, recomputation and compilation of the network. Raises what `recompute` does."""

@@ -121,7 +121,8 @@ class Training:
         """The lines to print before the run starts."""
         parameters = sum(p.numel() for p in self.prior.network.parameters())
         images = f"{len(self.data.training):,} images, {len(self.data.fixed)} held out"
-        lines = [f"{prior} · {parameters:,} parameters · {images} · {self.steps} steps of {self.batch_size}", *self.data.notices]
+        lines = [f"{prior} · {parameters:,} parameters · {images} · {self.steps} steps of {self.batch_size}"]
+        lines += [*self.data.notices, *self.trainer.notices]
         if self.data.skipped:
             lines.append(f"skipped {counted(len(self.data.skipped), 'image')} (all in {self.folder.skipped}):")
             lines += [f"  {printable(name, 100)}: {printable(reason, 200)}" for name, reason in self.data.skipped[:5]]

@@ -20,12 +20,17 @@ def processor() -> str:
 
 
 def machine(device: torch.device) -> str:
-    """One line for below a table."""
+    """Its name, its threads and the version of torch."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     threads, cores = torch.get_num_threads(), os.cpu_count()
     instructions = torch.backends.cpu.get_cpu_capability()
-    return f"{processor()} ({instructions}), {threads} threads on {cores} cores, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}"
+    return f"{processor()} ({instructions}), {threads} threads on {cores} cores, torch {torch.__version__}"
+
+
+def footnote(device: torch.device) -> str:
+    """The line below a table: the machine, and how much others use it."""
+    return f"{machine(device)}, load {os.getloadavg()[0]:.1f}"
 
 
 def now(device: torch.device) -> float:

@@ -50,7 +50,7 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair = (1, 1)
     trained = weight.requires_grad or (bias is not None and bias.requires_grad)
     if trained or not (torch.is_grad_enabled() and x.requires_grad) or torch.compiler.is_compiling():
         return F.conv2d(x, weight, bias, stride, padding)
-    if torch.is_autocast_enabled(x.device.type):
+    if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     return _Frozen.apply(x, weight, bias, stride, padding)

@@ -154,7 +154,7 @@ class RestorationRun:
             lines.append(f"{len(self.known)} of {len(self.items)} restorations are on record; resuming")
         approximation = self.method.approximation()
         lines += [] if approximation is None else [approximation]
-        return "\n".join(lines + self.items.notices)
+        return "\n".join(lines + self.items.notices + self.trainer.notices)
 
     def run(self, config: dict, text: str, title: str) -> dict | None:
         """Restore what is not on record yet, then summarise; → the summary, None in other processes and where there is none.

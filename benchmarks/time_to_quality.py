@@ -1,0 +1,130 @@
+"""PSNR and LPIPS against network evaluations and seconds: python benchmarks/time_to_quality.py OUTPUT.
+
+Every solver restores the same images with the bundled prior in 10 to 1000 steps. The scores go to OUTPUT/points.csv as they come, one line
+an image; the same command resumes. It ends after --minutes: run it again, or with more minutes, until all points are there. A table of who
+reaches the quality of DPS with the most steps first is printed, and charts are drawn in OUTPUT. Without LPIPS weights its column is nan.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from peers_settings import KARRAS, RENOISE, TASKS, TUNED_ON  # noqa: E402
+
+from benchmarks.configured import configured, faces64  # noqa: E402
+from benchmarks.timing.curves import Key, append, plot, read, table  # noqa: E402
+from benchmarks.timing.machine import machine, now  # noqa: E402
+from diffusion_priors.diffusion.denoiser import Denoiser  # noqa: E402
+from diffusion_priors.diffusion.image_random import ImageRandom, image_generator  # noqa: E402
+from diffusion_priors.evaluation.metrics.lpips import LPIPS  # noqa: E402
+from diffusion_priors.evaluation.metrics.per_image import Metrics  # noqa: E402
+from diffusion_priors.evaluation.restoration.images import CleanImages  # noqa: E402
+from diffusion_priors.images.fit import Crop  # noqa: E402
+from diffusion_priors.operators.measurement import Measurement  # noqa: E402
+from diffusion_priors.solvers.base import Problem  # noqa: E402
+
+NARROW = "grid=karras grid.rho=1 grid.largest=2 grid.smallest=0.02"
+SETTINGS = {
+    "dps": {"box": "", "blur": ""},
+    "dps_karras": {"box": f"solver=dps {KARRAS} {RENOISE} solver.zeta=0.5", "blur": f"solver=dps {KARRAS} solver.zeta=0.5"},
+    "ddrm": {"box": f"{NARROW} solver.eta=0.95", "blur": f"{KARRAS} solver.cutoff=0.5"},
+    "ddnm_plus": {"box": "", "blur": ""},
+    "diffpir": {"box": f"{KARRAS} sampler.zeta=1.0 solver.lam=1.0", "blur": f"{KARRAS} sampler.zeta=1.0 solver.lam=1.0"},
+    "pigdm": {"box": f"{KARRAS} solver.prior_variance=4.0 {RENOISE}", "blur": f"{KARRAS} solver.prior_variance=4.0 {RENOISE}"},
+    "mmps": {"box": f"{KARRAS} {RENOISE}", "blur": f"{KARRAS} solver.iterations=3"},
+    "dds": {"box": "", "blur": ""},
+    "daps": {"box": "grid=karras", "blur": "grid=karras"},
+}
+"""Solver → its overrides for masks and for blurs: those that docs/comparison.md chose, and the defaults elsewhere."""
+MOST = {"dps": 1000, "dps_karras": 250, "mmps": 50, "daps": 50}
+"""The most steps of a solver; 100 for the others."""
+
+
+class Bench:
+    """The images, the prior and the scores. `rows` counts the images that the network has seen."""
+
+    def __init__(self, images: str, count: int, trunk: str | None, device: torch.device) -> None:
+        prior, self.device = faces64(), device
+        prior.network.to(device, memory_format=torch.channels_last).register_forward_hook(self._count)
+        self.schedule, self.denoiser, self.rows = prior.image_schedule, Denoiser(prior).to(device), 0
+        self.images = CleanImages(images, prior.channels, prior.size, Crop())
+        self.images.only(range(min(count, len(self.images))))
+        self.metrics = Metrics(LPIPS(trunk=trunk))
+        self.metrics.prepare()
+        print(self.metrics.footnote, file=sys.stderr, flush=True)
+        self.truth = torch.stack([self.images.given(i) for i in range(len(self.images))])
+        self.run(Key("box", "dps", 1))  # warm
+
+    def _count(self, network: object, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self.rows += len(output)
+
+    def run(self, key: Key) -> list[dict]:
+        """The rows of a point, an image each."""
+        ids, truth = self.images.ids, self.truth.to(self.device)
+        own = SETTINGS[key.solver][TUNED_ON[key.task]].split()
+        solver = [] if any(word.startswith("solver=") for word in own) else [f"solver={key.solver}"]
+        method = configured(*TASKS[key.task], *solver, *own, f"grid.steps={key.steps}")
+        generators = [image_generator(0, name, "measurement") for name in ids]
+        drawn = method.operator.draw(truth, generators).to(self.device)
+        measurement = Measurement.of(drawn, method.noise_model, truth, generators)
+        rng = ImageRandom([image_generator(0, name, 0, "sampling") for name in ids])
+        problem = Problem(self.denoiser, measurement, method.sampler, rng, torch.zeros_like(truth))
+        plan = method.solver.plan(method.grid, self.schedule)
+        self.denoiser.reset()
+        self.rows, started = 0, now(self.device)
+        x0 = method.solver.solve(problem, plan).x0
+        seconds = (now(self.device) - started) / len(ids)
+        shared = {"forwards": self.rows / len(ids), "vjps": self.denoiser.vjps, "seconds": f"{seconds:.4f}"}
+        shared["machine"] = machine(self.device).replace(",", ";")
+        scores = self.metrics(x0.cpu(), self.truth)
+        return [
+            {"image": name.replace(",", ";"), "psnr": f"{psnr:.4f}", "lpips": f"{lpips:.5f}"} | shared
+            for name, psnr, lpips in zip(ids, scores["psnr"], scores["lpips"], strict=True)
+        ]
+
+
+def keys(chosen: argparse.Namespace) -> Iterator[Key]:
+    """The points, those of few steps first."""
+    for steps in sorted(chosen.steps):
+        for task in chosen.tasks:
+            yield from (Key(task, solver, steps) for solver in chosen.solvers if steps <= MOST.get(solver, 100))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--images", default=str(ROOT / "examples" / "faces"), help="folder of clean images (default the four examples)")
+    parser.add_argument("--count", type=int, default=8, help="images, the first by name, in one batch (default 8)")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--solvers", nargs="+", choices=SETTINGS, default=[name for name in SETTINGS if name != "dps_karras"])
+    parser.add_argument("--steps", type=int, nargs="+", default=[10, 20, 50, 100, 250, 1000])
+    parser.add_argument("--minutes", type=float, default=6.0, help="start no point after these (default 6)")
+    parser.add_argument("--trunk", help="LPIPS trunk weights (AlexNet)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    path, started = chosen.output / "points.csv", perf_counter()
+    left = [key for key in keys(chosen) if key not in read(path)]
+    bench = Bench(chosen.images, chosen.count, chosen.trunk, torch.device(chosen.device)) if left else None
+    while bench is not None and left and perf_counter() - started < 60.0 * chosen.minutes:
+        append(path, left[0], bench.run(left[0]))
+        print(*left.pop(0), file=sys.stderr, flush=True)
+    points = list(read(path).values())
+    plot(points, chosen.output)
+    print(table(points))
+    print(f"\n{len(left)} points are left" if left else "\nall points are there", *sorted({point.machine for point in points}), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

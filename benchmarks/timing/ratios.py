@@ -37,9 +37,7 @@ def ratio(first: Sequence[float], second: Sequence[float]) -> Ratio:
 
 
 def alternate(runs: Sequence[Callable[[], object]], repetitions: int, device: torch.device, warm: bool = False) -> list[list[float]]:
-    """Seconds of each run, repetition by repetition, after one of each that is not timed unless they are `warm`. Every other
-    repetition goes backwards.
-    """
+    """Seconds of each run, repetition by repetition, every other one backwards; first one of each untimed, unless they are `warm`."""
     for run in () if warm else runs:
         run()
     seconds: list[list[float]] = [[] for _ in runs]

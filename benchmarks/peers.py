@@ -68,7 +68,7 @@ def row(pair: Pair, batch: int, steps: int, repetitions: int, device: torch.devi
         images.append(run())
         calls.append(str(sum(counted.counts)))
         counted.remove()
-    theirs, ours = alternate([pair.theirs, pair.ours], repetitions, device)
+    theirs, ours = alternate([pair.theirs, pair.ours], repetitions, device, warm=True)
     found = [f"{median(theirs):.2f}", f"{median(ours):.2f}", str(ratio(theirs, ours))]
     return [pair.name, pair.peer, str(batch), str(steps), ", ".join(calls), *found, scores(pair, images[1], images[0])]
 
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--steps", type=int, default=2, help="of a restoration (default 2)")
     parser.add_argument("--sampling-steps", type=int, default=10, help="of a sample (default 10)")
-    parser.add_argument("--repetitions", type=int, default=4, help="timed runs of each side (default 4)")
+    parser.add_argument("--repetitions", type=int, default=3, help="timed runs of each side, after one (default 3)")
     parser.add_argument("--precision", choices=PRECISIONS, default="32", help="ours (default 32)")
     parser.add_argument("--their-precision", choices=PRECISIONS, default="32", help="by autocast around the whole run (default 32)")
     parser.add_argument("--compile", action="store_true", help="torch.compile for ours, which takes minutes")

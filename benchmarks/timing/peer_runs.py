@@ -164,13 +164,15 @@ def _autocast(how: How):
 
 
 class Drawn:
-    """The draws of a pipeline of diffusers: whole batches from one generator."""
+    """The draws of a pipeline of diffusers: whole batches from one generator. It starts from z where we start from `sigma` z."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.generator = torch.Generator(device).manual_seed(SEED)
+    def __init__(self, device: torch.device, sigma: float) -> None:
+        self.generator, self.divisor = torch.Generator(device).manual_seed(SEED), sigma
 
     def normal(self, like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=self.generator, device=like.device)
+        drawn = torch.randn(like.shape, generator=self.generator, device=like.device) / self.divisor
+        self.divisor = 1.0
+        return drawn
 
 
 def diffusers_pairs(samplers: Sequence[str], batch: int, steps: int, how: How) -> list[Pair]:
@@ -195,16 +197,19 @@ def diffusers_pairs(samplers: Sequence[str], batch: int, steps: int, how: How) -
         method = configured("solver=unconditional", f"sampler={name}", "grid=leading", f"grid.steps={steps}", "operator=identity")
         measurement = Measurement.of(method.operator, method.noise_model, like, [image_generator(0, b) for b in range(batch)])
         plan = method.solver.plan(method.grid, prior.image_schedule)
+        start = method.grid(prior.image_schedule)[0].sigma
+        own = {"use_clipped_model_output": True} if name == "ddim" else {}  # ε̂ of the clamped x̂0, as ours
         pipeline = pipelines[name]
         pipeline.set_progress_bar_config(disable=True)
 
         def ours() -> Tensor:
-            return method.solver.solve(Problem(denoiser, measurement, method.sampler, Drawn(how.device), like), plan).x0.clamp(-1.0, 1.0)
+            problem = Problem(denoiser, measurement, method.sampler, Drawn(how.device, start), like)
+            return method.solver.solve(problem, plan).x0.clamp(-1.0, 1.0)
 
         def theirs() -> Tensor:
             generator = torch.Generator(how.device).manual_seed(SEED)
             with _autocast(how):
-                images = pipeline(batch, generator, num_inference_steps=steps, output_type="np").images
+                images = pipeline(batch, generator, num_inference_steps=steps, output_type="np", **own).images
             return 2.0 * torch.from_numpy(images).permute(0, 3, 1, 2).to(how.device) - 1.0
 
         return Pair(f"{name} sampling", "diffusers", ours, theirs, (prior.network, unet), None)

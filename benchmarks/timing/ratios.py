@@ -36,9 +36,9 @@ def ratio(first: Sequence[float], second: Sequence[float]) -> Ratio:
     return Ratio(float(np.median(ratios)), float(low), float(high))
 
 
-def alternate(runs: Sequence[Callable[[], object]], repetitions: int, device: torch.device) -> list[list[float]]:
-    """Seconds of each run, repetition by repetition, after one of each that is not timed. Every other repetition goes backwards."""
-    for run in runs:
+def alternate(runs: Sequence[Callable[[], object]], repetitions: int, device: torch.device, warm: bool = False) -> list[list[float]]:
+    """Seconds of each run, repetition by repetition, every other one backwards; first one of each untimed, unless they are `warm`."""
+    for run in () if warm else runs:
         run()
     seconds: list[list[float]] = [[] for _ in runs]
     for repetition in range(repetitions):

@@ -51,6 +51,8 @@ EXACT = {"exact_problem": ExactProblem} | METHOD
 INSIDE_OTHERS = ("network", "schedule", "preconditioning", "sampler")
 """Groups of train.yaml that are parts of other groups: of the new prior, and of the validation."""
 
+MISSING = object()
+"""What no key of a configuration holds; null is a value like others."""
 BUNDLED_FACES = PROJECT / "examples" / "faces"
 
 
@@ -130,7 +132,8 @@ def tune(config: DictConfig, solver: str, overrides: Sequence[str]) -> list[str]
     tuned = yaml.safe_load(path.read_text(encoding="utf-8")).get(config.exact_problem.name, {})
     for key, value in tuned.items():
         name = f"solver.{key}"
-        if OmegaConf.select(config, name) is not None and not any(override.lstrip("+").startswith(f"{name}=") for override in overrides):
+        known = OmegaConf.select(config, name, default=MISSING) is not MISSING
+        if known and not any(override.lstrip("+").startswith(f"{name}=") for override in overrides):
             OmegaConf.update(config, name, value)
     return list(tuned)
 

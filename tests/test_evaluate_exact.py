@@ -64,6 +64,14 @@ def test_tuned_settings_apply_unless_the_command_overrides_them(tmp_path):
 
 
 @pytest.mark.script
+def test_a_tuned_setting_takes_the_place_of_null(tmp_path):
+    assert yaml.safe_load((ROOT / "conf" / "solver" / "daps.yaml").read_text())["prior_variance"] is None
+    evaluate(tmp_path, "exact_problem=random_4", "solver=daps", *FAST, "output_dir=run")
+    settings = json.loads((tmp_path / "run" / "exact_posterior.json").read_text())["settings"]["solver"]
+    assert settings["prior_variance"] == yaml.safe_load((TUNED / "daps.yaml").read_text())["random_4"]["prior_variance"]
+
+
+@pytest.mark.script
 def test_a_solver_without_tuned_settings_keeps_its_own(tmp_path):
     assert not (TUNED / "unconditional.yaml").exists()
     evaluate(tmp_path, "exact_problem=random_2", "solver=unconditional", *FAST, "output_dir=run")
@@ -209,15 +217,16 @@ def test_every_command_of_the_page_runs(tmp_path):
 
 
 def test_the_page_shows_the_tuned_settings():
-    """The settings in the table of docs/exact_posterior.md are those of conf/tuned."""
+    """The settings in docs/exact_posterior_table.md are those of conf/tuned."""
     shown, problem = {}, ""
-    for line in (ROOT / "docs" / "exact_posterior.md").read_text(encoding="utf-8").splitlines():
+    for line in (ROOT / "docs" / "exact_posterior_table.md").read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if line.startswith("|") and len(cells) == 11:
+        if line.startswith("|") and len(cells) > 2:
             problem = cells[0] or problem
-            solver, *settings = cells[1].replace("exact samples", "exact").split()
-            shown[problem, solver] = {key: float(value) for key, value in (setting.split("=") for setting in settings if "=" in setting)}
+            solver, *settings = cells[1].split()
+            shown[problem, solver] = dict(setting.split("=") for setting in settings if "=" in setting)
+    assert {solver for _, solver in shown} >= {path.stem for path in (ROOT / "conf" / "solver").glob("*.yaml")}
     for path in TUNED.glob("*.yaml"):
         for problem, settings in yaml.safe_load(path.read_text()).items():
-            wanted = {key.rsplit(".", 1)[-1]: value for key, value in settings.items()}
+            wanted = {key.rsplit(".", 1)[-1]: str(value) for key, value in settings.items()}
             assert shown[problem, path.stem] == wanted, (problem, path.stem)

@@ -19,9 +19,9 @@ class PiGDM(Guided):
     It is the score of y given x_t if x0 given x_t is N(x̂0, r² I), which is right for a prior with variance v and
     independent pixels. `prior_variance` is v in units of [-1, 1] images; the paper has 1. A pixel of a face has about 0.25, but
     neighbours vary together: along smooth directions the variance is far larger, and there guidance with a small v goes too
-    far, the more so the fewer the steps. With v = 1 and 100 steps a box in a face is filled with black. The paper's Alg. 1 weighs the guidance by √α_t where x_t moves by DDIM; here the
-    score is changed, so that every sampler moves on the posterior's score. The solve is in closed form for operators with a
-    spectrum, by conjugate gradients otherwise.
+    far, the more so the fewer the steps. With v = 1 and 100 steps a box in a face is filled with black. The paper's Alg. 1
+    weighs the guidance by √α_t where x_t moves by DDIM; here the score is changed, so that every sampler moves on the
+    posterior's score. The solve is in closed form for operators with a spectrum, by conjugate gradients otherwise.
 
     One network call and one vector-Jacobian product a step. Raises ValueError where v is not positive.
     """

@@ -60,7 +60,7 @@ class LPIPS(nn.Module):
 
 @lru_cache(maxsize=3)
 def _distance(net: str, path: Path, *_state_of_the_file: int) -> nn.Module:
-    """The network of `net`, with the trunk's weights from a file. The jobs of a sweep share it: nothing changes it but moves to a device."""
+    """The network of `net` with the weights of a file. The jobs of a sweep share it: nothing changes it but moves to a device."""
     import lpips
 
     with warnings.catch_warnings():

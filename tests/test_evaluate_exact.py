@@ -193,14 +193,10 @@ def quick(command: str) -> list[str]:
     """The arguments of a command, with the first value of each list, and two steps."""
     words = [re.sub(r"(=[^,]*),.*", r"\1", word) for word in command.split()[1:] if not word.startswith("grid.steps=")]
     if words[0] == "sample.py":
-        return [
-            *words,
-            "grid.steps=2",
-            "metrics.lpips=null",
-            "trainer.accelerator=cpu",
-            "overwrite=true",
-        ]  # two of them start in the same second
+        return [*words, "grid.steps=2", "metrics.lpips=null", "trainer.accelerator=cpu"]
     only = [] if any(word.startswith("exact_problem=") for word in words) else ["hydra.sweeper.params.exact_problem=two_modes"]
+    if "experiment=exact_posterior" in words and not any(word.startswith("solver=") for word in words):
+        only.append("hydra.sweeper.params.solver='dps,sdedit'")  # another test runs every solver
     return [*words, "grid.steps=2", *only]
 
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from diffusion_priors.conf.command import command, importing, job
 from diffusion_priors.conf.errors import refusing
-from diffusion_priors.conf.folders import name_sweep, output_folder
+from diffusion_priors.conf.folders import name_sweep, output_folder, two_runs
 from diffusion_priors.conf.kept import kept, overrides
 from diffusion_priors.runs.printable import show
 
@@ -90,9 +90,7 @@ def scoring(config: DictConfig, settings: EvaluateSettings) -> float | None:
 
 def comparison(config: DictConfig) -> None:
     """Compare two runs, image by image."""
-    with importing():
-        from diffusion_priors.conf.build import two_runs
-        from diffusion_priors.evaluation.comparison.compare import compare
+    from diffusion_priors.evaluation.comparison.compare import compare
 
     with refusing():
         show(compare(*two_runs(config)).text())

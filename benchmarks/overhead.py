@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 
 import torch
 from tabulate import tabulate
@@ -21,24 +20,15 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.configured import SOLVERS, Configured, configured, faces64
+from benchmarks.configured import SOLVERS, Configured, configured, faces64, random_prior
+from benchmarks.timing.machine import seconds
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
-from diffusion_priors.diffusion.networks.unet import UNet
-from diffusion_priors.diffusion.preconditioning import Eps
 from diffusion_priors.diffusion.priors.base import Prior
-from diffusion_priors.diffusion.schedules import Linear
 from diffusion_priors.operators.measurement import Measurement
 from diffusion_priors.solvers.base import Problem
 
-
-def random_ffhq() -> Prior:
-    """The network of ffhq_10m.pt with random weights, on 64 x 64 images."""
-    torch.manual_seed(0)
-    return Prior(UNet(), Linear(), Eps(), size=(64, 64))
-
-
-PRIORS: dict[str, Callable[[], Prior]] = {"faces64": faces64, "ffhq256-random": random_ffhq}
+PRIORS: dict[str, Callable[[], Prior]] = {"faces64": faces64, "ffhq256-random": random_prior}
 HEADERS = ["network", "batch", "solver", "calls + vjp", "bare ms per step", "solver / bare", "own ms per step", "1 + own / bare"]
 
 
@@ -85,14 +75,6 @@ def problem_of(prior: Prior, method: Configured, batch: int, device: torch.devic
     measurement = Measurement.of(operator, method.noise_model, like, generators)
     rng = ImageRandom([image_generator(0, b, "sampling") for b in range(batch)])
     return Problem(Denoiser(prior).to(device), measurement, method.sampler, rng, like)
-
-
-def seconds(run: Callable[[], object], device: torch.device) -> float:
-    started = perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return perf_counter() - started
 
 
 def measure(prior: Prior, method: Configured, batch: int, device: torch.device, pairs: int) -> list[str]:

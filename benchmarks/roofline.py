@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.configured import faces64
 from benchmarks.timing.convolutions import ceiling, convolutions, flops, inputs
-from benchmarks.timing.machine import footnote, now
+from benchmarks.timing.machine import footnote, seconds
 from diffusion_priors.diffusion.networks.unet import UNet
 
 NETWORKS: dict[str, Callable[[], tuple[nn.Module, tuple[int, int]]]] = {
@@ -53,16 +53,11 @@ def call(
     return run
 
 
-def seconds(run: Callable[[], object], repetitions: int, device: torch.device) -> float:
+def warm_seconds(run: Callable[[], object], repetitions: int, device: torch.device) -> float:
     """The median of `repetitions` runs after two that are not timed."""
     run()
     run()
-    found = []
-    for _ in range(repetitions):
-        started = now(device)
-        run()
-        found.append(now(device) - started)
-    return median(found)
+    return median(seconds(run, device) for _ in range(repetitions))
 
 
 class Table:
@@ -81,7 +76,7 @@ class Table:
         self.network.to(memory_format=LAYOUTS[layout])
         network = torch.compile(self.network) if compiled else self.network
         dtype = DTYPES[precision]
-        spent = seconds(call(network, self.size, batch, dtype, self.device, gradient), self.repetitions, self.device)
+        spent = warm_seconds(call(network, self.size, batch, dtype, self.device, gradient), self.repetitions, self.device)
         speed = self.flops[gradient] * batch / spent / 1e9
         key = gradient, batch, dtype
         if key not in self.ceilings:

@@ -13,7 +13,6 @@ import tempfile
 from copy import deepcopy
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 
 import numpy as np
 import pytorch_lightning as pl
@@ -23,6 +22,7 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.timing.machine import now
 from diffusion_priors.diffusion.priors.folder import from_folder
 from diffusion_priors.runs.trainer import TrainerSettings
 from diffusion_priors.training.callbacks import Watch, average
@@ -47,11 +47,11 @@ class Pairs(pl.Callback):
         self.ended: float | None = None
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        started = self._now(pl_module.device)
+        started = now(pl_module.device)
         if self.ended is not None:
             self.ours.append(started - self.ended)
         self._bare(pl_module.device)
-        self.ended = self._now(pl_module.device)
+        self.ended = now(pl_module.device)
         self.bare.append(self.ended - started)
 
     def _bare(self, device: torch.device) -> None:
@@ -63,12 +63,6 @@ class Pairs(pl.Callback):
         (output.float() - x).square().mean().backward()
         self.optimiser.step()
         self.optimiser.zero_grad()
-
-    @staticmethod
-    def _now(device: torch.device) -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return perf_counter()
 
 
 def measure(batch_size: int, precision: int | str, steps: int, accelerator: str) -> tuple[float, float, float]:

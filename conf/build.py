@@ -162,14 +162,6 @@ def build_scoring(config: DictConfig, settings: EvaluateSettings, output_dir: Pa
     return Scoring(metrics=metrics, output=output_dir, **shared)
 
 
-def two_runs(config: DictConfig) -> tuple[Path, Path]:
-    """The folders of compare=[DIR1,DIR2]. Raises Stop for anything else."""
-    given = OmegaConf.to_container(config)["compare"]
-    if not isinstance(given, list) or len(given) != 2 or not all(isinstance(one, str) and one for one in given):
-        raise Stop(f"compare={given} does not name two runs; give two folders, as in compare=[DIR1,DIR2]")
-    return Path(given[0]), Path(given[1])
-
-
 def build_training(config: DictConfig, settings: TrainSettings, output_dir: Path) -> Training:
     """The run that a composed train.yaml describes. Raises Stop for values of the wrong kind, before anything is loaded."""
     check_groups(config, TrainSettings, TRAIN, INSIDE_OTHERS)

@@ -90,7 +90,7 @@ def command(main: Callable[[], None]) -> None:
         sys.argv[1:] = literal_paths([part for argument in sys.argv[1:] for part in prior_from_file(argument, hub=not own_options)])
         given = check_overrides(script, sys.argv[1:])
         if given.help and script in SCRIPTS and not (given.config_name or given.config_path or given.config_dir):
-            print(help_text(script, given.overrides))
+            print(help_of(script, given.overrides))
         else:
             main()
     except KeyboardInterrupt:
@@ -120,7 +120,7 @@ def importing() -> Iterator[None]:
         gc.enable()
 
 
-def help_text(script: str, overrides: Sequence[str]) -> str:
+def help_of(script: str, overrides: Sequence[str]) -> str:
     """The help of `script` from its yaml, as Hydra would print it. Hydra lists every group first, which takes a second."""
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         config = compose(script, [*overrides], return_hydra_config=True)

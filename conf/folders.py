@@ -12,6 +12,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from diffusion_priors.conf.errors import Stop
 from diffusion_priors.runs.printable import without_secrets
 
 ROOT = "outputs/evaluate"
@@ -82,6 +83,14 @@ def output_folder(output_dir: str | None) -> Path:
     if _in_sweep(hydra_config):
         return Path(hydra_config.runtime.output_dir)
     return Path(output_dir or f"{ROOT}/{job_folder(hydra_config.overrides.task)}")
+
+
+def two_runs(config: DictConfig) -> tuple[Path, Path]:
+    """The folders of compare=[DIR1,DIR2]. Raises Stop for anything else."""
+    given = OmegaConf.to_container(config)["compare"]
+    if not isinstance(given, list) or len(given) != 2 or not all(isinstance(one, str) and one for one in given):
+        raise Stop(f"compare={given} does not name two runs; give two folders, as in compare=[DIR1,DIR2]")
+    return Path(given[0]), Path(given[1])
 
 
 def shares_sweep_process() -> bool:

@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.timing.machine import now
+from benchmarks.timing.machine import seconds
 
 LAYOUTS = (torch.channels_last, torch.contiguous_format)
 
@@ -115,10 +115,4 @@ def _timed(
 
     with torch.set_grad_enabled(gradient):
         run()
-        return [_clocked(run, device) for _ in range(repetitions)]
-
-
-def _clocked(run: Callable[[], object], device: torch.device) -> float:
-    started = now(device)
-    run()
-    return now(device) - started
+        return [seconds(run, device) for _ in range(repetitions)]

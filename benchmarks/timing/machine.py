@@ -1,9 +1,10 @@
-"""What a table of timings is of: the processor or GPU, its cores, the version of torch."""
+"""What a table of timings is of, the processor or GPU with its cores and the version of torch, and its clock."""
 
 from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
@@ -38,3 +39,10 @@ def now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return perf_counter()
+
+
+def seconds(run: Callable[[], object], device: torch.device) -> float:
+    """How long a run takes."""
+    started = now(device)
+    run()
+    return now(device) - started

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -12,20 +11,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from benchmarks.configured import ROOT, configured, faces64
+from benchmarks.configured import ROOT, configured, faces64, random_prior
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator
-from diffusion_priors.diffusion.networks.unet import UNet
-from diffusion_priors.diffusion.preconditioning import Eps
 from diffusion_priors.diffusion.priors.base import Prior
-from diffusion_priors.diffusion.schedules import Linear
 from diffusion_priors.images.find import find_images
 from diffusion_priors.images.fit import Crop
 from diffusion_priors.images.io import read_image
 from diffusion_priors.operators.measurement import Measurement
 from diffusion_priors.solvers.base import Problem
-
-sys.path.append(str(ROOT / "benchmarks"))  # where deepinverse is
 
 OURS = {"dps": (), "ddrm": (), "diffpir": ("solver.lam=7.0",), "pigdm": ()}
 SAMPLERS = ("ddpm", "ddim")
@@ -52,17 +46,6 @@ class Pair(NamedTuple):
     theirs: Callable[[], Tensor]
     networks: tuple[nn.Module, nn.Module]
     truth: Tensor | None
-
-
-def random_prior(**flags: object) -> Prior:
-    """A network for images of 64 x 64, every weight random; by default that of ffhq_10m.pt."""
-    torch.manual_seed(0)
-    network = UNet(**flags)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.dim() > 1 and not parameter.any():
-                parameter.normal_(std=0.02)
-    return Prior(network, Linear(), Eps(), size=(64, 64))
 
 
 PRIORS: dict[str, Callable[[], Prior]] = {"ffhq": random_prior, "faces64": faces64}
@@ -103,7 +86,7 @@ def their_denoiser(prior: Prior, kind: str, how: How) -> nn.Module:
 
 def deepinv_pairs(kind: str, methods: Sequence[str], batch: int, steps: int, how: How) -> list[Pair]:
     """Methods that DeepInverse has too, on the same measurement."""
-    import deepinverse
+    from benchmarks import deepinverse
 
     prior = prepared(PRIORS[kind](), how)
     theirs, truth = their_denoiser(prior, kind, how), faces(batch, how.device)
@@ -138,7 +121,8 @@ def our_run(name: str, denoiser: Denoiser, prior: Prior, measurement: Measuremen
 def their_runs(steps: int) -> dict[str, Callable]:
     """DPS, DDRM, DiffPIR and ΠGDM of DeepInverse; all but DiffPIR on the levels of ours."""
     import deepinv
-    import deepinverse
+
+    from benchmarks import deepinverse
 
     def dps() -> nn.Module:
         return deepinv.sampling.DPSDataFidelity(weight=100.0, clip=(-1.0, 1.0))

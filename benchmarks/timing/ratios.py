@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from benchmarks.timing.machine import now
+from benchmarks.timing.machine import seconds
 
 DRAWS = 2000
 LEVEL = 0.95
@@ -40,11 +40,9 @@ def alternate(runs: Sequence[Callable[[], object]], repetitions: int, device: to
     """Seconds of each run, repetition by repetition, every other one backwards; first one of each untimed, unless they are `warm`."""
     for run in () if warm else runs:
         run()
-    seconds: list[list[float]] = [[] for _ in runs]
+    found: list[list[float]] = [[] for _ in runs]
     for repetition in range(repetitions):
         order = range(len(runs)) if repetition % 2 == 0 else reversed(range(len(runs)))
         for number in order:
-            started = now(device)
-            runs[number]()
-            seconds[number].append(now(device) - started)
-    return seconds
+            found[number].append(seconds(runs[number], device))
+    return found

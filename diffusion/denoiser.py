@@ -86,7 +86,8 @@ class Denoiser(nn.Module):
         return graph._replace(x0=graph.x0.detach()), pull_back
 
     def _run(self, x: Tensor, noise: float | Tensor) -> Tensor:
-        t = torch.full((x.shape[0],), noise, device=x.device)  # type: ignore[arg-type]  # a number, as the level holds numbers
+        rows = 1 if getattr(self.network, "shares_level", False) else x.shape[0]
+        t = torch.full((rows,), noise, device=x.device)  # type: ignore[arg-type]  # a number, as the level holds numbers
         with torch.autocast(x.device.type, self.autocast) if self.autocast else nullcontext():
             output = self.network(x, t)
         self.forwards += 1

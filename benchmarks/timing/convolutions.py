@@ -47,7 +47,7 @@ class _Recorded(TorchFunctionMode):
         self.shapes: Counter[Shape] = Counter()
 
     def __torch_function__(self, function: Callable, types: Any, arguments: tuple = (), keywords: dict | None = None) -> Any:
-        if function is torch.conv2d or function is F.conv2d:
+        if function in (torch.conv2d, F.conv2d, torch.convolution):
             x, weight, _, stride, padding, *_ = (*arguments, *(keywords or {}).values(), *DEFAULTS[len(arguments) + len(keywords or {}) :])
             self.shapes[Shape(tuple(x.shape[1:]), weight.shape[0], tuple(weight.shape[2:]), pair(stride), pair(padding))] += 1
         return function(*arguments, **(keywords or {}))
@@ -61,9 +61,9 @@ def pair(value: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def inputs(size: tuple[int, int], batch: int, device: torch.device, gradient: bool = False) -> tuple[Tensor, Tensor]:
-    """x and t of a call."""
+    """x and t of a call. All images are at one level, as in a run."""
     x = torch.randn(batch, 3, *size, device=device, requires_grad=gradient)
-    return x, torch.full((batch,), 500, device=device)
+    return x, torch.full((1,), 500, device=device)
 
 
 @torch.no_grad()

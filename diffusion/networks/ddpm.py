@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion_priors.diffusion.networks.convolution import Convolution
-from diffusion_priors.diffusion.networks.unet import Downsample, GroupNorm32, UNet
+from diffusion_priors.diffusion.networks.normalisation import GroupNorm32
+from diffusion_priors.diffusion.networks.unet import Downsample, UNet
 
 
 class DDPMUNet(UNet):
@@ -69,5 +70,5 @@ class PaddedAtTheEnd(Convolution):
     def __init__(self, like: nn.Conv2d) -> None:
         super().__init__(like.in_channels, like.out_channels, 3, stride=2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.pad(x, (0, 1, 0, 1)))
+    def forward(self, x: Tensor, doubled: bool = False) -> Tensor:
+        return super().forward(F.pad(x, (0, 1, 0, 1)), doubled)

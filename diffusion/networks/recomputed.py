@@ -17,6 +17,8 @@ class RecomputedBlocks(nn.Module):
     """
 
     recomputes = False
+    shares_level = True
+    """`forward` takes t of one element for all images of a batch."""
 
     def enable_gradient_checkpointing(self) -> None:
         """From now on, compute the blocks again in every backward pass."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from diffusion_priors.diffusion.networks.convolution import Convolution
 from diffusion_priors.diffusion.networks.flags import check_flags, check_sides
+from diffusion_priors.diffusion.networks.normalisation import GroupNorm32, activated
 from diffusion_priors.diffusion.networks.recomputed import RecomputedBlocks
 
 Norm = Callable[[int], nn.Module]
@@ -27,7 +28,7 @@ Layer = TypeVar("Layer", bound=nn.Module)
 class UNet(RecomputedBlocks):
     """ε̂ (and, with learn_sigma, the variance channels v) from x_t and t.
 
-    Input (B, in_channels, H, W) with H, W divisible by 2^(levels − 1), t (B,) as integers or floats;
+    Input (B, in_channels, H, W) with H, W divisible by 2^(levels − 1), t (B,), or (1,) for all, as integers or floats;
     output (B, out_channels, H, W), out_channels = 2 · in_channels with `learn_sigma`.
     The flags are guided-diffusion's. `image_size` only says which levels `attention_resolutions` (side lengths
     in pixels) means; other image sizes run too. Heads have `num_head_channels` channels each, or there are
@@ -152,15 +153,6 @@ class Stage(nn.Sequential):
         return x
 
 
-class GroupNorm32(nn.GroupNorm):
-    """GroupNorm in float32 whatever the precision of its input."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.dtype in (torch.float32, torch.float64):
-            return super().forward(x)
-        return F.group_norm(x.float(), self.num_groups, self.weight, self.bias, self.eps).to(x.dtype)
-
-
 class ResBlock(nn.Module):
     """skip(x) + conv(SiLU(norm(h)·(1 + scale) + shift)), h = conv(SiLU(norm(x))) (Dhariwal & Nichol 2021, Sec. 3).
 
@@ -183,21 +175,18 @@ class ResBlock(nn.Module):
         self.skip_connection = nn.Identity() if cin == cout else Convolution(cin, cout, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        norm, act, conv = self.in_layers
-        h = act(norm(x))
-        if self.resample is not None:
-            h, x = self.resample(h), self.resample(x)
-        h = conv(h)
-        out_norm, *rest = self.out_layers
-        modulation = self.emb_layers(emb).to(h.dtype)[:, :, None, None]
-        if self.use_scale_shift_norm:
-            scale, shift = modulation.chunk(2, dim=1)
-            h = torch.addcmul(shift, out_norm(h), 1 + scale)
+        norm, _, conv = self.in_layers
+        h = activated(norm(x))
+        if isinstance(self.resample, nn.Upsample):
+            h, x = conv(h, doubled=True), self.resample(x)
+        elif self.resample is not None:
+            h, x = conv(self.resample(h)), self.resample(x)
         else:
-            h = out_norm(h + modulation)
-        for layer in rest:
-            h = layer(h)
-        return self.skip_connection(x) + h
+            h = conv(h)
+        out_norm, _, dropout, out_conv = self.out_layers
+        modulation = self.emb_layers(emb).to(h.dtype)[:, :, None, None]
+        h = out_norm(h, *modulation.chunk(2, dim=1)) if self.use_scale_shift_norm else out_norm(h + modulation)
+        return self.skip_connection(x) + out_conv(dropout(activated(h)))
 
 
 class AttentionBlock(nn.Module):
@@ -218,15 +207,26 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, *_ = x.shape
-        pixels = self.norm(x.flatten(2)).transpose(1, 2)
+        pixels = self.norm(x).permute(0, 2, 3, 1).reshape(batch, -1, channels)
         qkv = F.linear(pixels, self.qkv.weight.squeeze(-1), self.qkv.bias)  # a 1x1 convolution, heads left contiguous
         if self.new_attention_order:
             q, k, v = qkv.view(batch, -1, 3, self.heads, channels // self.heads).permute(2, 0, 3, 1, 4)
         else:
             q, k, v = qkv.view(batch, -1, self.heads, 3, channels // self.heads).permute(3, 0, 2, 1, 4)
-        out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, -1, channels)
+        out = attended(q, k, v).transpose(1, 2).reshape(batch, -1, channels)
         out = F.linear(out, self.proj_out.weight.squeeze(-1), self.proj_out.bias)
-        return x + out.transpose(1, 2).reshape(x.shape)
+        return x + out.view(batch, *x.shape[2:], channels).permute(0, 3, 1, 2)
+
+
+def attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(QKᵀ/√d) V for q, k, v (B, heads, pixels, d).
+
+    On a CPU, torch's own function is slower than plain products in half precision, and for very few pixels.
+    """
+    few = q.shape[-2] <= (1024 if q.dtype == torch.bfloat16 else 64)
+    if q.device.type == "cpu" and few and not torch.compiler.is_compiling():
+        return torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), dim=-1) @ v
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 class Downsample(nn.Module):
@@ -248,7 +248,7 @@ class Upsample(nn.Module):
         self.conv = Convolution(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+        return self.conv(x, doubled=True)
 
 
 def _zeroed(layer: Layer) -> Layer:

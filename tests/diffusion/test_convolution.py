@@ -1,10 +1,13 @@
-"""The convolution with frozen weights against torch's own, bit by bit, and what its graph keeps."""
+"""The convolution with frozen weights against torch's own, bit by bit, what its graph keeps, and that of a doubled image."""
 
 from __future__ import annotations
+
+from copy import deepcopy
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion_priors.diffusion.networks.convolution import Convolution
 
@@ -92,3 +95,80 @@ def test_transforms_of_functions_work_as_on_torchs_own(case):
         torch.testing.assert_close(found, exact(vector)[0])
     pushed = torch.func.jvp(made, (x,), (tangent,))[1]
     torch.testing.assert_close(pushed, F.conv2d(tangent, made.weight, None, made.stride, made.padding))
+
+
+# The convolution of a doubled image
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_doubled_image_is_convolved_with_four_products_a_pixel(layout, bias):
+    """Against the definition: each pixel repeated in a square, then nine products. Values, and Jᵀ v."""
+    torch.manual_seed(0)
+    made = Convolution(6, 4, 3, padding=1, bias=bias).double().requires_grad_(False)
+    x = torch.randn(2, 6, 5, 7, dtype=torch.float64).contiguous(memory_format=layout)
+    found = product(lambda x: made(x, doubled=True), x)
+    square = lambda x: x.repeat_interleave(2, 2).repeat_interleave(2, 3)  # noqa: E731
+    for a, b in zip(found, product(lambda x: F.conv2d(square(x), made.weight, made.bias, padding=1), x), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-13)
+    with FlopCounterMode(display=False) as counter:
+        made(x, doubled=True)
+    assert counter.get_total_flops() == 2 * 16 * 2 * 6 * 4 * 5 * 7
+
+
+@pytest.mark.parametrize("settings", [{"stride": 2, "padding": 1}, {}, {"kernel": 1}], ids=str)
+def test_other_convolutions_of_a_doubled_image_take_the_long_way(settings):
+    made = Convolution(**({"cin": 3, "cout": 2, "kernel": 3} | settings)).double().requires_grad_(False)
+    x = torch.randn(1, 3, 4, 4, dtype=torch.float64)
+    doubled = F.interpolate(x, scale_factor=2.0, mode="nearest")
+    assert torch.equal(made(x, doubled=True), F.conv2d(doubled, made.weight, made.bias, made.stride, made.padding))
+
+
+def test_half_precision_rounds_the_weights_once():
+    made, x = layer("3 x 3", torch.channels_last)
+    made.requires_grad_(False)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(made(x), F.conv2d(x.bfloat16(), made.weight.bfloat16(), made.bias.bfloat16(), padding=1))
+        first = made._weights(torch.bfloat16, made.weight, lambda: pytest.fail("they are kept"))
+        made(x)
+        assert made._weights(torch.bfloat16, made.weight, lambda: pytest.fail("they are kept")) is first
+
+
+CHANGES = {
+    "in place": lambda made: made.weight.mul_(2.0),
+    "loaded": lambda made: made.load_state_dict({name: 2.0 * tensor for name, tensor in made.state_dict().items()}),
+    "other memory": lambda made: setattr(made.weight, "data", 2.0 * made.weight.data),
+    "other precision": lambda made: made.double().weight.mul_(2.0),
+    "another parameter": lambda made: setattr(made, "weight", torch.nn.Parameter(2.0 * made.weight, requires_grad=False)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_weights_that_change_are_not_the_kept_ones(change):
+    made, x = layer("3 x 3", torch.channels_last)
+    made.requires_grad_(False)
+    with torch.no_grad():
+        made(x, doubled=True)
+        CHANGES[change](made)
+        x = x.to(made.weight)
+        doubled = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        torch.testing.assert_close(made(x, doubled=True), F.conv2d(doubled, made.weight, made.bias, padding=1), rtol=0, atol=1e-4)
+
+
+def test_a_transform_of_functions_leaves_nothing_behind():
+    """What torch.func wraps during a transform has no meaning after it."""
+    made = Convolution(4, 4, 3, padding=1).requires_grad_(False)
+    x = torch.randn(1, 4, 4, 4)
+    torch.func.jvp(lambda x: made(x, doubled=True), (x,), (x,))
+    torch.func.vmap(lambda x: made(x[None], doubled=True))(x)
+    doubled = F.interpolate(x, scale_factor=2.0, mode="nearest")
+    torch.testing.assert_close(made(x, doubled=True), F.conv2d(doubled, made.weight, made.bias, padding=1), rtol=0, atol=1e-5)
+
+
+def test_a_copy_keeps_its_own_weights():
+    made, x = layer("3 x 3", torch.channels_last)
+    made.requires_grad_(False)
+    before = made(x, doubled=True)
+    other = deepcopy(made)
+    other.weight.mul_(2.0)
+    assert torch.equal(made(x, doubled=True), before) and not torch.allclose(other(x, doubled=True), before)

@@ -9,6 +9,9 @@ from diffusion_priors.diffusion.analytic.shapes import PowerLaw
 from diffusion_priors.diffusion.denoiser import Denoiser
 from diffusion_priors.diffusion.grids import Linspace
 from diffusion_priors.diffusion.levels import NoiseLevel
+from diffusion_priors.diffusion.networks.ddpm import DDPMUNet
+from diffusion_priors.diffusion.networks.edm import DhariwalUNet, SongUNet
+from diffusion_priors.diffusion.networks.unet import UNet
 from diffusion_priors.diffusion.preconditioning import X0, Eps
 from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.schedules import Flow, Linear
@@ -143,6 +146,44 @@ def test_a_level_between_two_indices_reaches_the_network_unchanged():
     network = Recording()
     make(network)(noisy(), NoiseLevel(499.5, 0.3, 0.9))
     assert network.t.is_floating_point() and network.t.tolist() == [499.5, 499.5]
+
+
+UNETS = {
+    UNet: {
+        "image_size": 8,
+        "num_channels": 8,
+        "channel_mult": (1, 2),
+        "attention_resolutions": (4,),
+        "num_head_channels": 8,
+        "max_groups": 4,
+    },
+    DDPMUNet: {"image_size": 8, "num_channels": 8, "channel_mult": (1, 2), "attention_resolutions": (4,), "max_groups": 4},
+    SongUNet: {"image_size": 8, "model_channels": 8, "channel_mult": (1, 2), "num_blocks": 1, "attention_resolutions": (4,)},
+    DhariwalUNet: {"image_size": 8, "model_channels": 64, "channel_mult": (1, 2), "num_blocks": 1, "attention_resolutions": (4,)},
+}
+
+
+@pytest.mark.parametrize("kind", UNETS)
+def test_our_networks_see_one_time_for_all_images(kind):
+    """The embedding is computed once, and the images are what they are with a time for each."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = kind(**UNETS[kind]).double()
+        for parameter in network.parameters():
+            nn.init.normal_(parameter, std=0.2)
+    shown = []
+    network.register_forward_pre_hook(lambda network, inputs: shown.append(inputs[1]))
+    x = noisy(3, dtype=torch.float64)
+    x0 = make(network)(x, LEVEL).x0
+    assert shown[0].tolist() == [LEVEL.t]
+    each = Eps().x0(x, network(x, torch.full((3,), LEVEL.t))[:, :3], LEVEL)
+    torch.testing.assert_close(x0, each, rtol=1e-9, atol=1e-9)
+
+
+def test_any_other_network_sees_a_time_for_each_image():
+    denoiser = make()
+    denoiser(noisy(3), LEVEL)
+    assert denoiser.network.t.tolist() == [LEVEL.t] * 3
 
 
 def test_autocast_wraps_the_network_alone():

@@ -161,6 +161,7 @@ def test_a_transform_of_functions_leaves_nothing_behind():
     x = torch.randn(1, 4, 4, 4)
     torch.func.jvp(lambda x: made(x, doubled=True), (x,), (x,))
     torch.func.vmap(lambda x: made(x[None], doubled=True))(x)
+    assert all(tensor.data_ptr() for tensor in made._weights._made.values())
     doubled = F.interpolate(x, scale_factor=2.0, mode="nearest")
     torch.testing.assert_close(made(x, doubled=True), F.conv2d(doubled, made.weight, made.bias, padding=1), rtol=0, atol=1e-5)
 

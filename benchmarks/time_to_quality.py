@@ -3,6 +3,9 @@
 Every solver restores the same images with the bundled prior in 10 to 1000 steps. The scores go to OUTPUT/points.csv as they come, one line
 an image; the same command resumes. It ends after --minutes: run it again, or with more minutes, until all points are there. A table of who
 reaches the quality of DPS with the most steps first is printed, and charts are drawn in OUTPUT. Without LPIPS weights its column is nan.
+
+The seconds of a point are those of its run. If the machine did other work meanwhile, call the command again with --retime when it is
+idle: it measures the seconds of a network evaluation for each solver and task, and corrects the seconds of all points.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 
 import torch
@@ -22,7 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from peers_settings import KARRAS, RENOISE, TASKS, TUNED_ON  # noqa: E402
 
 from benchmarks.configured import configured, faces64  # noqa: E402
-from benchmarks.timing.curves import Key, append, plot, read, table  # noqa: E402
+from benchmarks.timing.curves import Key, append, plot, read, set_seconds, table  # noqa: E402
 from benchmarks.timing.machine import machine, now  # noqa: E402
 from diffusion_priors.diffusion.denoiser import Denoiser  # noqa: E402
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator  # noqa: E402
@@ -48,6 +52,8 @@ SETTINGS = {
 """Solver → its overrides for masks and for blurs: those that docs/comparison.md chose, and the defaults elsewhere."""
 MOST = {"dps": 1000, "dps_karras": 250, "mmps": 50, "daps": 50}
 """The most steps of a solver; 100 for the others."""
+SHORT = 10
+"""Steps of a run that is only timed."""
 
 
 class Bench:
@@ -100,6 +106,20 @@ def keys(chosen: argparse.Namespace) -> Iterator[Key]:
             yield from (Key(task, solver, steps) for solver in chosen.solvers if steps <= MOST.get(solver, 100))
 
 
+def retime(bench: Bench, path: Path) -> None:
+    """Measure each solver on each task once more, in three short runs, and correct its points: their evaluations times the median.
+
+    The runs of all solvers alternate. A network evaluation of a solver takes the same time, however many steps it walks.
+    """
+    short = [Key(task, solver, min(SHORT, MOST.get(solver, SHORT))) for task, solver in dict.fromkeys(key[:2] for key in read(path))]
+    runs = [{key[:2]: _per_evaluation(bench.run(key)[0]) for key in short} for _ in range(3)]
+    set_seconds(path, {pair: median(run[pair] for run in runs) for pair in runs[0]}, machine(bench.device).replace(",", ";"))
+
+
+def _per_evaluation(row: dict) -> float:
+    return float(row["seconds"]) / (row["forwards"] + row["vjps"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
@@ -109,6 +129,9 @@ def main() -> None:
     parser.add_argument("--solvers", nargs="+", choices=SETTINGS, default=[name for name in SETTINGS if name != "dps_karras"])
     parser.add_argument("--steps", type=int, nargs="+", default=[10, 20, 50, 100, 250, 1000])
     parser.add_argument("--minutes", type=float, default=6.0, help="start no point after these (default 6)")
+    parser.add_argument(
+        "--retime", action="store_true", help="only time the solvers of the points that are there, and correct their seconds"
+    )
     parser.add_argument("--trunk", help="LPIPS trunk weights (AlexNet)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -116,8 +139,10 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     path, started = chosen.output / "points.csv", perf_counter()
     left = [key for key in keys(chosen) if key not in read(path)]
-    bench = Bench(chosen.images, chosen.count, chosen.trunk, torch.device(chosen.device)) if left else None
-    while bench is not None and left and perf_counter() - started < 60.0 * chosen.minutes:
+    bench = Bench(chosen.images, chosen.count, chosen.trunk, torch.device(chosen.device)) if left or chosen.retime else None
+    if bench is not None and chosen.retime:
+        retime(bench, path)
+    while not chosen.retime and bench is not None and left and perf_counter() - started < 60.0 * chosen.minutes:
         append(path, left[0], bench.run(left[0]))
         print(*left.pop(0), file=sys.stderr, flush=True)
     points = list(read(path).values())

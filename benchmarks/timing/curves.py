@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import isnan
@@ -17,7 +17,7 @@ from tabulate import tabulate
 
 from diffusion_priors.evaluation.reporting.charts import GREY, SERIES, STYLE
 from diffusion_priors.evaluation.sweeps.plots import MARKERS
-from diffusion_priors.runs.files import append_line
+from diffusion_priors.runs.files import append_line, write_whole
 
 COLUMNS = ["task", "solver", "steps", "image", "psnr", "lpips", "forwards", "vjps", "seconds", "machine"]
 SCORES = {"psnr": ("PSNR (dB)", 2, 1), "lpips": ("LPIPS", 4, -1)}
@@ -52,6 +52,17 @@ def append(path: Path, key: Key, rows: Sequence[dict]) -> None:
     lines = [] if path.exists() else [",".join(COLUMNS)]
     lines += [",".join(str((key._asdict() | row)[column]) for column in COLUMNS) for row in rows]
     append_line(path, "\n".join(lines))
+
+
+def set_seconds(path: Path, each: Mapping[tuple[str, str], float], machine: str) -> None:
+    """Write the seconds of all points of the file: their evaluations times the seconds of `each` one, by task and solver."""
+    with path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows:
+        evaluations = float(row["forwards"]) + float(row["vjps"])
+        row |= {"seconds": f"{evaluations * each[row['task'], row['solver']]:.4f}", "machine": machine}
+    lines = [",".join(COLUMNS), *(",".join(row[column] for column in COLUMNS) for row in rows)]
+    write_whole(path, lambda stream: stream.write(("\n".join(lines) + "\n").encode()))
 
 
 def read(path: Path) -> dict[Key, Point]:

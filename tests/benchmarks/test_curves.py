@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.timing.curves import Key, append, curves, first, plot, reaches, read, reference, table
+from benchmarks.timing.curves import Key, append, curves, first, plot, reaches, read, reference, set_seconds, table
 
 IMAGES = ("a", "b", "c")
 
@@ -34,6 +34,19 @@ def test_what_is_written_is_read_again(points):
     (point,) = (point for point in points if point.key == ("box", "pigdm", 20))
     assert point.nfe == 40.0 and point.seconds == 3.0 and point.machine == "one; core"
     assert point.scores == {"psnr": [26.5, 27.5, 28.5], "lpips": [0.08, 0.08, 0.08]} and point.mean("psnr") == 27.5
+
+
+def test_seconds_measured_later_are_those_of_an_evaluation_times_their_number(tmp_path, points):
+    each = {("box", "dps"): 0.5, ("box", "ddrm"): 2.0, ("box", "diffpir"): 1.0, ("box", "pigdm"): 0.25, ("sr4", "ddrm"): 3.0}
+    set_seconds(tmp_path / "points.csv", each, "idle")
+    found = read(tmp_path / "points.csv")
+    assert (
+        found["box", "dps", 1000].seconds == 1000.0
+        and found["box", "pigdm", 20].seconds == 10.0
+        and found["sr4", "ddrm", 10].seconds == 30.0
+    )
+    for point in points:
+        assert found[point.key].machine == "idle" and (found[point.key].scores, found[point.key].nfe) == (point.scores, point.nfe)
 
 
 def test_no_file_has_no_points(tmp_path):

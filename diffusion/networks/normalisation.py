@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LARGE = 2**17
+LARGE = 2**18
 """Numbers of x from which the few passes are faster than torch's kernels on a CPU."""
 MANY = 1024
 """Pixels from which torch's forward kernel is the faster one all the same."""

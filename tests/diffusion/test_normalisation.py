@@ -22,7 +22,7 @@ def layer(channels: int, dtype: torch.dtype = torch.float64) -> GroupNorm32:
     return norm.to(dtype)
 
 
-def images(side: str, batch: int = 9) -> torch.Tensor:
+def images(side: str, batch: int = 16) -> torch.Tensor:
     """Their mean is far from zero, as that of features may be."""
     torch.manual_seed(1)
     return (3.0 + 2.0 * torch.randn(batch, *SIDES[side], dtype=torch.float64)).contiguous(memory_format=torch.channels_last)

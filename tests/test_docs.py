@@ -192,11 +192,24 @@ SHORT_TIMINGS = {
 }
 
 
-def test_the_benchmarks_of_the_tables_run(folder):
+def timings() -> list[str]:
+    """Every command of a page that runs a benchmark, once."""
     pages = ["README.md", *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").glob("*.md")))]
-    found = [command for page in pages for command in inline_commands(page) if "benchmarks/" in command]
-    assert {re.search(r"benchmarks/\w+\.py", command)[0] for command in found} == set(SHORT_TIMINGS)
-    run_all(found, folder, lambda command: next(short for name, short in SHORT_TIMINGS.items() if name in command))
+    return list(dict.fromkeys(command for page in pages for command in inline_commands(page) if "benchmarks/" in command))
+
+
+def benchmark_of(command: str) -> str:
+    return re.search(r"benchmarks/\w+\.py", command)[0]
+
+
+def test_every_benchmark_of_the_pages_has_short_settings():
+    assert {benchmark_of(command) for command in timings()} == set(SHORT_TIMINGS)
+
+
+@pytest.mark.parametrize("script", SHORT_TIMINGS)
+def test_the_benchmarks_of_the_pages_run(script, folder):
+    """Commands of one benchmark run in order: later ones read what earlier ones left."""
+    run_all([command for command in timings() if benchmark_of(command) == script], folder, lambda command: SHORT_TIMINGS[script])
 
 
 def test_the_code_of_the_page_about_exact_posteriors_prints_the_share_of_each_solver(folder):

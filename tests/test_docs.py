@@ -188,6 +188,20 @@ SHORT_TIMINGS = {
     "benchmarks/time_to_quality.py": ["--tasks", "box", "--solvers", "ddrm", "--steps", "1", "--threads", "1"],
     "benchmarks/peers_quality.py": ["--methods", "daps", "--tasks", "box", "--count", "1"],
     "benchmarks/sizes.py": ["--sizes", "64", "72", "--count", "2"],
+    "benchmarks/scale/processes.py": [
+        "--images",
+        "FOLDER",
+        "--count",
+        "4",
+        "--batch-size",
+        "1",
+        "--steps",
+        "1",
+        "--",
+        "metrics.lpips=null",
+    ],
+    "benchmarks/scale/sweep.py": ["--jobs", "2", "--", "metrics.lpips=null"],
+    "benchmarks/scale/leaderboard.py": ["--jobs", "2", "--images", "3"],
     "benchmarks/training.py": ["--steps", "5", "--batches", "1", "--precisions", "32"],
 }
 
@@ -195,7 +209,7 @@ SHORT_TIMINGS = {
 def test_the_benchmarks_of_the_tables_run(folder):
     pages = ["README.md", *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").glob("*.md")))]
     found = [command for page in pages for command in inline_commands(page) if "benchmarks/" in command]
-    assert {re.search(r"benchmarks/\w+\.py", command)[0] for command in found} == set(SHORT_TIMINGS)
+    assert {re.search(r"benchmarks/[\w/]+\.py", command)[0] for command in found} == set(SHORT_TIMINGS)
     run_all(found, folder, lambda command: next(short for name, short in SHORT_TIMINGS.items() if name in command))
 
 

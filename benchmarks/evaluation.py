@@ -4,14 +4,13 @@ Cost: the scores (PSNR, SSIM, LPIPS) and the files of a batch, timed against the
 one process. Files are written while the next batch is sampled; here they are timed as if they were not, so the share is
 an upper bound.
 
-Memory: two runs of evaluate.py with the identity operator and the tweedie solver on generated images, of few and of many
-images, each in a process of its own; the peak resident memory of each, from its summary.
+Memory: two runs of evaluate.py with the identity operator and two steps of DPS on generated images, of few and of many images,
+each in a process of its own; the peak resident memory of each, with the report and the leaderboard at its end.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -49,7 +48,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--trunk", default=None, help="LPIPS trunk weights; without, LPIPS is left out where it cannot be had")
-    parser.add_argument("--few", type=int, default=100, help="images of the small run for memory; 0 leaves memory out")
+    parser.add_argument("--few", type=int, default=1000, help="images of the small run for memory; 0 leaves memory out")
     parser.add_argument("--many", type=int, default=10_000)
     chosen = parser.parse_args()
     cost(chosen)
@@ -110,14 +109,14 @@ def memory(few: int, many: int) -> None:
 
 
 def run(folder: Path, count: int) -> tuple[float, float]:
-    """(peak MiB, seconds) of an evaluation of the first `count` images by a network that only scales."""
-    output = folder / f"run-{count}"
+    """(peak MiB, seconds) of a sweep of one job with the first `count` images, by a network that only scales; its leaderboard included."""
     network = ["prior=custom", "prior.network._target_=broken_networks.Shrink", "prior.checkpoint=null", "prior.size=[32,32]"]
-    problem = ["operator=identity", "noise_model=none", "solver=tweedie", "metrics.lpips=null", "trainer=cpu", "trainer.threads=1"]
-    line = [sys.executable, str(ROOT / "evaluate.py"), f"data.root={folder / 'images'}", f"data.limit={count}", "batch_size=16"]
+    problem = ["operator=identity", "noise_model=none", "solver=dps", "grid.steps=2", "metrics.lpips=null", "trainer=cpu"]
+    images = [f"data.root={folder / 'images'}", f"data.limit={count}", "batch_size=16", "trainer.threads=1"]
+    line = [sys.executable, str(ROOT / "benchmarks" / "scale" / "peak.py"), "evaluate.py", "-m", *images, *network, *problem]
     start = perf_counter()
-    subprocess.run([*line, *network, *problem, f"output_dir={output}"], check=True, stdout=subprocess.DEVNULL, env=environment())
-    return json.loads((output / "summary.json").read_text())["cost"]["peak_memory_mib"], perf_counter() - start
+    done = subprocess.run([*line, f"output_dir={folder / f'run-{count}'}"], check=True, capture_output=True, text=True, env=environment())
+    return float(done.stderr.split()[-1]), perf_counter() - start
 
 
 def environment() -> dict[str, str]:

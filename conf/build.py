@@ -16,6 +16,7 @@ from diffusion_priors.conf import PROJECT
 from diffusion_priors.conf.checks import check_groups, check_part
 from diffusion_priors.conf.command import one_line
 from diffusion_priors.conf.errors import NotApplicableStop, Stop, refusing
+from diffusion_priors.conf.loaded import last_prior
 from diffusion_priors.conf.settings import EvaluateSettings, SampleSettings, TrainSettings
 from diffusion_priors.diffusion.samplers import Sampler
 from diffusion_priors.diffusion.tiles import Tile
@@ -96,7 +97,7 @@ def build_parts(config: DictConfig, overrides: Sequence[str], images: str | Sequ
     with refusing():
         if config.tile.get("image_size", 0) is None and images is not None and parts["solver"].uses_measurement:
             config.tile.image_size = [*image_size(find_images(images).paths[0])[0]]
-        return parts | {"prior": build(config.tile)(build(config.prior))}
+        return parts | {"prior": last_prior(config, lambda: build(config.tile)(build(config.prior)))}
 
 
 def check_applicable(solver: Solver, operator: Operator, noise_model: NoiseModel, sampler: Sampler, overrides: Sequence[str]) -> None:

@@ -46,6 +46,9 @@ SPINS = "10000"
 """How often a thread of PyTorch looks for work before it sleeps (libgomp). By default it looks for milliseconds, and keeps a core busy
 that others wait for. Beside two busy processes on two cores, a run then took up to four times as long; alone, it is as fast."""
 
+IMPORTED: list[int] = []
+"""The process that has imported its modules, once it has. gc.get_freeze_count() would take long: it visits every object."""
+
 
 def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], float | None]:
     """A Hydra main's function. Alone, a Stop ends the script at once.
@@ -109,9 +112,10 @@ def importing() -> Iterator[None]:
     One collection visits every object that there is, some hundred thousand after the imports. Without this block they take
     a third of the time from the command to the first call of the network, and a second at the end.
     """
-    if gc.get_freeze_count():  # a later job of a sweep: its modules are there, and what the last job left is to be collected
+    if IMPORTED:  # a later job of a sweep: its modules are there, and what the last job left is to be collected
         yield
         return
+    IMPORTED.append(os.getpid())
     gc.disable()
     try:
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,9 @@ def chosen() -> dict[str, str]:
     return {group: option for group, option in choices.items() if option is not None and not group.startswith("hydra/")}
 
 
+@cache
 def source_state(root: Path) -> dict[str, Any]:
-    """Versions and the git commit of the project."""
+    """Versions and the git commit of the project, as the first job of this process found them."""
 
     def git(*arguments: str) -> str | None:
         try:

@@ -53,6 +53,11 @@ def locked(root: Path, first: bool = True) -> Iterator[None]:
                 folder.rmdir()
 
 
+def started_by_first() -> bool:
+    """Whether the first process of this run started this one, as Lightning does without a launcher: after its own checks."""
+    return int(os.environ.get("LOCAL_RANK", "0")) > 0 and _group() is None
+
+
 def _create(root: Path) -> list[Path]:
     """Create `root` → the folders that did not exist before, innermost first. Raises OSError in one line."""
     try:

@@ -188,6 +188,20 @@ SHORT_TIMINGS = {
     "benchmarks/time_to_quality.py": ["--tasks", "box", "--solvers", "ddrm", "--steps", "1", "--threads", "1"],
     "benchmarks/peers_quality.py": ["--methods", "daps", "--tasks", "box", "--count", "1"],
     "benchmarks/sizes.py": ["--sizes", "64", "72", "--count", "2"],
+    "benchmarks/scale/processes.py": [
+        "--images",
+        "FOLDER",
+        "--count",
+        "4",
+        "--batch-size",
+        "1",
+        "--steps",
+        "1",
+        "--",
+        "metrics.lpips=null",
+    ],
+    "benchmarks/scale/sweep.py": ["--jobs", "2", "--", "metrics.lpips=null"],
+    "benchmarks/scale/leaderboard.py": ["--jobs", "2", "--images", "3"],
     "benchmarks/training.py": ["--steps", "5", "--batches", "1", "--precisions", "32"],
 }
 
@@ -199,7 +213,7 @@ def timings() -> list[str]:
 
 
 def benchmark_of(command: str) -> str:
-    return re.search(r"benchmarks/\w+\.py", command)[0]
+    return re.search(r"benchmarks/[\w/]+\.py", command)[0]
 
 
 def test_every_benchmark_of_the_pages_has_short_settings():

@@ -25,6 +25,7 @@ from diffusion_priors.evaluation.restoration.predict import predict
 from diffusion_priors.evaluation.restoration.progress import ProgressReport
 from diffusion_priors.evaluation.restoration.writer import WriteRecords
 from diffusion_priors.runs.exit_codes import FAILED, OF_SIGNAL, REFUSED
+from diffusion_priors.runs.lock import started_by_first
 from diffusion_priors.runs.loggers import Dashboard, NoLogger
 from diffusion_priors.runs.reading.records import read_records
 from diffusion_priors.runs.signals import Listener
@@ -104,7 +105,8 @@ class RestorationRun:
         keys = self.items.keys()
         groups = batches_of(len(keys), self.batch_size)
         self.folder.check_images(self.known, {*keys})
-        self._check_known()
+        if not started_by_first():
+            self._check_known()
         self.pending = pending(groups, keys, self.known)
         if not self.pending and not self._must_freeze() and self.known == {*keys}:
             self.finished = self.folder.complete_summary()
@@ -112,7 +114,8 @@ class RestorationRun:
             return
         self.method.check_compatible()
         self.trainer.recompute(self.method.prior.network)
-        self.items.check(self.method.operator, self.method.image_shape, self.measurement_spec)
+        if not started_by_first():  # which has read every image by then
+            self.items.check(self.method.operator, self.method.image_shape, self.measurement_spec)
         if self.data.freeze is not None:
             made_with = manifest(self.seed, self.measurement_spec, self.method.image_shape)
             check_free(Path(self.data.freeze), made_with, self.items.ids)

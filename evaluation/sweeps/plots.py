@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-from matplotlib.transforms import Bbox, ScaledTranslation
+from matplotlib.transforms import ScaledTranslation
 
 from diffusion_priors.evaluation.reporting.charts import FIRST, GREY, PAPER, SERIES, STYLE
 from diffusion_priors.evaluation.statistics import Estimate
@@ -124,16 +125,17 @@ def _label(figure: Figure, axes: Axes, best: Sequence[Point], points: Sequence[P
     """Put each label where it hides the least of points, lines and other labels, and stays inside the frame."""
     figure.draw_without_rendering()
     renderer = FigureCanvasAgg(figure).get_renderer()
-    frame = axes.get_window_extent(renderer)
-    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axes.transData.transform([(p.x, p.y.mean) for p in points])]
+    frame = axes.get_window_extent(renderer).extents
+    centres = axes.transData.transform([(p.x, p.y.mean) for p in points])
+    taken = [np.concatenate([centre - 5, centre + 5]) for centre in centres]
     for start, end in pairwise(axes.transData.transform([(p.x, p.y.mean) for p in best])):
-        taken += [Bbox.from_bounds(*(start + (end - start) * i / 24 - 1), 2, 2) for i in range(25)]
+        along = [start + (end - start) * i / 24 for i in range(25)]
+        taken += [np.concatenate([place - 1, place + 1]) for place in along]
     for point in best:
         places = [(dx, dy) for dy in (9, -9, 0, 24, -24) for dx in (9, -9, 0) if (dx, dy) != (0, 0)]
         drawn = [_annotation(axes, point, dx, dy) for dx, dy in places]
-        boxes = [text.get_window_extent(renderer) for text in drawn]
-        costs = [_covered(box, taken, frame) for box in boxes]
-        chosen = costs.index(min(costs))
+        boxes = np.stack([text.get_window_extent(renderer).extents for text in drawn])
+        chosen = int(np.argmin(_covered(boxes, np.stack(taken), frame)))
         taken.append(boxes[chosen])
         for text in drawn[:chosen] + drawn[chosen + 1 :]:
             text.remove()
@@ -148,9 +150,14 @@ def _annotation(axes: Axes, point: Point, dx: float, dy: float) -> Annotation:
     return text
 
 
-def _covered(box: Bbox, taken: Sequence[Bbox], frame: Bbox) -> float:
-    """The area of `box` that covers `taken`, plus ten times the area outside `frame`."""
-    shared = [overlap for other in taken if (overlap := Bbox.intersection(box, other)) is not None]
-    inside = Bbox.intersection(box, frame)
-    outside = box.width * box.height - (0.0 if inside is None else inside.width * inside.height)
-    return sum(overlap.width * overlap.height for overlap in shared) + 10 * outside
+def _covered(boxes: np.ndarray, taken: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """The area of each box that covers `taken`, plus ten times its area outside `frame`; boxes are rows (left, bottom, right, top)."""
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    return _shared(boxes, taken).sum(1) + 10 * (areas - _shared(boxes, frame[None])[:, 0])
+
+
+def _shared(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The area that each box has in common with each of the others, (boxes, others)."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    return np.prod(np.maximum(high - low, 0.0), axis=2)

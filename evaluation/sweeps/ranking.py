@@ -10,8 +10,9 @@ from tabulate import tabulate
 
 from diffusion_priors.evaluation.reporting.finished_run import FinishedRun
 from diffusion_priors.evaluation.reporting.format import absent, forward_and_vjp, heading, number, plus_minus, signed_difference, spec_of
+from diffusion_priors.evaluation.reporting.image_records import read_images
 from diffusion_priors.evaluation.scores import METRICS, SINGLE, metric_of
-from diffusion_priors.evaluation.statistics import Estimate, paired
+from diffusion_priors.evaluation.statistics import Estimate, estimate
 from diffusion_priors.evaluation.sweeps.parameters import swept_parameters, words
 
 ALWAYS_SHOWN = ("psnr", "ssim", "lpips")
@@ -143,14 +144,17 @@ Scores = dict[tuple[str, str], float]
 def difference(scores: Scores, best: Scores) -> Estimate | None:
     """The mean of scores − best over the images that both restored from the same measurement; None if there are none."""
     both = sorted(scores.keys() & best.keys())
-    found = paired([scores[key] for key in both], [best[key] for key in both])
-    return found and found.estimate
+    return estimate([scores[key] - best[key] for key in both])
 
 
 def image_scores(job: FinishedRun, metric: str) -> Scores:
-    """(image, measurement) → the mean score of its samples. Empty without the hashes of the measurements."""
+    """(image, measurement) → the mean score of its samples. Empty for damaged records, and without the hashes of the measurements."""
     scores = {}
-    for name, image in job.readable_images.items():
+    try:
+        images = read_images(job.folder)  # not job.images: a large sweep would keep the records of all its jobs in memory
+    except (OSError, ValueError):
+        return {}
+    for name, image in images.items():
         value, hashes = image.mean(metric), image.measurement_hashes - {None}
         if value is not None and len(hashes) == 1:
             scores[name, hashes.pop()] = value

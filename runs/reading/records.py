@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from json import JSONDecodeError
 from math import isfinite
 from pathlib import Path
+from sys import intern
 
 from pydantic import BaseModel
 
@@ -110,11 +111,14 @@ def _reason(error: ValueError) -> str:
 
 
 def read_lines(path: Path, kind: type[BaseModel] = RecordLine) -> Iterator[dict]:
-    """The JSON objects of a file, one per line. Raises ValueError for a damaged line; `scan_lines` says what that is."""
+    """The JSON objects of a file, one per line. Raises ValueError for a damaged line; `scan_lines` says what that is.
+
+    All share the texts of their keys, which are half of the memory that a record takes.
+    """
     for line in scan_lines(path, kind):
         if line.fault is not None:
             raise ValueError(f"{line}; {ADVICE}")
-        yield line.value
+        yield {intern(key): value for key, value in line.value.items()}
 
 
 def read_records(root: Path) -> list[dict]:

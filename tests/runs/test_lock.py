@@ -167,3 +167,16 @@ def test_whatever_stands_in_the_file_it_is_named_in_one_printable_line(tmp_path,
     with pytest.raises(ValueError, match="is in use by") as refused:
         locked(tmp_path / "run").__enter__()
     assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [({}, False), ({"LOCAL_RANK": "0"}, False), ({"LOCAL_RANK": "1"}, True), (GROUP | {"LOCAL_RANK": "1"}, False)],
+)
+def test_a_process_knows_whether_the_first_one_started_it(monkeypatch, environment, expected):
+    """Lightning's children need not check again what their parent has checked; those of torchrun start with it."""
+    for name in ("LOCAL_RANK", "SLURM_JOB_ID", *GROUP):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert lock.started_by_first() is expected

@@ -26,6 +26,11 @@ def write(path, *records: dict, tail: str = "") -> None:
     path.write_text("".join(json.dumps(one) + "\n" for one in records) + tail)
 
 
+def test_records_share_the_texts_of_their_keys(tmp_path):
+    write(RunLayout(tmp_path).records, *(record(str(number)) for number in range(3)))
+    assert len({id(key) for one in read_records(tmp_path) for key in one}) == len(record("a"))
+
+
 def test_an_incomplete_line_is_ignored_and_the_next_one_starts_on_its_own(tmp_path):
     """Cut at every byte: the complete lines before it are read, and the next record goes to its own line."""
     path = RunLayout(tmp_path).records_of(0)

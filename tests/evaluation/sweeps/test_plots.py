@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import random
 
+import numpy as np
 import pytest
 from html_page import HtmlPage
+from matplotlib.transforms import Bbox
 from PIL import Image
 from sweep_folder import records_of
 from swept_jobs import dps, ranked
@@ -14,7 +16,7 @@ from swept_jobs import dps, ranked
 from diffusion_priors.evaluation.reporting.charts import PAGE_COLOURS, inline_svg, png
 from diffusion_priors.evaluation.statistics import Estimate
 from diffusion_priors.evaluation.sweeps.leaderboard import draw_plots
-from diffusion_priors.evaluation.sweeps.plots import Line, Point, metric_plot, pareto_plot, pareto_set
+from diffusion_priors.evaluation.sweeps.plots import Line, Point, _covered, metric_plot, pareto_plot, pareto_set
 
 
 def dominates(a, b) -> bool:
@@ -92,6 +94,23 @@ def test_labels_do_not_overlap_and_stay_inside_the_frame():
     frame = axes.get_window_extent()
     assert len(boxes) == 4 and all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in boxes)
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_what_a_label_hides_is_the_area_it_shares_with_others_and_its_area_outside_the_frame():
+    """Against matplotlib's own intersection of two boxes."""
+    draw = np.random.default_rng(0)
+
+    def drawn(count: int) -> np.ndarray:
+        corners = draw.uniform(0, 100, (count, 2))
+        return np.hstack([corners, corners + draw.uniform(0, 40, (count, 2))])
+
+    def shared(a: np.ndarray, b: np.ndarray) -> float:
+        found = Bbox.intersection(Bbox.from_extents(*a), Bbox.from_extents(*b))
+        return 0.0 if found is None else found.width * found.height
+
+    boxes, others, frame = drawn(20), drawn(30), np.array([10.0, 10.0, 90.0, 90.0])
+    expected = [sum(shared(box, other) for other in others) + 10 * (shared(box, box) - shared(box, frame)) for box in boxes]
+    np.testing.assert_allclose(_covered(boxes, others, frame), expected, atol=1e-9)
 
 
 def test_a_plot_becomes_a_png_file_or_an_svg_element(tmp_path):

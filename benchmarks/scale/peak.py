@@ -1,0 +1,23 @@
+"""A script, and then the largest memory of its process on standard error: python benchmarks/scale/peak.py evaluate.py OVERRIDES."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def main() -> None:
+    sys.argv = [str(ROOT / sys.argv[1]), *sys.argv[2:]]
+    sys.path[0] = str(ROOT)
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    finally:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        print(next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM:")), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

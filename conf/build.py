@@ -119,7 +119,7 @@ def build_run(config: DictConfig, settings: SampleSettings | EvaluateSettings, *
     spec = measurement_spec(*(OmegaConf.to_container(config[part], resolve=True) for part in ("operator", "noise_model")))
     shared = {name: getattr(settings, name) for name in ("seed", "num_samples", "batch_size", "images_per_call", "trajectory", "overwrite")}
     with refusing():
-        return RestorationRun(metrics=metrics, trainer=build(config.trainer), measurement_spec=spec, **shared, **parts)
+        return RestorationRun(metrics=metrics, trainer=build_trainer(config.trainer), measurement_spec=spec, **shared, **parts)
 
 
 def tune(config: DictConfig, solver: str, overrides: Sequence[str]) -> list[str]:
@@ -167,11 +167,18 @@ def build_training(config: DictConfig, settings: TrainSettings, output_dir: Path
     """The run that a composed train.yaml describes. Raises Stop for values of the wrong kind, before anything is loaded."""
     check_groups(config, TrainSettings, TRAIN, INSIDE_OTHERS)
     torch.manual_seed(settings.seed)  # a new network's weights are drawn as it is built
-    parts = {part: build(config[part]) for part in TRAIN}
+    parts = {part: build_trainer(config[part]) if part == "trainer" else build(config[part]) for part in TRAIN}
     if not any(True for _ in parts["prior"].network.parameters()):
         raise Stop("this prior's network is a formula, without weights to train; choose another prior")
     with refusing():
         return Training(**parts, **{name: value for name, value in asdict(settings).items() if name != "output_dir"}, output=output_dir)
+
+
+def build_trainer(node: DictConfig) -> TrainerSettings:
+    """The trainer. What it chose takes the place of auto, so that config.yaml says what was computed with."""
+    trainer: TrainerSettings = build(node)
+    node.update({name: choice.value for name, choice in trainer.chosen.items()})
+    return trainer
 
 
 def build(node: DictConfig) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import warnings
 from collections.abc import Sequence
 from datetime import timedelta
@@ -16,17 +15,13 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasti
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
+from diffusion_priors.runs.machine.cache import compiled_code, keep_compiled_code
+from diffusion_priors.runs.machine.fast import choose, computes_bf16
+
 MOST_THREADS = 1024
 """PyTorch crashes where it cannot start as many as it is told to."""
 PATIENCE = timedelta(days=2)
 """How long a process that finished its share waits for the others."""
-
-
-def computes_bf16() -> bool:
-    """Whether the processor has instructions for bf16. Those that are not of Intel's kind are taken to have them."""
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return True
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 class TrainerSettings:
@@ -34,10 +29,12 @@ class TrainerSettings:
 
     No result depends on their number. `precision` is the network's alone; weights, states, optimiser and
     loss stay float32. `channels_last` is a memory layout of convolutions that is faster on CPUs and tensor
-    cores. `compile` uses torch.compile, which takes minutes at first. `checkpointing` computes the network's blocks again in the backward
+    cores. `compile` uses torch.compile, which takes minutes at first. "auto" is the precision, or the choice whether to compile, that
+    is fast on this machine; `chosen` are these values. `checkpointing` computes the network's blocks again in the backward
     pass, which takes less memory and more time. `threads` limits the CPU threads of each process.
 
-    Raises ValueError for GPUs and cores that do not exist, half precision without a GPU, and numbers below one.
+    Raises ValueError for GPUs and cores that do not exist, half precision without a GPU, numbers below one, and a precision that
+    each of several machines would choose for itself.
     """
 
     def __init__(
@@ -46,9 +43,9 @@ class TrainerSettings:
         devices: int = 1,
         num_nodes: int = 1,
         strategy: Literal["auto", "ddp"] = "auto",
-        precision: Literal[32, 16, "bf16"] = 32,
+        precision: Literal[32, 16, "bf16", "auto"] = 32,
         channels_last: bool = True,
-        compile: bool = False,
+        compile: bool | Literal["auto"] = False,
         checkpointing: bool = False,
         threads: int | None = None,
     ) -> None:
@@ -60,6 +57,11 @@ class TrainerSettings:
         cores = os.cpu_count() or 1
         if (accelerator == "cpu" or seen == 0) and devices > cores:
             raise ValueError(f"trainer.devices={devices}, but this machine has {cores} cores; set trainer.devices={cores} or less")
+        if precision == "auto" and num_nodes > 1:
+            raise ValueError(f"trainer.precision=auto, and {num_nodes} machines may choose differently; set trainer.precision=bf16 or 32")
+        self.accelerator, self.devices, self.num_nodes, self.strategy = accelerator, devices, num_nodes, strategy
+        given = {"precision": precision, "compile": compile}
+        self.chosen = choose(given, self.on_gpu)
         if precision == 16 and (accelerator == "cpu" or seen == 0):
             raise ValueError("trainer.precision=16 needs a GPU; use trainer.precision=bf16 or 32")
         for name, value in (("devices", devices), ("num_nodes", num_nodes), ("threads", threads)):
@@ -67,10 +69,11 @@ class TrainerSettings:
                 raise ValueError(f"trainer.{name} must be at least 1, got {value}; set trainer.{name}")
         if threads is not None and threads > MOST_THREADS:
             raise ValueError(f"trainer.threads must be at most {MOST_THREADS}, got {threads}; set trainer.threads={cores}")
-        self.accelerator, self.devices, self.num_nodes, self.strategy = accelerator, devices, num_nodes, strategy
-        self.precision = {32: "32-true", 16: "16-mixed", "bf16": "bf16-mixed"}[precision]
-        self.autocast = {32: None, 16: torch.float16, "bf16": torch.bfloat16}[precision]
-        self.channels_last, self.compile, self.checkpointing, self.threads = channels_last, compile, checkpointing, threads
+        used = given | {name: choice.value for name, choice in self.chosen.items()}
+        self.precision = {32: "32-true", 16: "16-mixed", "bf16": "bf16-mixed"}[used["precision"]]
+        self.autocast = {32: None, 16: torch.float16, "bf16": torch.bfloat16}[used["precision"]]
+        self.compile = used["compile"]
+        self.channels_last, self.checkpointing, self.threads = channels_last, checkpointing, threads
 
     @property
     def world(self) -> int:
@@ -83,12 +86,18 @@ class TrainerSettings:
 
     @property
     def notices(self) -> list[str]:
-        """Lines to print: a precision that this machine computes slowly."""
-        if self.on_gpu or self.autocast != torch.bfloat16 or computes_bf16():
-            return []
-        kind = torch.backends.cpu.get_cpu_capability()
-        lacking = f"this processor ({kind}) has neither AVX512-BF16 nor AMX"
-        return [f"trainer.precision=bf16 is many times slower than float32 here: {lacking}; set trainer.precision=32"]
+        """Lines to print: what was chosen, a precision that this machine computes slowly, and what compiling costs."""
+        lines = []
+        if self.chosen:
+            choices = [f"trainer.{name}={str(value).lower()} ({reason})" for name, (value, reason) in self.chosen.items()]
+            lines.append(f"chosen for this machine: {', '.join(choices)}")
+        if not self.on_gpu and self.autocast == torch.bfloat16 and not computes_bf16():
+            kind = torch.backends.cpu.get_cpu_capability()
+            lacking = f"this processor ({kind}) has neither AVX512-BF16 nor AMX"
+            lines.append(f"trainer.precision=bf16 is many times slower than float32 here: {lacking}; set trainer.precision=32")
+        if self.compile:
+            lines.append(f"the network is compiled: minutes the first time, seconds when its code is found in {compiled_code()}")
+        return lines
 
     def prepare(self, network: nn.Module) -> None:
         """Set threads, memory layout, recomputation and compilation of the network. Raises what `recompute` does."""
@@ -98,6 +107,7 @@ class TrainerSettings:
             network.to(memory_format=torch.channels_last)
         self.recompute(network)
         if self.compile:
+            keep_compiled_code()
             network.compile()
 
     def recompute(self, network: nn.Module) -> None:

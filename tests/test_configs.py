@@ -41,6 +41,7 @@ PRESETS = {
     *(("experiment/" + name, "table.caption") for name in ("table1_denoising.yaml", "table2_inpainting.yaml", "table3_deconvolution.yaml")),
     ("experiment/figure2_unconditional.yaml", "table.caption"),
     *(("trainer/gpu.yaml", key) for key in ("accelerator", "precision", "compile")),
+    *(("trainer/fast.yaml", key) for key in ("precision", "compile")),
 }
 """(file, key) where a yaml departs from the constructor's default, on purpose."""
 

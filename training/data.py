@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from diffusion_priors.diffusion.image_random import image_generator
 from diffusion_priors.images.find import Found
 from diffusion_priors.images.fit import Crop, Fit
+from diffusion_priors.runs.machine.cache import cache_folder
 from diffusion_priors.runs.memory import check_workers
 from diffusion_priors.training.image_store import ImageStore, store_images
 from diffusion_priors.training.module import TrainingBatch
@@ -119,8 +120,7 @@ class ImageFolder(pl.LightningDataModule):
         check_workers(workers, "data.workers")
         self.root, self.validation, self.holdout, self.flip, self.enlarge, self.workers = root, validation, holdout, flip, enlarge, workers
         self.fit = fit or Crop()
-        home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        self.cache = Path(cache or f"{home}/diffusion-priors").expanduser()
+        self.cache = Path(cache).expanduser() if cache else cache_folder()
 
     def read(self, channels: int, size: tuple[int, int]) -> None:
         """Find and decode the images. Raises what `store_images` raises, and ValueError for a single image without `validation`."""

@@ -16,6 +16,10 @@ from diffusion_priors.evaluation.reporting.charts import FIRST, GREY, INK, SECON
 from diffusion_priors.evaluation.reporting.format import counted
 
 ACROSS = 4
+COLUMNS, COLUMN, STRIP = 7, 1.5, 5.1
+"""Of maps: how many solvers stand side by side, and in inches the width of one and the height of its three images."""
+KINDS = ("image or sample", "mean", "deviation")
+"""The images of a column of maps."""
 PANEL, LETTER = 2.3, 0.072
 """Inches: the width of a panel, and of a letter of a figure's title."""
 DPI = 200
@@ -76,9 +80,9 @@ def frame(exact: np.ndarray, samples: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def maps(problem: str, loaded: Sequence[tuple[str, dict]]) -> Figure:
-    """One column for y if it gives an image, one for the ground truth and the exact posterior, one per run.
+    """One column for y if it gives an image, one for the ground truth and the exact posterior, one per run, at most COLUMNS side by side.
 
-    The rows show an image, the mean and the deviation.
+    A column shows an image, the mean and the deviation, one below the other.
     """
     first = loaded[0][1]
     shape = tuple(first["shape"].astype(int))
@@ -86,21 +90,30 @@ def maps(problem: str, loaded: Sequence[tuple[str, dict]]) -> Figure:
     columns += [("truth and exact", [first[key] for key in ("truth", "mean", "std")])]
     columns += [(label, [arrays["sample"][0], arrays["solved_mean"], arrays["solved_std"]]) for label, arrays in loaded]
     most = float(first["std"].max()) * 1.5
-    figure = sheet(
-        f"{problem}: samples and means from −1 (black) to 1 (white), deviations from 0 (black) to {most:.2f}", 1.5 * len(columns), 5.6
-    )
-    panels = figure.subplots(3, len(columns), squeeze=False)
-    for column, (label, images) in zip(panels.T, columns, strict=True):
-        for k, (axes, image) in enumerate(zip(column, images, strict=True)):
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-            if image is not None:
-                low, high, colours = (0.0, most, "magma") if k == 2 else (-1.0, 1.0, "gray")
-                axes.imshow(displayed(image, shape, low, high), cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+    across, down = min(COLUMNS, len(columns)), ceil(len(columns) / COLUMNS)
+    title = f"{problem}: samples and means from −1 (black) to 1 (white), deviations from 0 (black) to {most:.2f}"
+    figure = sheet(title, COLUMN * across, STRIP * down + 0.5)
+    panels = figure.subplots(len(KINDS) * down, across, squeeze=False)
+    for k, (label, images) in enumerate(columns):
+        row = len(KINDS) * (k // COLUMNS)
+        column = panels[row : row + len(KINDS), k % COLUMNS]
+        for axes, image, limits in zip(column, images, ((-1.0, 1.0), (-1.0, 1.0), (0.0, most)), strict=True):
+            mapped(axes, image, shape, limits)
         titled(column[0], label, across=1)
-    for axes, name in zip(panels[:, 0], ("image or sample", "mean", "deviation"), strict=True):
-        axes.set_ylabel(name, fontsize=8)
+    for k, axes in enumerate(panels[:, 0]):
+        axes.set_ylabel(KINDS[k % len(KINDS)], fontsize=8)
+    for axes in panels[-len(KINDS) :, len(columns) - COLUMNS * (down - 1) :].flatten():
+        axes.remove()
     return figure
+
+
+def mapped(axes: Axes, image: np.ndarray | None, shape: tuple[int, int, int], limits: tuple[float, float]) -> None:
+    """An image between `limits`, in grey if they include negative values, else in colours; None leaves the panel empty."""
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    if image is not None:
+        colours = "gray" if limits[0] < 0.0 else "magma"
+        axes.imshow(displayed(image, shape, *limits), cmap=colours, vmin=limits[0], vmax=limits[1], interpolation="nearest")
 
 
 def displayed(image: np.ndarray, shape: tuple[int, int, int], low: float, high: float) -> np.ndarray:

@@ -42,7 +42,11 @@ KINDS = [
     *every("a text for a size", ["prior.size=big"], "prior.size='big' is of the wrong kind"),
     *every("channels beyond colour", [f"prior.channels={HUGE}"], r"prior\.channels=\d+ is out of bounds|1 or 3 channels"),
     *every("a trainer's number that is a text", ["trainer.devices=two"], "trainer.devices='two' is of the wrong kind"),
-    *every("a choice that is none", ["trainer.precision=7"], "trainer.precision=7 is of the wrong kind: input should be 32, 16 or 'bf16'"),
+    *every(
+        "a choice that is none",
+        ["trainer.precision=7"],
+        "trainer.precision=7 is of the wrong kind: input should be 32, 16, 'bf16' or 'auto'",
+    ),
 ]
 
 GROUPS = [

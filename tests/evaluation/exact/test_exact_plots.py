@@ -65,6 +65,19 @@ def test_axes_have_names_at_the_edges_of_the_sheet(kind, names):
     assert [panel.get_ylabel() for panel in axes] == [names[1], "", "", "", names[1], ""]
 
 
+@pytest.mark.parametrize("count", [1, 5, 6, 12, 28])
+def test_maps_of_many_solvers_fit_a_page_in_the_order_of_the_table(count):
+    """At most seven columns of three images side by side, with `measured` and `truth and exact` first; no panel is empty but those of y."""
+    figure = drawn("maps", count)
+    titles = [axes.get_title().split("\n")[0] for axes in figure.axes if axes.get_title()]
+    assert titles == ["measured", "truth and exact", *(f"solver_{k}" for k in range(count))]
+    assert figure.get_figwidth() <= 11.0
+    assert sum(len(axes.images) for axes in figure.axes) == 3 * (count + 2) - 2
+    assert len(figure.axes) == 3 * (count + 2)
+    rows = {round(axes.get_subplotspec().rowspan.start) for axes in figure.axes}
+    assert rows == {*range(3 * -(-(count + 2) // 7))}
+
+
 def test_every_sample_is_within_the_axes_and_those_beyond_are_counted():
     figure = drawn("clouds", 3)
     for axes, name in zip(figure.axes, FAR, strict=True):

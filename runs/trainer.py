@@ -108,6 +108,7 @@ class TrainerSettings:
         self.recompute(network)
         if self.compile:
             keep_compiled_code()
+            torch._functorch.config.donated_buffer = False  # mmps, tmpd and others go back through one call several times
             network.compile()
 
     def recompute(self, network: nn.Module) -> None:

@@ -117,23 +117,31 @@ def poison(problem: Problem, images: list[int], first: int, calls: int = 10**6) 
     network.images = len(problem.like)
 
 
-def make_problem(operator: Operator, ids: list[int], sampler: Sampler | None = None, clip: bool = True) -> Problem:
-    """Images number `ids` of a fixed set, measured by `operator` with σ_y = 0.05, each from generators of its own."""
-    like = torch.zeros(len(ids), *SHAPE, dtype=torch.float64)
-    network = SmallNetwork()
-    prior = Prior(network, SCHEDULE, Eps(), size=SHAPE[1:], clip=clip)
+def make_problem(
+    operator: Operator,
+    ids: list[int],
+    sampler: Sampler | None = None,
+    clip: bool = True,
+    denoiser: Denoiser | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> Problem:
+    """Images number `ids` of a fixed set, measured by `operator` with σ_y = 0.05, each from generators of its own.
+
+    `denoiser` None is that of a SmallNetwork, which computes in float64.
+    """
+    like = torch.zeros(len(ids), *SHAPE, dtype=dtype)
     operator.draw(like, [image_generator(0, b, "measurement") for b in ids])
     sources = [image_generator(0, b, "truth") for b in ids]
-    truth = torch.stack([torch.from_numpy(g.random(SHAPE)) for g in sources]) * 2.0 - 1.0
+    truth = torch.stack([torch.from_numpy(g.random(SHAPE)) for g in sources]).to(like) * 2.0 - 1.0
     y = operator(truth)
-    noise = torch.stack([torch.from_numpy(g.standard_normal(y.shape[1:])) for g in sources])
+    noise = torch.stack([torch.from_numpy(g.standard_normal(y.shape[1:])) for g in sources]).to(like)
     return Problem(
-        denoiser=Denoiser(prior),
+        denoiser=denoiser or Denoiser(Prior(SmallNetwork(), SCHEDULE, Eps(), size=SHAPE[1:], clip=clip)),
         measurement=Measurement(
             operator=operator,
             noise_model=Gaussian(0.05),
             y=(y + 0.05 * noise) * operator.support(y),
-            sigma_y=torch.full((len(ids), 1, 1, 1), 0.05, dtype=torch.float64),
+            sigma_y=torch.full((len(ids), 1, 1, 1), 0.05, dtype=like.dtype),
         ),
         sampler=sampler or FixedSmall(),
         like=like,

@@ -46,11 +46,12 @@ SETTINGS = {
     "diffpir": {"box": f"{KARRAS} sampler.zeta=1.0 solver.lam=1.0", "blur": f"{KARRAS} sampler.zeta=1.0 solver.lam=1.0"},
     "pigdm": {"box": f"{KARRAS} solver.prior_variance=4.0 {RENOISE}", "blur": f"{KARRAS} solver.prior_variance=4.0 {RENOISE}"},
     "mmps": {"box": f"{KARRAS} {RENOISE}", "blur": f"{KARRAS} solver.iterations=3"},
+    "fast": {"box": "experiment=fast", "blur": "experiment=fast"},
     "dds": {"box": "", "blur": ""},
     "daps": {"box": "grid=karras", "blur": "grid=karras"},
 }
 """Solver → its overrides for masks and for blurs: those that docs/comparison.md chose, and the defaults elsewhere."""
-MOST = {"dps": 1000, "dps_karras": 250, "mmps": 50, "daps": 50}
+MOST = {"dps": 1000, "dps_karras": 250, "mmps": 50, "fast": 50, "daps": 50}
 """The most steps of a solver; 100 for the others."""
 SHORT = 10
 """Steps of a run that is only timed."""
@@ -78,7 +79,7 @@ class Bench:
         """The rows of a point, an image each."""
         ids, truth = self.images.ids, self.truth.to(self.device)
         own = SETTINGS[key.solver][TUNED_ON[key.task]].split()
-        solver = [] if any(word.startswith("solver=") for word in own) else [f"solver={key.solver}"]
+        solver = [] if any(word.startswith(("solver=", "experiment=")) for word in own) else [f"solver={key.solver}"]
         method = configured(*TASKS[key.task], *solver, *own, f"grid.steps={key.steps}")
         generators = [image_generator(0, name, "measurement") for name in ids]
         drawn = method.operator.draw(truth, generators).to(self.device)

@@ -60,10 +60,10 @@ SHORT = 10
 class Bench:
     """The images, the prior and the scores. `rows` counts the images that the network has seen."""
 
-    def __init__(self, images: str, count: int, trunk: str | None, device: torch.device) -> None:
+    def __init__(self, images: str, count: int, trunk: str | None, device: torch.device, precision: torch.dtype | None) -> None:
         prior, self.device = faces64(), device
         prior.network.to(device, memory_format=torch.channels_last).register_forward_hook(self._count)
-        self.schedule, self.denoiser, self.rows = prior.image_schedule, Denoiser(prior).to(device), 0
+        self.schedule, self.denoiser, self.rows = prior.image_schedule, Denoiser(prior, precision).to(device), 0
         self.images = CleanImages(images, prior.channels, prior.size, Crop())
         self.images.only(range(min(count, len(self.images))))
         self.metrics = Metrics(LPIPS(trunk=trunk))
@@ -133,6 +133,7 @@ def main() -> None:
     parser.add_argument(
         "--retime", action="store_true", help="only time the solvers of the points that are there, and correct their seconds"
     )
+    parser.add_argument("--precision", choices=["32", "bf16"], default="32", help="of the network; each needs an OUTPUT of its own")
     parser.add_argument("--trunk", help="LPIPS trunk weights (AlexNet)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -140,7 +141,10 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     path, started = chosen.output / "points.csv", perf_counter()
     left = [key for key in keys(chosen) if key not in read(path)]
-    bench = Bench(chosen.images, chosen.count, chosen.trunk, torch.device(chosen.device)) if left or chosen.retime else None
+    bench = None
+    if left or chosen.retime:
+        precision = {"32": None, "bf16": torch.bfloat16}[chosen.precision]
+        bench = Bench(chosen.images, chosen.count, chosen.trunk, torch.device(chosen.device), precision)
     if bench is not None and chosen.retime:
         retime(bench, path)
     while not chosen.retime and bench is not None and left and perf_counter() - started < 60.0 * chosen.minutes:

@@ -153,7 +153,7 @@ def plot(points: Sequence[Point], folder: Path) -> list[Path]:
 
 
 def chart(found: Sequence[Curve], xlabel: str, ylabel: str, title: str, goal: float | None) -> Figure:
-    """The curves over a logarithmic axis; `goal` is a level to reach."""
+    """The curves over a logarithmic axis, and LPIPS, whose small values differ too, on another; `goal` is a level to reach."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 4.4), layout="constrained")
         axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel, xscale="log")
@@ -163,7 +163,13 @@ def chart(found: Sequence[Curve], xlabel: str, ylabel: str, title: str, goal: fl
         for i, curve in enumerate(found):
             style = {"color": SERIES[i % len(SERIES)], "marker": MARKERS[i // len(SERIES) % len(MARKERS)]}
             axes.plot(curve.costs, curve.means, label=curve.solver, ms=5, lw=1.4, **style)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: format(x, ".6g")))
+        logarithmic = [axes.xaxis]
+        if ylabel == SCORES["lpips"][0]:
+            axes.set_yscale("log", subs=[2, 5])
+            logarithmic.append(axes.yaxis)
+            axes.yaxis.set_minor_formatter(FuncFormatter(lambda y, _: format(y, ".6g")))
+        for axis in logarithmic:
+            axis.set_major_formatter(FuncFormatter(lambda x, _: format(x, ".6g")))
         axes.xaxis.set_minor_formatter(NullFormatter())
         figure.legend(loc="outside lower center", ncols=5)
     return figure

@@ -26,6 +26,7 @@ from tabulate import tabulate
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.scale.commands import environment  # noqa: E402
 from diffusion_priors.diffusion.denoiser import Denoiser  # noqa: E402
 from diffusion_priors.diffusion.grids import Linspace  # noqa: E402
 from diffusion_priors.diffusion.priors.folder import from_folder  # noqa: E402
@@ -117,12 +118,6 @@ def run(folder: Path, count: int) -> tuple[float, float]:
     start = perf_counter()
     done = subprocess.run([*line, f"output_dir={folder / f'run-{count}'}"], check=True, capture_output=True, text=True, env=environment())
     return float(done.stderr.split()[-1]), perf_counter() - start
-
-
-def environment() -> dict[str, str]:
-    import os
-
-    return os.environ | {"PYTHONPATH": str(ROOT / "tests" / "support")}
 
 
 if __name__ == "__main__":

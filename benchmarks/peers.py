@@ -24,12 +24,11 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.timing.machine import footnote
+from benchmarks.timing.machine import PRECISIONS, footnote
 from benchmarks.timing.peer_runs import OURS, PRIORS, SAMPLERS, How, Pair, deepinv_pairs, diffusers_pairs
 from benchmarks.timing.ratios import alternate, ratio
 from diffusion_priors.evaluation.metrics.per_image import psnr
 
-PRECISIONS = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
 HEADERS = ["method", "peer", "batch", "steps", "calls, theirs and ours", "theirs (s)", "ours (s)", "ratio", "PSNR (dB)"]
 
 

@@ -27,7 +27,7 @@ from peers_settings import KARRAS, RENOISE, TASKS, TUNED_ON  # noqa: E402
 
 from benchmarks.configured import configured, faces64  # noqa: E402
 from benchmarks.timing.curves import Key, append, plot, read, set_seconds, table  # noqa: E402
-from benchmarks.timing.machine import machine, now  # noqa: E402
+from benchmarks.timing.machine import PRECISIONS, machine, now  # noqa: E402
 from diffusion_priors.diffusion.denoiser import Denoiser  # noqa: E402
 from diffusion_priors.diffusion.image_random import ImageRandom, image_generator  # noqa: E402
 from diffusion_priors.evaluation.metrics.lpips import LPIPS  # noqa: E402
@@ -60,13 +60,13 @@ SHORT = 10
 class Bench:
     """The images, the prior and the scores. `rows` counts the images that the network has seen."""
 
-    def __init__(self, images: str, count: int, trunk: str | None, device: torch.device, precision: torch.dtype | None) -> None:
-        prior, self.device = faces64(), device
-        prior.network.to(device, memory_format=torch.channels_last).register_forward_hook(self._count)
-        self.schedule, self.denoiser, self.rows = prior.image_schedule, Denoiser(prior, precision).to(device), 0
-        self.images = CleanImages(images, prior.channels, prior.size, Crop())
-        self.images.only(range(min(count, len(self.images))))
-        self.metrics = Metrics(LPIPS(trunk=trunk))
+    def __init__(self, chosen: argparse.Namespace) -> None:
+        prior, self.device = faces64(), torch.device(chosen.device)
+        prior.network.to(self.device, memory_format=torch.channels_last).register_forward_hook(self._count)
+        self.schedule, self.denoiser, self.rows = prior.image_schedule, Denoiser(prior, PRECISIONS[chosen.precision]).to(self.device), 0
+        self.images = CleanImages(chosen.images, prior.channels, prior.size, Crop())
+        self.images.only(range(min(chosen.count, len(self.images))))
+        self.metrics = Metrics(LPIPS(trunk=chosen.trunk))
         self.metrics.prepare()
         print(self.metrics.footnote, file=sys.stderr, flush=True)
         self.truth = torch.stack([self.images.given(i) for i in range(len(self.images))])
@@ -112,7 +112,7 @@ def retime(bench: Bench, path: Path) -> None:
 
     The runs of all solvers alternate. A network evaluation of a solver takes the same time, however many steps it walks.
     """
-    short = [Key(task, solver, min(SHORT, MOST.get(solver, SHORT))) for task, solver in dict.fromkeys(key[:2] for key in read(path))]
+    short = [Key(task, solver, SHORT) for task, solver in dict.fromkeys(key[:2] for key in read(path))]
     runs = [{key[:2]: _per_evaluation(bench.run(key)[0]) for key in short} for _ in range(3)]
     set_seconds(path, {pair: median(run[pair] for run in runs) for pair in runs[0]}, machine(bench.device).replace(",", ";"))
 
@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument(
         "--retime", action="store_true", help="only time the solvers of the points that are there, and correct their seconds"
     )
-    parser.add_argument("--precision", choices=["32", "bf16"], default="32", help="of the network; each needs an OUTPUT of its own")
+    parser.add_argument("--precision", choices=PRECISIONS, default="32", help="of the network; each needs an OUTPUT of its own")
     parser.add_argument("--trunk", help="LPIPS trunk weights (AlexNet)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -141,15 +141,13 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     path, started = chosen.output / "points.csv", perf_counter()
     left = [key for key in keys(chosen) if key not in read(path)]
-    bench = None
-    if left or chosen.retime:
-        precision = {"32": None, "bf16": torch.bfloat16}[chosen.precision]
-        bench = Bench(chosen.images, chosen.count, chosen.trunk, torch.device(chosen.device), precision)
-    if bench is not None and chosen.retime:
-        retime(bench, path)
-    while not chosen.retime and bench is not None and left and perf_counter() - started < 60.0 * chosen.minutes:
-        append(path, left[0], bench.run(left[0]))
-        print(*left.pop(0), file=sys.stderr, flush=True)
+    if chosen.retime:
+        retime(Bench(chosen), path)
+    elif left:
+        bench = Bench(chosen)
+        while left and perf_counter() - started < 60.0 * chosen.minutes:
+            append(path, left[0], bench.run(left[0]))
+            print(*left.pop(0), file=sys.stderr, flush=True)
     points = list(read(path).values())
     plot(points, chosen.output)
     print(table(points))

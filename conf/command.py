@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from threading import Event
 from types import NoneType
 from typing import NoReturn
 
@@ -46,8 +47,8 @@ SPINS = "10000"
 """How often a thread of PyTorch looks for work before it sleeps (libgomp). By default it looks for milliseconds, and keeps a core busy
 that others wait for. Beside two busy processes on two cores, a run then took up to four times as long; alone, it is as fast."""
 
-IMPORTED: list[int] = []
-"""The process that has imported its modules, once it has. gc.get_freeze_count() would take long: it visits every object."""
+IMPORTED = Event()
+"""Set once `importing` has been entered. gc.get_freeze_count() tells too, but it visits every object."""
 
 
 def job(main: Callable[[DictConfig], float | None]) -> Callable[[DictConfig], float | None]:
@@ -112,10 +113,10 @@ def importing() -> Iterator[None]:
     One collection visits every object that there is, some hundred thousand after the imports. Without this block they take
     a third of the time from the command to the first call of the network, and a second at the end.
     """
-    if IMPORTED:  # a later job of a sweep: its modules are there, and what the last job left is to be collected
+    if IMPORTED.is_set():  # a later job of a sweep: its modules are there, and what the last job left is to be collected
         yield
         return
-    IMPORTED.append(os.getpid())
+    IMPORTED.set()
     gc.disable()
     try:
         yield

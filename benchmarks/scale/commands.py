@@ -13,13 +13,16 @@ from time import perf_counter
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
+def environment(root: Path = ROOT) -> dict[str, str]:
+    """In which the checkout `root` and the networks of our tests are importable."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(ROOT / "tests" / "support")])}
+
+
 def evaluate(*overrides: str, root: Path = ROOT) -> float:
     """Run evaluate.py of the checkout `root`; → the seconds from the command to its end. Raises CalledProcessError."""
-    support = os.pathsep.join([str(root), str(ROOT / "tests" / "support")])
     started = perf_counter()
-    done = subprocess.run(
-        [sys.executable, str(root / "evaluate.py"), *overrides], env=os.environ | {"PYTHONPATH": support}, capture_output=True, text=True
-    )
+    line = [sys.executable, str(root / "evaluate.py"), *overrides]
+    done = subprocess.run(line, env=environment(root), capture_output=True, text=True)
     if done.returncode:
         print(done.stderr, file=sys.stderr)
     done.check_returncode()

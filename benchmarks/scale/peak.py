@@ -15,8 +15,11 @@ def main() -> None:
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")
     finally:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        print(next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM:")), file=sys.stderr)
+        import torch
+
+        from diffusion_priors.runs.memory import peak_mib
+
+        print(f"{peak_mib(torch.device('cpu')):.0f}", file=sys.stderr)
 
 
 if __name__ == "__main__":

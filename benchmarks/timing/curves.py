@@ -22,6 +22,8 @@ from diffusion_priors.runs.files import append_line, write_whole
 COLUMNS = ["task", "solver", "steps", "image", "psnr", "lpips", "forwards", "vjps", "seconds", "machine"]
 SCORES = {"psnr": ("PSNR (dB)", 2, 1), "lpips": ("LPIPS", 4, -1)}
 """Score → its name on an axis, its decimals, and the sign of what is better."""
+SCALES = {"psnr": {"value": "linear"}, "lpips": {"value": "log", "subs": [2, 5]}}
+"""Score → the scale of its axis: small values of LPIPS differ as much as large ones."""
 COSTS = {"nfe": "network evaluations per image, forward and vjp", "seconds": "seconds per image"}
 
 
@@ -146,30 +148,27 @@ def plot(points: Sequence[Point], folder: Path) -> list[Path]:
         goal = reference(points, task)
         for score, cost in product(SCORES, COSTS):
             if found := curves(points, task, score, cost):
-                figure = chart(found, COSTS[cost], SCORES[score][0], task, None if goal is None else goal.mean(score))
+                figure = chart(found, COSTS[cost], score, task, None if goal is None else goal.mean(score))
                 written.append(folder / f"{task}-{score}-{cost}.png")
                 figure.savefig(written[-1], dpi=150)
     return written
 
 
-def chart(found: Sequence[Curve], xlabel: str, ylabel: str, title: str, goal: float | None) -> Figure:
-    """The curves over a logarithmic axis, and LPIPS, whose small values differ too, on another; `goal` is a level to reach."""
+def chart(found: Sequence[Curve], xlabel: str, score: str, title: str, goal: float | None) -> Figure:
+    """The curves of a score over a logarithmic axis; `goal` is a level to reach."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-        axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel, xscale="log")
+        axes = figure.add_subplot(xlabel=xlabel, ylabel=SCORES[score][0], xscale="log")
+        axes.set_yscale(**SCALES[score])
         axes.set_title(title, loc="left", fontsize=11)
         if goal is not None:
             axes.axhline(goal, color=GREY, ls="--", lw=1.0)
         for i, curve in enumerate(found):
             style = {"color": SERIES[i % len(SERIES)], "marker": MARKERS[i // len(SERIES) % len(MARKERS)]}
             axes.plot(curve.costs, curve.means, label=curve.solver, ms=5, lw=1.4, **style)
-        logarithmic = [axes.xaxis]
-        if ylabel == SCORES["lpips"][0]:
-            axes.set_yscale("log", subs=[2, 5])
-            logarithmic.append(axes.yaxis)
-            axes.yaxis.set_minor_formatter(FuncFormatter(lambda y, _: format(y, ".6g")))
-        for axis in logarithmic:
-            axis.set_major_formatter(FuncFormatter(lambda x, _: format(x, ".6g")))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: format(value, ".6g")))
+        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: format(value, ".6g")))
         axes.xaxis.set_minor_formatter(NullFormatter())
         figure.legend(loc="outside lower center", ncols=5)
     return figure

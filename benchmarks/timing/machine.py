@@ -34,6 +34,10 @@ def footnote(device: torch.device) -> str:
     return f"{machine(device)}, load {os.getloadavg()[0]:.1f}"
 
 
+PRECISIONS = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
+"""The name of a precision → the dtype of autocast, None without it."""
+
+
 def now(device: torch.device) -> float:
     """Seconds, after whatever the device still computes."""
     if device.type == "cuda":

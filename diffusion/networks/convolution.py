@@ -55,10 +55,15 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair = ONE, p
     """
     dtype = precision(x)
     x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
-    trained = weight.requires_grad or (bias is not None and bias.requires_grad)
-    if trained or not (torch.is_grad_enabled() and x.requires_grad) or torch.compiler.is_compiling():
+    if not (torch.is_grad_enabled() and x.requires_grad and frozen(weight, bias)):
         return torch.convolution(x, weight, bias, stride, padding, ONE, transposed, NONE, 1)
     return _Frozen.apply(x, weight, bias, stride, padding, transposed)
+
+
+def frozen(weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether no gradient of the weights is wanted. A compiler sees to that by itself."""
+    trained = weight.requires_grad or (bias is not None and bias.requires_grad)
+    return not (trained or torch.compiler.is_compiling())
 
 
 def precision(x: Tensor) -> torch.dtype:
@@ -79,17 +84,16 @@ class Convolution(nn.Conv2d):
 
         A CPU convolves a doubled image with `doubling`'s kernel, if it is frozen.
         """
-        weight, bias, dtype = self.weight, self.bias, precision(x)
-        frozen = not (weight.requires_grad or torch.compiler.is_compiling())
-        at_once = doubled and frozen and x.device.type == "cpu" and self.padding == self.stride == ONE and self.kernel_size == (3, 3)
+        weight, bias, dtype, kept = self.weight, self.bias, precision(x), frozen(self.weight, self.bias)
+        at_once = doubled and kept and x.device.type == "cpu" and self.padding == self.stride == ONE and self.kernel_size == (3, 3)
         if doubled and not at_once:
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-        if frozen and bias is not None:
+        if kept and bias is not None:
             bias = self._biases(dtype, bias, partial(bias.to, dtype))
         if at_once:
             weight = self._weights((dtype, "doubled"), weight, lambda: doubling(self.weight).to(dtype))
             return conv2d(x, weight, bias, (2, 2), ONE, transposed=True)
-        if frozen:
+        if kept:
             weight = self._weights(dtype, weight, partial(weight.to, dtype))
         return conv2d(x, weight, bias, self.stride, self.padding)  # type: ignore[arg-type]  # pairs, whatever nn.Conv2d was given
 

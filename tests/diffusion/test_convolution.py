@@ -71,6 +71,17 @@ def test_trained_weights_have_the_gradients_of_torch():
     assert torch.equal(made.weight.grad, weight.grad) and torch.equal(made.bias.grad, bias.grad)
 
 
+def test_a_bias_can_be_trained_alone_after_a_call_without_gradients():
+    """What is kept of frozen weights would have no graph."""
+    made, x = layer("3 x 3", torch.channels_last)
+    made.weight.requires_grad_(False)
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad():
+            made(x)
+        made(x).float().sum().backward()
+    assert made.bias.grad.tolist() == [float(x[:, 0].numel())] * len(made.bias)
+
+
 def test_a_product_can_be_differentiated_in_its_vector():
     """Jᵀ v is linear in v, so that its gradient is J w."""
     made, x = layer("strided", torch.contiguous_format, torch.float64)

@@ -26,14 +26,19 @@ class Simple(Weighting):
 class MinSNR(Weighting):
     """w · gain = min(SNR, γ), SNR = α²/σ²: the weight of ‖x̂0 − x0‖² is the same for every preconditioning (Hang et al. 2023, Eq. 8).
 
-    Raises ValueError for a γ that is not positive.
+    `floor` is the smallest weight, for networks that should learn the noisiest levels sooner. floor = 1 without a γ is the
+    truncated SNR weighting of Salimans & Ho 2022, Sec. 4.
+
+    Raises ValueError for a γ that is not positive, and for a floor that is negative or above γ.
     """
 
-    def __init__(self, gamma: float = 5.0) -> None:
+    def __init__(self, gamma: float = 5.0, floor: float = 0.0) -> None:
         if not gamma > 0.0:
             raise ValueError(f"gamma must be positive, got {gamma}; set weighting.gamma")
-        self.gamma = gamma
+        if not 0.0 <= floor <= gamma:
+            raise ValueError(f"floor must be between 0 and gamma = {gamma}, got {floor}; set weighting.floor")
+        self.gamma, self.floor = gamma, floor
 
     def __call__(self, level, preconditioning):
         snr = (level.alpha / level.sigma) ** 2
-        return snr.clamp(max=self.gamma) / preconditioning.gain(level)
+        return snr.clamp(self.floor, self.gamma) / preconditioning.gain(level)

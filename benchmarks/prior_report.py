@@ -1,16 +1,18 @@
-"""Compare priors: denoising PSNR on sets of images, a sheet of samples, and their nearest training images.
+"""Compare priors: denoising PSNR on sets of images, KID of samples, sheets of samples, and their nearest training images.
 
-    python benchmarks/prior_report.py --prior old.pt --prior folder --images faces/val --images sfhq \\
-        --samples 64 --training faces/train --out report
+    python benchmarks/prior_report.py --prior old.pt --prior folder --images faces/val --images sfhq --samples 2000 --fast \\
+        --steps 20 --sampling sampler=dpmpp_2m grid=log_snr --kid faces/val --kid faces/train --training faces/train --out report
 
 A prior is a folder that train.py exported, or a .pt file. The card of --like, by default the bundled prior, describes .pt files.
-All priors are measured in this one run, on the same images with the same noise.
+All priors are measured in this one run, on the same images with the same noise. KID compares samples with the images of
+a folder by the features of AlexNet, which needs no download where LPIPS is installed; metrics=fid has those of Inception.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -20,23 +22,21 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.configured import configured
 from diffusion_priors.diffusion.checkpoints import load_strictly
 from diffusion_priors.diffusion.denoiser import Denoiser
-from diffusion_priors.diffusion.grids import Linspace
 from diffusion_priors.diffusion.priors.base import Prior
 from diffusion_priors.diffusion.priors.folder import from_folder
-from diffusion_priors.diffusion.transitions import FixedSmall
+from diffusion_priors.evaluation.metrics.distribution import Distribution
+from diffusion_priors.evaluation.metrics.lpips import LPIPS
 from diffusion_priors.evaluation.metrics.per_image import Metrics
 from diffusion_priors.evaluation.restoration.batches import Batch
 from diffusion_priors.evaluation.restoration.module import RestorationModule
 from diffusion_priors.images.find import find_images
 from diffusion_priors.images.fit import Crop
 from diffusion_priors.images.io import read_image, to_image
-from diffusion_priors.operators.identity import Identity
-from diffusion_priors.operators.noise_models import NoNoise
 from diffusion_priors.runs.files import write_whole
 from diffusion_priors.runs.weights import read_state_dict
-from diffusion_priors.solvers.unconditional import Unconditional
 from diffusion_priors.training.image_store import ImageStore, store_images
 from diffusion_priors.training.validation import denoising_psnr, sheet
 
@@ -50,17 +50,31 @@ def main() -> None:
     rows = [[path, folder, *denoising_scores(prior, folder, wanted.count)] for folder in wanted.images for path, prior in priors.items()]
     rows += [[path, "ms a forward pass", milliseconds(prior), *[""] * (len(LEVELS) - 1)] for path, prior in priors.items()]
     print(tabulate(rows, headers=["prior", "images", *(f"t={t}" for t in LEVELS)], floatfmt=".2f"))
-    if wanted.samples:
-        path, prior = list(priors.items())[-1]
-        started = perf_counter()
-        if wanted.fast:
-            prior.network.to(memory_format=torch.channels_last).compile()
-        drawn = samples(prior, wanted.samples, wanted.steps, torch.bfloat16 if wanted.fast else None)
-        print(f"{wanted.samples} samples of {path}, {wanted.steps} steps: {perf_counter() - started:.0f} s")
-        save(wanted.out / "samples.png", sheet([to_image(x) for x in drawn]))
-        if wanted.training:
-            store = store_images(wanted.training, prior.channels, prior.size, Crop(), wanted.out / "cache", enlarge=True)
-            save(wanted.out / "neighbours.png", neighbours(drawn[:8], store))
+    for number, (path, prior) in enumerate(priors.items()):
+        if wanted.samples:
+            report_samples(prior, path, wanted.out / str(number), wanted)
+
+
+def report_samples(prior: Prior, path: str, out: Path, wanted: argparse.Namespace) -> None:
+    """The samples of one prior: their time, sheet of the first 64, KID and nearest training images, in the folder `out`."""
+    started = perf_counter()
+    prior.network.to(memory_format=torch.channels_last)
+    chosen = [f"grid.steps={wanted.steps}", *wanted.sampling]
+    drawn = samples(prior, wanted.samples, chosen, torch.bfloat16 if wanted.fast else None)
+    print(f"{wanted.samples} samples of {path} with {' '.join(chosen)}: {perf_counter() - started:.0f} s", flush=True)
+    save(out / "samples.png", sheet([to_image(x) for x in drawn[:64]]))
+    made = save_all(out / "samples", [to_image(x) for x in drawn])
+    for folder in wanted.kid:
+        store = store_images(folder, prior.channels, prior.size, Crop(), wanted.out / "cache", enlarge=True)
+        real = save_all(out / "real", [to_image(store.image(index)) for index in range(len(store))])
+        least = min(len(real), len(made))
+        distance = Distribution(AlexNet(wanted.trunk), least=least, kid_subsets=100, kid_subset_size=min(least, 500))
+        found = distance(real, made)
+        scale = f"{1000 * found['kid']:.3f} ± {1000 * found['kid_std']:.3f}"
+        print(f"{path}: KID times 1000 of {len(made)} samples and the {len(real)} images of {folder}: {scale}", flush=True)
+    if wanted.training:
+        store = store_images(wanted.training, prior.channels, prior.size, Crop(), wanted.out / "cache", enlarge=True)
+        save(out / "neighbours.png", neighbours(drawn[: wanted.neighbours], store))
 
 
 def load(path: str, like: Path) -> Prior:
@@ -79,6 +93,20 @@ def denoising_scores(prior: Prior, folder: str, count: int) -> list[float]:
     return denoising_psnr(Denoiser(prior), [prior.image_schedule.table[t] for t in LEVELS], images)
 
 
+class AlexNet(torch.nn.Module):
+    """Images, uint8 (B, 3, H, W) → (B, 256): the last convolution of LPIPS's trunk, averaged over 224 x 224 pixels."""
+
+    def __init__(self, trunk: str | None) -> None:
+        super().__init__()
+        lpips = LPIPS(trunk=trunk)
+        lpips.prepare()
+        self.distance = lpips.distance
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        enlarged = torch.nn.functional.interpolate(images.float() / 127.5 - 1.0, (224, 224), mode="bilinear", antialias=True)
+        return self.distance.net(self.distance.scaling_layer(enlarged))[-1].mean((2, 3))
+
+
 @torch.no_grad()
 def milliseconds(prior: Prior, calls: int = 30) -> float:
     """Median time of one forward pass of one image."""
@@ -92,11 +120,12 @@ def milliseconds(prior: Prior, calls: int = 30) -> float:
     return float(np.median(times))
 
 
-def samples(prior: Prior, count: int, steps: int, autocast: torch.dtype | None, batch_size: int = 16) -> torch.Tensor:
-    """(count, C, H, W) unconditional samples, seed 0."""
-    plan = Unconditional().plan(Linspace(steps), prior.image_schedule)
-    shape = (prior.channels, *prior.size)
-    module = RestorationModule(Denoiser(prior, autocast), Unconditional(), Identity(), NoNoise(), FixedSmall(), plan, Metrics(), shape)
+def samples(prior: Prior, count: int, chosen: Sequence[str], autocast: torch.dtype | None, batch_size: int = 8) -> torch.Tensor:
+    """(count, C, H, W) unconditional samples, seed 0, with the chosen sampler and grid."""
+    method = configured("solver=unconditional", "operator=identity", "noise_model=none", *chosen)
+    plan, shape = method.solver.plan(method.grid, prior.image_schedule), (prior.channels, *prior.size)
+    parts = (method.solver, method.operator, method.noise_model, method.sampler)
+    module = RestorationModule(Denoiser(prior, autocast), *parts, plan, Metrics(), shape)
     starts = range(0, count, batch_size)
     batches = [tuple(range(start, min(start + batch_size, count))) for start in starts]
     return torch.cat([module.predict_step(Batch(("unconditional",) * len(batch), batch, None, None)).x0 for batch in batches])
@@ -118,6 +147,13 @@ def neighbours(drawn: torch.Tensor, store: ImageStore, nearest: int = 3):
     return sheet(tiles, columns=2 * (nearest + 1))
 
 
+def save_all(folder: Path, images) -> list[Path]:
+    paths = [folder / f"{number:05}.png" for number in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        write_whole(path, lambda stream, image=image: image.save(stream, "PNG"))
+    return paths
+
+
 def save(path: Path, image) -> None:
     write_whole(path, lambda stream: image.save(stream, "PNG"))
     print(path)
@@ -125,14 +161,18 @@ def save(path: Path, image) -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prior", action="append", required=True, help="a prior's folder or .pt file; the last one is sampled")
+    parser.add_argument("--prior", action="append", required=True, help="a prior's folder or .pt file")
     parser.add_argument("--like", type=Path, default=BUNDLED, help="the folder whose card describes .pt files")
     parser.add_argument("--images", action="append", default=[], help="a folder to denoise")
     parser.add_argument("--count", type=int, default=48, help="images of each folder")
     parser.add_argument("--samples", type=int, default=0)
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--fast", action="store_true", help="draw the samples in bf16, compiled")
-    parser.add_argument("--training", help="the training images, for the nearest neighbours of 8 samples")
+    parser.add_argument("--sampling", nargs="+", default=["sampler=ddpm"], help="how the samples are drawn, in sample.py's words")
+    parser.add_argument("--fast", action="store_true", help="draw the samples in bf16")
+    parser.add_argument("--kid", action="append", default=[], help="a folder to compare the samples with")
+    parser.add_argument("--trunk", help="AlexNet's weights, where they are not in torch's cache")
+    parser.add_argument("--training", help="the training images, for the nearest neighbours of samples")
+    parser.add_argument("--neighbours", type=int, default=16, help="samples whose nearest neighbours are drawn")
     parser.add_argument("--out", type=Path, default=Path("outputs/prior_report"))
     return parser.parse_args()
 

@@ -26,8 +26,8 @@ class Simple(Weighting):
 class MinSNR(Weighting):
     """w · gain = min(SNR, γ), SNR = α²/σ²: the weight of ‖x̂0 − x0‖² is the same for every preconditioning (Hang et al. 2023, Eq. 8).
 
-    `floor` is the smallest weight, for networks that should learn the noisiest levels sooner. floor = 1 without a γ is the
-    truncated SNR weighting of Salimans & Ho 2022, Sec. 4.
+    With a `floor` it is min(max(SNR, floor), γ), so that the noisiest levels, whose SNR is almost 0, are learnt sooner.
+    floor = 1 and γ = ∞ are the truncated SNR weighting of Salimans & Ho 2022, Sec. 4.
 
     Raises ValueError for a γ that is not positive, and for a floor that is negative or above γ.
     """

@@ -157,7 +157,7 @@ PLANTS = {
         "schedule is linear, steps=1000, beta_start=0.0001, beta_end=0.02, not cosine",
     ),
     "steps": ({"schedule": {"kind": "linear", "steps": 200}}, None, "schedule is linear, steps=1000"),
-    "v": ({"preconditioning": "v"}, None, "output is eps, not v (card.yaml)"),
+    "eps": ({"preconditioning": "eps"}, None, "output is v, not eps (card.yaml)"),
     "range": ({"pixel_range": [0, 1]}, None, "pixel range is [-1, 1], not [0, 1] (card.yaml)"),
     "BGR": ({}, reverse_channels, "channels is BGR, not RGB"),
     "shift": ({}, count_from(5), "index is shifted by +"),

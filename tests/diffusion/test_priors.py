@@ -79,6 +79,7 @@ def test_the_bundled_prior_is_better_than_the_one_it_was_trained_from(faces):
     from diffusion_priors.training.validation import denoising_psnr  # loads Lightning
 
     original = from_folder(str(FACES))
+    original.preconditioning = Eps()  # it predicted ε
     load_strictly(original.network, read_state_dict(ORIGINAL), ORIGINAL)
     levels = [faces.image_schedule.table[t] for t in (100, 500, 900)]
     before, after = (denoising_psnr(Denoiser(prior), levels, portraits()[:12]) for prior in (original, faces))

@@ -118,17 +118,18 @@ def test_the_best_output_gives_the_posterior_mean(kind, pair):
 # Weightings
 
 
-@pytest.mark.parametrize("gamma", [0.3, 1.0, 5.0, 1e9])
+@pytest.mark.parametrize(("gamma", "floor"), [(0.3, 0.0), (1.0, 0.0), (5.0, 0.0), (1e9, 0.0), (5.0, 0.05), (0.3, 0.3), (inf, 1.0)])
 @pytest.mark.parametrize("pairs", LEVELS.values(), ids=LEVELS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_min_snr_gives_every_preconditioning_the_same_loss(kind, pairs, gamma):
-    """w ‖error‖² = min(α²/σ², γ) ‖x̂0 − x0‖²."""
+def test_min_snr_gives_every_preconditioning_the_same_loss(kind, pairs, gamma, floor):
+    """w ‖error‖² = min(max(α²/σ², floor), γ) ‖x̂0 − x0‖²."""
     x0, z, output = images(3)
     level = batch_level(pairs)
     difference = kind().x0(level.diffuse(x0, z), output, level) - x0
-    loss = (MinSNR(gamma)(level, kind()) * kind().error(output, x0, z, level) ** 2).sum((1, 2, 3))
+    loss = (MinSNR(gamma, floor)(level, kind()) * kind().error(output, x0, z, level) ** 2).sum((1, 2, 3))
     for b, (a, s) in enumerate(pairs):
-        assert loss[b].item() == pytest.approx(min((a / s) ** 2, gamma) * (difference[b] ** 2).sum().item(), rel=1e-7)
+        weight = min(max((a / s) ** 2, floor), gamma)
+        assert loss[b].item() == pytest.approx(weight * (difference[b] ** 2).sum().item(), rel=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +163,12 @@ def test_weights_are_positive_and_independent_between_images(yaml, kind):
 def test_a_gamma_that_is_not_positive_is_refused(gamma):
     with pytest.raises(ValueError, match=r"^gamma must be positive, got .*; set weighting\.gamma$"):
         MinSNR(gamma)
+
+
+@pytest.mark.parametrize("floor", [-0.1, 5.1, nan])
+def test_a_floor_outside_zero_to_gamma_is_refused(floor):
+    with pytest.raises(ValueError, match=r"^floor must be between 0 and gamma = 5.0, got .*; set weighting\.floor$"):
+        MinSNR(5.0, floor)
 
 
 # The learning rate

@@ -58,7 +58,7 @@ def main() -> None:
 def report_samples(prior: Prior, path: str, out: Path, wanted: argparse.Namespace) -> None:
     """The samples of one prior: their time, sheet of the first 64, KID and nearest training images, in the folder `out`."""
     started = perf_counter()
-    prior.network.to(memory_format=torch.channels_last)
+    prior.network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     chosen = [f"grid.steps={wanted.steps}", *wanted.sampling]
     drawn = samples(prior, wanted.samples, chosen, torch.bfloat16 if wanted.fast else None)
     print(f"{wanted.samples} samples of {path} with {' '.join(chosen)}: {perf_counter() - started:.0f} s", flush=True)
@@ -110,7 +110,7 @@ class AlexNet(torch.nn.Module):
 @torch.no_grad()
 def milliseconds(prior: Prior, calls: int = 30) -> float:
     """Median time of one forward pass of one image."""
-    network = prior.network.eval().to(memory_format=torch.channels_last)
+    network = prior.network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     x, t = torch.zeros(1, prior.channels, *prior.size), torch.tensor([500])
     times = []
     for _ in range(calls):

@@ -174,7 +174,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--training", help="the training images, for the nearest neighbours of samples")
     parser.add_argument("--neighbours", type=int, default=16, help="samples whose nearest neighbours are drawn")
     parser.add_argument("--out", type=Path, default=Path("outputs/prior_report"))
-    return parser.parse_args()
+    wanted = parser.parse_args()
+    if wanted.kid and wanted.samples < 2:
+        parser.error(f"KID needs at least two samples, got {wanted.samples}; set --samples, as --samples 2000")
+    return wanted
 
 
 if __name__ == "__main__":

@@ -53,7 +53,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def without_limit(command: str) -> str:
-    return " ".join(word for word in command.split() if not word.startswith("data.limit="))
+    """The command, without its number of images and its precision."""
+    return " ".join(word for word in command.split() if not word.startswith(("data.limit=", "trainer=")))
 
 
 def files(folder: Path) -> set[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -34,7 +34,7 @@ from diffusion_priors.evaluation.restoration.batches import Batch
 from diffusion_priors.evaluation.restoration.module import RestorationModule
 from diffusion_priors.images.find import find_images
 from diffusion_priors.images.fit import Crop
-from diffusion_priors.images.io import read_image, to_image
+from diffusion_priors.images.io import read_image, save_image, to_image
 from diffusion_priors.runs.files import write_whole
 from diffusion_priors.runs.weights import read_state_dict
 from diffusion_priors.training.image_store import ImageStore, store_images
@@ -50,25 +50,25 @@ def main() -> None:
     rows = [[path, folder, *denoising_scores(prior, folder, wanted.count)] for folder in wanted.images for path, prior in priors.items()]
     rows += [[path, "ms a forward pass", milliseconds(prior), *[""] * (len(LEVELS) - 1)] for path, prior in priors.items()]
     print(tabulate(rows, headers=["prior", "images", *(f"t={t}" for t in LEVELS)], floatfmt=".2f"))
+    features = AlexNet(wanted.trunk) if wanted.kid else None
     for number, (path, prior) in enumerate(priors.items()):
         if wanted.samples:
-            report_samples(prior, path, wanted.out / str(number), wanted)
+            report_samples(prior, path, wanted.out / str(number), features, wanted)
 
 
-def report_samples(prior: Prior, path: str, out: Path, wanted: argparse.Namespace) -> None:
+def report_samples(prior: Prior, path: str, out: Path, features: AlexNet | None, wanted: argparse.Namespace) -> None:
     """The samples of one prior: their time, sheet of the first 64, KID and nearest training images, in the folder `out`."""
     started = perf_counter()
-    prior.network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     chosen = [f"grid.steps={wanted.steps}", *wanted.sampling]
     drawn = samples(prior, wanted.samples, chosen, torch.bfloat16 if wanted.fast else None)
     print(f"{wanted.samples} samples of {path} with {' '.join(chosen)}: {perf_counter() - started:.0f} s", flush=True)
     save(out / "samples.png", sheet([to_image(x) for x in drawn[:64]]))
-    made = save_all(out / "samples", [to_image(x) for x in drawn])
+    made = save_all(out / "samples", drawn)
     for folder in wanted.kid:
         store = store_images(folder, prior.channels, prior.size, Crop(), wanted.out / "cache", enlarge=True)
-        real = save_all(out / "real", [to_image(store.image(index)) for index in range(len(store))])
+        real = save_all(out / "real", (store.image(index) for index in range(len(store))))
         least = min(len(real), len(made))
-        distance = Distribution(AlexNet(wanted.trunk), least=least, kid_subsets=100, kid_subset_size=min(least, 500))
+        distance = Distribution(features, least=least, kid_subsets=100, kid_subset_size=min(least, 500))
         found = distance(real, made)
         scale = f"{1000 * found['kid']:.3f} ± {1000 * found['kid_std']:.3f}"
         print(f"{path}: KID times 1000 of {len(made)} samples and the {len(real)} images of {folder}: {scale}", flush=True)
@@ -78,10 +78,12 @@ def report_samples(prior: Prior, path: str, out: Path, wanted: argparse.Namespac
 
 
 def load(path: str, like: Path) -> Prior:
-    if Path(path).is_dir():
-        return from_folder(path)
-    prior = from_folder(str(like))
-    load_strictly(prior.network, read_state_dict(Path(path)), Path(path))
+    """The prior, prepared as a run prepares it."""
+    folder = Path(path).is_dir()
+    prior = from_folder(path if folder else str(like))
+    if not folder:
+        load_strictly(prior.network, read_state_dict(Path(path)), Path(path))
+    prior.network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     return prior
 
 
@@ -110,12 +112,11 @@ class AlexNet(torch.nn.Module):
 @torch.no_grad()
 def milliseconds(prior: Prior, calls: int = 30) -> float:
     """Median time of one forward pass of one image."""
-    network = prior.network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     x, t = torch.zeros(1, prior.channels, *prior.size), torch.tensor([500])
     times = []
     for _ in range(calls):
         started = perf_counter()
-        network(x, t)
+        prior.network(x, t)
         times.append(1000 * (perf_counter() - started))
     return float(np.median(times))
 
@@ -147,10 +148,11 @@ def neighbours(drawn: torch.Tensor, store: ImageStore, nearest: int = 3):
     return sheet(tiles, columns=2 * (nearest + 1))
 
 
-def save_all(folder: Path, images) -> list[Path]:
-    paths = [folder / f"{number:05}.png" for number in range(len(images))]
-    for path, image in zip(paths, images, strict=True):
-        write_whole(path, lambda stream, image=image: image.save(stream, "PNG"))
+def save_all(folder: Path, images: Iterable[torch.Tensor]) -> list[Path]:
+    paths = []
+    for number, x in enumerate(images):
+        paths.append(folder / f"{number:05}.png")
+        save_image(paths[-1], x)
     return paths
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torchvision import models
 
 from benchmarks import prior_report
 
@@ -17,6 +16,8 @@ TRUNK = Path(__file__).resolve().parents[3] / "shared" / "lpips" / "alexnet_feat
 @pytest.mark.skipif(not TRUNK.is_file(), reason="the weights of AlexNet (../shared/lpips) are not here")
 def test_the_features_are_those_of_torchvision():
     """torchvision's AlexNet up to its last activation, on images with the mean and deviation of ImageNet."""
+    from torchvision import models
+
     images = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     network = models.alexnet(weights=None).features[:12].eval()
     network.load_state_dict({key.removeprefix("features."): value for key, value in torch.load(TRUNK, weights_only=True).items()})

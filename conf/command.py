@@ -96,7 +96,8 @@ def command(main: Callable[[], None]) -> None:
         if given.help and script in SCRIPTS and not (given.config_name or given.config_path or given.config_dir):
             print(help_of(script, given.overrides))
         else:
-            main()
+            with composed_once(given):
+                main()
     except KeyboardInterrupt:
         sys.exit(SIGINT)
     except BrokenPipeError:  # the reader of the output has ended, as `head` does
@@ -104,6 +105,26 @@ def command(main: Callable[[], None]) -> None:
         sys.exit(BROKEN_PIPE)
     except (Stop, HydraException, OmegaConfBaseException) as error:
         end(error)
+
+
+@contextmanager
+def composed_once(given: Namespace) -> Iterator[None]:
+    """Hydra composes the configuration a first time only to read hydra.mode from it. Skip that where nothing in `given` can set the mode.
+
+    Without an answer, Hydra takes the mode from the options: --multirun or not.
+    """
+    from hydra._internal.hydra import Hydra
+
+    keys = [argument.lstrip("+~") for argument in given.overrides]
+    if given.config_name or given.config_path or given.config_dir or any(key.startswith(("experiment", "hydra")) for key in keys):
+        yield
+        return
+    get_mode = Hydra.get_mode
+    Hydra.get_mode = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        Hydra.get_mode = get_mode
 
 
 @contextmanager

@@ -26,16 +26,20 @@ restoration = Lazy("diffusion_priors.evaluation.restoration.module")
 
 NAMES = ("a", "b", "c", "d", "e")
 TRUTHS = images(len(NAMES))
+ITERATIONS = 4
+"""Of solvers that have their own number, whatever the grid: `pnp_dm` and `sitcom`."""
 
 
 def module_of(name: str, operator: str, folder, images_per_call: int | None, steps: int, **how) -> RestorationModule:
     prior, solver = tiny_prior(schedule=Linear()), make_solver(name)
+    if hasattr(solver, "iterations"):
+        solver.iterations = min(solver.iterations, ITERATIONS)
     plan = solver.plan(Linspace(steps), prior.image_schedule)
     parts = (Denoiser(prior), solver, make_operator(operator, folder), Gaussian(0.05), FixedSmall(), plan, Metrics(), (3, 16, 16))
     return restoration.RestorationModule(*parts, images_per_call=images_per_call, **how)
 
 
-def restored(name: str, operator: str, folder, batch_size: int, images_per_call: int | None, steps: int = 100) -> tuple[dict, list]:
+def restored(name: str, operator: str, folder, batch_size: int, images_per_call: int | None, steps: int = 30) -> tuple[dict, list]:
     """(x̂0 by name, records) of five images in batches."""
     module = module_of(name, operator, folder, images_per_call, steps)
     done = [

@@ -16,9 +16,11 @@ import wandb_file
 import yaml
 from documentation import ROOT, commands, fenced
 from forks import Run
+from hydra._internal.utils import get_args_parser
 from PIL import Image
 from tiny_evaluation import TINY
 
+from diffusion_priors.conf.command import composed_once
 from diffusion_priors.conf.groups import SCRIPTS, groups_inside, groups_of, hint, options
 from diffusion_priors.diffusion.schedules import Linear
 
@@ -92,6 +94,36 @@ def test_modules_are_imported_without_garbage_collection_and_jobs_run_with_it(tm
     ]
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asks"),
+    [
+        (["solver=ddrm", "seed=1"], False),
+        (["-m", "seed=1,2"], False),
+        (["+callbacks.mine=1", "~logger"], False),
+        (["experiment=table1_denoising"], True),
+        (["+experiment=mine"], True),
+        (["seed=1,2", "hydra.mode=MULTIRUN"], True),
+        (["hydra.searchpath=[mine]"], True),
+        (["--config-dir", "mine", "solver=own"], True),
+        (["--config-name", "mine"], True),
+    ],
+)
+def test_hydra_is_asked_for_its_mode_only_where_something_may_set_it(arguments, asks):
+    """It composes the whole configuration for the answer."""
+    from hydra._internal.hydra import Hydra
+
+    get_mode = Hydra.get_mode
+    with composed_once(get_args_parser().parse_args(arguments)):
+        assert (Hydra.get_mode is get_mode) == asks
+    assert Hydra.get_mode is get_mode
+
+
+def test_a_mode_on_the_command_line_makes_a_sweep(tmp_path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "grey.png")
+    ran(tmp_path, *TINY, "input=grey.png", "output_dir=out", "seed=0,1", "hydra.mode=MULTIRUN")
+    assert {path.parent.name for path in tmp_path.glob("out/*/records.jsonl")} == {"0", "1"}
 
 
 def test_experiments_and_data_are_listed_for_the_scripts_that_take_them():

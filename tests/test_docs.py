@@ -181,11 +181,12 @@ def test_the_commands_of_the_page_of_priors_run(folder):
 
 
 ONCE = ["--repetitions", "1", "--threads", "1"]
+DDRM_AND_DDIM = ["--methods", "ddrm", "--samplers", "ddim", "--sampling-steps", "2"]
 SHORT_TIMINGS = {
     "benchmarks/overhead.py": ["--pairs", "1", "--steps", "1", "--priors", "faces64", "--batches", "1", "--solvers", "dps"],
     "benchmarks/evaluation.py": ["--turns", "1", "--steps", "1", "--batch-size", "1", "--few", "0"],
     "benchmarks/memory.py": ["--pairs", "1", "--size", "32", "--channels", "32", "--threads", "1"],
-    "benchmarks/peers.py": ["--network", "faces64", "--methods", "ddrm", "--samplers", "ddim", "--sampling-steps", "2", "--batches", "1", *ONCE],
+    "benchmarks/peers.py": ["--network", "faces64", *DDRM_AND_DDIM, "--batches", "1", *ONCE],
     "benchmarks/roofline.py": ["--layouts", "channels_last", "--batches", "1", *ONCE],
     "benchmarks/time_to_quality.py": ["--tasks", "box", "--solvers", "ddrm", "--steps", "1", "--threads", "1"],
     "benchmarks/peers_quality.py": ["--methods", "daps", "--tasks", "box", "--count", "1"],

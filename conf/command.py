@@ -93,7 +93,7 @@ def command(main: Callable[[], None]) -> None:
         own_options = any(argument.startswith(OWN_OPTIONS) for argument in sys.argv[1:])
         sys.argv[1:] = literal_paths([part for argument in sys.argv[1:] for part in prior_from_file(argument, hub=not own_options)])
         given = check_overrides(script, sys.argv[1:])
-        if given.help and script in SCRIPTS and not (given.config_name or given.config_path or given.config_dir):
+        if given.help and script in SCRIPTS and not own_configuration(given):
             print(help_of(script, given.overrides))
         else:
             with composed_once(given):
@@ -107,6 +107,11 @@ def command(main: Callable[[], None]) -> None:
         end(error)
 
 
+def own_configuration(given: Namespace) -> bool:
+    """Whether options of Hydra name a configuration or a folder of the user's own."""
+    return bool(given.config_name or given.config_path or given.config_dir)
+
+
 @contextmanager
 def composed_once(given: Namespace) -> Iterator[None]:
     """Hydra composes the configuration a first time only to read hydra.mode from it. Skip that where nothing in `given` can set the mode.
@@ -116,7 +121,7 @@ def composed_once(given: Namespace) -> Iterator[None]:
     from hydra._internal.hydra import Hydra
 
     keys = [argument.lstrip("+~") for argument in given.overrides]
-    if given.config_name or given.config_path or given.config_dir or any(key.startswith(("experiment", "hydra")) for key in keys):
+    if own_configuration(given) or any(key.startswith(("experiment", "hydra")) for key in keys):
         yield
         return
     get_mode = Hydra.get_mode

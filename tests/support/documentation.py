@@ -53,9 +53,8 @@ def listings(page: str) -> dict[str, str]:
 def run(command: str, folder: Path, extra: Sequence[str] = ()) -> subprocess.CompletedProcess:
     """A documented command with `extra` arguments, in `folder`: in a fork, or as the command that it is where it starts processes."""
     first, *words = shlex.split(command)
-    script = words[0] if first == "python" and words[0].startswith((*SCRIPTS, "benchmarks/")) else ""
-    if script and "ddp" not in command and "launcher" not in command:
-        return Run(folder, *words[1:], *extra, script=script, before=import_from_here).wait(600.0)
+    if first == "python" and words[0].startswith((*SCRIPTS, "benchmarks/")) and "ddp" not in command and "launcher" not in command:
+        return Run(folder, *words[1:], *extra, script=words[0], before=import_from_here).wait(600.0)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("HYDRA", "WANDB"))}
     environment |= {
         "OMP_NUM_THREADS": "1",
